@@ -1,0 +1,259 @@
+//! Files: read with a limit, written so that a crash leaves the old or the new, never half.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// Why a file could not be read or written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FileError {
+    /// It could not be opened or read.
+    #[error("cannot read `{}`", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// It or its directory could not be made, written or renamed.
+    #[error("cannot write `{}`", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// It is larger than anything that belongs there.
+    #[error("`{}` is larger than {max} bytes", path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// What is allowed, in bytes.
+        max: usize,
+    },
+    /// It should be text.
+    #[error("`{}` is not UTF-8 text", path.display())]
+    NotText {
+        /// The file.
+        path: PathBuf,
+    },
+    /// It is secret, and others may read it.
+    #[error("`{}` can be read by others (mode {mode:04o})", path.display())]
+    NotPrivate {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+}
+
+impl FileError {
+    /// Whether the file is simply not there.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::Read { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+
+    /// What the person can do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::NotPrivate { path, .. } => Some(format!("run `chmod 600 {}`", path.display())),
+            Self::Read { .. }
+            | Self::Write { .. }
+            | Self::TooLarge { .. }
+            | Self::NotText { .. } => None,
+        }
+    }
+}
+
+/// Reads a file of at most `max` bytes.
+pub fn read_bounded(path: &Path, max: usize) -> Result<Vec<u8>, FileError> {
+    let fail = |source| FileError::Read {
+        path: path.to_owned(),
+        source,
+    };
+    read_open(&File::open(path).map_err(fail)?, path, max)
+}
+
+/// Reads a text of at most `max` bytes.
+pub fn read_text(path: &Path, max: usize) -> Result<String, FileError> {
+    String::from_utf8(read_bounded(path, max)?).map_err(|_| FileError::NotText {
+        path: path.to_owned(),
+    })
+}
+
+/// Reads a secret of at most `max` bytes, and refuses one that group or others may read: it has to be thought leaked.
+pub fn read_private(path: &Path, max: usize) -> Result<String, FileError> {
+    let fail = |source| FileError::Read {
+        path: path.to_owned(),
+        source,
+    };
+    let file = File::open(path).map_err(fail)?;
+    let mode = file.metadata().map_err(fail)?.mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        return Err(FileError::NotPrivate {
+            path: path.to_owned(),
+            mode,
+        });
+    }
+    String::from_utf8(read_open(&file, path, max)?).map_err(|_| FileError::NotText {
+        path: path.to_owned(),
+    })
+}
+
+/// Writes a secret: mode 0600, in a directory that is made with mode 0700 if it is missing.
+pub fn write_private(path: &Path, content: &[u8]) -> Result<(), FileError> {
+    write(path, content, 0o600, 0o700)
+}
+
+/// Writes a file that everybody may read: mode 0644, in a directory that is made with mode 0755 if it is missing.
+pub fn write_public(path: &Path, content: &[u8]) -> Result<(), FileError> {
+    write(path, content, 0o644, 0o755)
+}
+
+fn read_open(file: &File, path: &Path, max: usize) -> Result<Vec<u8>, FileError> {
+    let mut content = Vec::new();
+    let limit = u64::try_from(max).unwrap_or(u64::MAX).saturating_add(1);
+    file.take(limit)
+        .read_to_end(&mut content)
+        .map_err(|source| FileError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+    if content.len() > max {
+        return Err(FileError::TooLarge {
+            path: path.to_owned(),
+            max,
+        });
+    }
+    Ok(content)
+}
+
+fn write(path: &Path, content: &[u8], mode: u32, directory_mode: u32) -> Result<(), FileError> {
+    let fail = |source| FileError::Write {
+        path: path.to_owned(),
+        source,
+    };
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    DirBuilder::new()
+        .recursive(true)
+        .mode(directory_mode)
+        .create(directory)
+        .map_err(fail)?;
+    let name = path
+        .file_name()
+        .ok_or_else(|| fail(io::ErrorKind::InvalidFilename.into()))?;
+    // The random part keeps two writers apart; `create_new` never follows a link that somebody has put there.
+    let temporary = directory.join(format!(
+        ".{}.{:016x}.tmp",
+        name.to_string_lossy(),
+        rand::random::<u64>()
+    ));
+    let written = write_new(&temporary, content, mode).and_then(|()| fs::rename(&temporary, path));
+    if let Err(source) = written {
+        // The failure itself is what matters; the leftover would only add to it.
+        let _ = fs::remove_file(&temporary);
+        return Err(fail(source));
+    }
+    // The rename is durable only when the directory is.
+    File::open(directory)
+        .and_then(|directory| directory.sync_all())
+        .map_err(fail)
+}
+
+fn write_new(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(path)?;
+    file.write_all(content)?;
+    file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().mode() & 0o7777
+    }
+
+    #[test]
+    fn a_secret_and_its_directory_are_private() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("keys").join("a.key");
+        write_private(&path, b"secret").unwrap();
+        assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700));
+        assert_eq!(read_private(&path, 6).unwrap(), "secret");
+        assert_eq!(
+            fs::read_dir(path.parent().unwrap()).unwrap().count(),
+            1,
+            "no temporary file stays"
+        );
+    }
+
+    #[test]
+    fn a_secret_that_others_may_read_is_refused_with_the_remedy() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("a.key");
+        write_public(&path, b"secret").unwrap();
+        let error = read_private(&path, 100).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .ends_with("can be read by others (mode 0644)"),
+            "{error}"
+        );
+        assert_eq!(
+            error.hint().unwrap(),
+            format!("run `chmod 600 {}`", path.display())
+        );
+    }
+
+    #[test]
+    fn a_link_is_replaced_and_not_followed() {
+        let home = tempfile::tempdir().unwrap();
+        let (target, link) = (home.path().join("target"), home.path().join("link"));
+        fs::write(&target, "old").unwrap();
+        symlink(&target, &link).unwrap();
+        write_public(&link, b"new").unwrap();
+        assert_eq!(fs::read_to_string(&target).unwrap(), "old");
+        assert!(fs::symlink_metadata(&link).unwrap().is_file());
+    }
+
+    #[test]
+    fn the_limit_is_the_last_size_that_is_read() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("a");
+        write_public(&path, b"1234").unwrap();
+        assert_eq!(read_bounded(&path, 4).unwrap(), b"1234");
+        assert!(matches!(
+            read_bounded(&path, 3),
+            Err(FileError::TooLarge { max: 3, .. })
+        ));
+        assert!(
+            read_bounded(&home.path().join("none"), 3)
+                .unwrap_err()
+                .is_not_found()
+        );
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_written_is_named() {
+        let home = tempfile::tempdir().unwrap();
+        let file = home.path().join("file");
+        fs::write(&file, "").unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+        let error = write_public(&file.join("below"), b"").unwrap_err();
+        assert!(error.to_string().starts_with("cannot write `"), "{error}");
+    }
+}
