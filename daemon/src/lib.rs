@@ -2,9 +2,20 @@
 //! backoff, shutdown and error reporting.
 
 pub mod backoff;
+pub mod clock;
+pub mod device_dir;
+pub mod device_file;
 pub mod files;
 pub mod flow;
+pub mod host_port;
+pub mod identity;
+pub mod logging;
+pub mod mqtt;
+pub mod realm_file;
+pub mod report;
 pub mod shutdown;
 pub mod splice;
 pub mod ssh;
 pub mod ssh_client;
+pub mod systemd;
+pub mod tls;

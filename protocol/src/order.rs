@@ -21,10 +21,10 @@ pub enum Order {
         /// How long the order and the lease last from then on.
         lifetime: Lifetime,
     },
-    /// Give the lease up.
+    /// Give a lease up.
     Close {
-        /// The controller's claim.
-        lease: LeaseId,
+        /// The controller's claim; `None` gives up all of that controller's leases and ends its streams.
+        lease: Option<LeaseId>,
     },
 }
 
@@ -65,10 +65,11 @@ impl From<Lifetime> for u32 {
 }
 
 impl Order {
-    /// The lease that it is about.
-    pub fn lease(&self) -> LeaseId {
+    /// The lease that it is about, if it is about one.
+    pub fn lease(&self) -> Option<LeaseId> {
         match self {
-            Self::Open { lease, .. } | Self::Close { lease } => *lease,
+            Self::Open { lease, .. } => Some(*lease),
+            Self::Close { lease } => *lease,
         }
     }
 
@@ -146,7 +147,8 @@ enum Wire {
         lifetime: Lifetime,
     },
     Close {
-        lease: LeaseId,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        lease: Option<LeaseId>,
     },
 }
 

@@ -1,0 +1,100 @@
+//! A device's directory: where its configuration and keys lie, under the original's names.
+
+use std::path::{Path, PathBuf};
+
+use protocol::DeviceId;
+
+use crate::device_file::{DEVICE_FILE, DeviceFile, DeviceFileError};
+use crate::realm_file::{REALM_FILE, RealmFile, RealmFileError};
+
+/// The directory of an agent or a controller.
+#[derive(Clone, Debug)]
+pub struct DeviceDir {
+    path: PathBuf,
+}
+
+/// Who a device is and whom it talks to.
+#[derive(Clone, Debug)]
+pub struct Membership {
+    /// The realm.
+    pub realm: RealmFile,
+    /// The device.
+    pub device: DeviceFile,
+    /// Its full name.
+    pub id: DeviceId,
+}
+
+/// Why a device's directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MembershipError {
+    /// The realm file is missing or wrong.
+    #[error(transparent)]
+    Realm(#[from] RealmFileError),
+    /// The device file is missing or wrong.
+    #[error(transparent)]
+    Device(#[from] DeviceFileError),
+}
+
+impl MembershipError {
+    /// What the person can do about it.
+    pub fn hint(&self) -> Option<String> {
+        let missing = match self {
+            Self::Realm(RealmFileError::File(error))
+            | Self::Device(DeviceFileError::File(error)) => error.is_not_found(),
+            Self::Realm(_) | Self::Device(_) => false,
+        };
+        missing.then(|| "enroll this computer with `tunnel enroll SYSTEM DEVICE --realm realm.toml`, or name its directory with `--dir`".to_owned())
+    }
+}
+
+impl DeviceDir {
+    /// The directory at this path, which need not be there yet.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into() }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// `realm.toml`
+    pub fn realm_file(&self) -> PathBuf {
+        self.path.join(REALM_FILE)
+    }
+
+    /// `device.toml`
+    pub fn device_file(&self) -> PathBuf {
+        self.path.join(DEVICE_FILE)
+    }
+
+    /// The host keys of the devices that a controller has met, in OpenSSH's form.
+    pub fn known_hosts(&self) -> PathBuf {
+        self.path.join("known_hosts")
+    }
+
+    /// `DEVICE.SYSTEM.REALM.sshkey`
+    pub fn ssh_key(&self, id: &DeviceId) -> PathBuf {
+        self.path.join(format!("{id}.sshkey"))
+    }
+
+    /// `DEVICE.SYSTEM.REALM.x509.key`
+    pub fn x509_key(&self, id: &DeviceId) -> PathBuf {
+        self.path.join(format!("{id}.x509.key"))
+    }
+
+    /// `DEVICE.SYSTEM.REALM.x509.cert`
+    pub fn x509_certificate(&self, id: &DeviceId) -> PathBuf {
+        self.path.join(format!("{id}.x509.cert"))
+    }
+
+    /// Reads the two configuration files.
+    pub fn membership(&self) -> Result<Membership, MembershipError> {
+        let realm = RealmFile::load(&self.realm_file())?;
+        let path = self.device_file();
+        let device = DeviceFile::load(&path)?;
+        let id = device.id(&realm.realm, &path)?;
+        Ok(Membership { realm, device, id })
+    }
+}

@@ -1,0 +1,53 @@
+//! Log lines on stderr: for people by default, JSON on request.
+
+use std::io::IsTerminal;
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::time::SystemTime;
+
+/// The form of log lines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// A line of text.
+    #[default]
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Starts logging. `verbosity` 0 tells what an operator must know, 1 what happens to each tunnel, 2 what each part does;
+/// the environment variable `TUNNEL_LOG` overrides it in the form of `tracing`'s filters.
+pub fn start(format: LogFormat, default: Verbosity, verbosity: u8) {
+    let level = match default as u8 + verbosity {
+        0 => "error",
+        1 => {
+            "warn,tunnel=info,agent=info,broker=info,cli=info,controller=info,daemon=info,enrollment=info,proxy=info,signer=info,rumqttd=error"
+        }
+        2 => {
+            "info,tunnel=debug,agent=debug,broker=debug,cli=debug,controller=debug,daemon=debug,enrollment=debug,proxy=debug,signer=debug,rumqttd=error"
+        }
+        _ => "debug",
+    };
+    let filter = EnvFilter::try_from_env("TUNNEL_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    // journald and terminals both show stderr; colours are for the latter only.
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_timer(SystemTime);
+    // A second call, as in tests, leaves the first in place.
+    let _ = match format {
+        LogFormat::Human => lines.try_init(),
+        LogFormat::Json => lines.json().flatten_event(true).try_init(),
+    };
+}
+
+/// How much is told without `-v`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Verbosity {
+    /// Errors only: a command that somebody waits for prints its own lines.
+    Command = 0,
+    /// What an operator must know.
+    Daemon = 1,
+}

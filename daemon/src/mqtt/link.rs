@@ -1,0 +1,373 @@
+//! The link's task and the handles on it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use protocol::Epoch;
+use protocol::limits::MAX_PAYLOAD;
+use rumqttc::{
+    AsyncClient, ConnectionError, Event, EventLoop, LastWill, MqttOptions, NetworkOptions,
+    Outgoing, Packet, QoS, SubAck, SubscribeFilter, SubscribeReasonCode, TlsConfiguration,
+    Transport,
+};
+use rustls::ClientConfig;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::LinkError;
+use crate::backoff::Backoff;
+use crate::clock;
+use crate::host_port::HostPort;
+use crate::shutdown::Shutdown;
+
+/// What a link is to be.
+pub struct LinkSettings {
+    /// The broker.
+    pub broker: HostPort,
+    /// How to meet it.
+    pub tls: Arc<ClientConfig>,
+    /// The MQTT client id, which is the certificate's common name.
+    pub client_id: String,
+    /// The filters to subscribe to in each session, with QoS 1. AWS IoT Core takes 8.
+    pub filters: Vec<String>,
+    /// The last will of a session that begins at this epoch; `None` for no will.
+    pub will: Option<Box<dyn Fn(Epoch) -> Message + Send + Sync>>,
+}
+
+/// A message to publish with QoS 1.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// Its topic.
+    pub topic: String,
+    /// Its payload.
+    pub payload: Vec<u8>,
+    /// Whether the broker keeps it for later subscribers.
+    pub retain: bool,
+}
+
+/// What a link tells its owner.
+#[derive(Debug)]
+pub enum LinkEvent {
+    /// A session has begun and all filters are granted.
+    Up {
+        /// The session's epoch; the last will has the same.
+        epoch: Epoch,
+    },
+    /// The session has ended or could not begin; the link tries again by itself.
+    Down(LinkError),
+    /// Something was published that a filter matches.
+    Message {
+        /// Its topic.
+        topic: String,
+        /// Its payload, at most [`MAX_PAYLOAD`] bytes.
+        payload: Bytes,
+    },
+}
+
+/// The owner's end of a link.
+pub struct Link {
+    events: mpsc::Receiver<LinkEvent>,
+    publisher: Publisher,
+}
+
+/// Publishes on a link; clones share it.
+#[derive(Clone)]
+pub struct Publisher {
+    commands: mpsc::Sender<Command>,
+}
+
+impl Link {
+    /// Starts the link's task. It ends after [`finish`](Self::finish), or when all handles are gone.
+    pub fn start(settings: LinkSettings, shutdown: &Shutdown) -> Self {
+        let (event_sender, events) = mpsc::channel(EVENTS);
+        let (commands, command_receiver) = mpsc::channel(COMMANDS);
+        let task = LinkTask {
+            settings,
+            events: event_sender,
+            commands: command_receiver,
+        };
+        shutdown.spawn(task.run());
+        Self {
+            events,
+            publisher: Publisher { commands },
+        }
+    }
+
+    /// The next event; `None` when the link has finished. Cancel-safe.
+    pub async fn next(&mut self) -> Option<LinkEvent> {
+        self.events.recv().await
+    }
+
+    /// A handle to publish with.
+    pub fn publisher(&self) -> Publisher {
+        self.publisher.clone()
+    }
+
+    /// Publishes a last message and disconnects cleanly, so that the broker does not publish the will. Waits for at
+    /// most two seconds: nobody should wait longer for a goodbye.
+    pub async fn finish(mut self, last: Option<Message>) {
+        if self
+            .publisher
+            .commands
+            .send(Command::Finish(last))
+            .await
+            .is_ok()
+        {
+            let drained = async { while self.events.recv().await.is_some() {} };
+            if timeout(GOODBYE, drained).await.is_err() {
+                tracing::debug!("the broker did not take the goodbye in time");
+            }
+        }
+    }
+}
+
+impl Publisher {
+    /// Queues a message for the present session. Without a session, or when the queue is full, it is dropped and that
+    /// is logged: whoever waits for an answer asks again, and what must be known is published at each
+    /// [`LinkEvent::Up`].
+    pub fn publish(&self, message: Message) {
+        if self.commands.try_send(Command::Publish(message)).is_err() {
+            tracing::warn!("a message was dropped: {COMMANDS} are waiting for the broker already");
+        }
+    }
+}
+
+enum Command {
+    Publish(Message),
+    Finish(Option<Message>),
+}
+
+/// How a session ended.
+enum Ended {
+    Finished,
+    Failed(LinkError),
+}
+
+struct LinkTask {
+    settings: LinkSettings,
+    events: mpsc::Sender<LinkEvent>,
+    commands: mpsc::Receiver<Command>,
+}
+
+impl LinkTask {
+    async fn run(mut self) {
+        let mut backoff = Backoff::new(FIRST_RETRY, LAST_RETRY);
+        loop {
+            let began = Instant::now();
+            let error = match self.session().await {
+                Ended::Finished => return,
+                Ended::Failed(error) => error,
+            };
+            if self.events.send(LinkEvent::Down(error)).await.is_err() {
+                return;
+            }
+            // A broker that accepts and closes at once is not a success: only a session that lasted is.
+            if began.elapsed() >= LASTING {
+                backoff.reset();
+            }
+            if self.told_to_finish_within(backoff.next_delay()).await {
+                return;
+            }
+        }
+    }
+
+    /// Connects, subscribes and moves packets until the session ends.
+    async fn session(&mut self) -> Ended {
+        let epoch = Epoch(clock::unix_millis());
+        let (client, event_loop) = AsyncClient::new(self.settings.options(epoch), REQUESTS);
+        let (up, is_up) = watch::channel(false);
+        let poll = poll(event_loop, &client, &self.settings, &self.events, epoch, up);
+        let pump = pump(&mut self.commands, &client, is_up);
+        // Neither future may be dropped and begun again half way: both run until the session ends.
+        tokio::select! {
+            ended = poll => ended,
+            () = pump => Ended::Finished,
+        }
+    }
+
+    /// Waits, and drops what is to be published meanwhile.
+    async fn told_to_finish_within(&mut self, delay: Duration) -> bool {
+        let told = async {
+            while let Some(Command::Publish(message)) = self.commands.recv().await {
+                tracing::debug!(topic = message.topic, "no session: message dropped");
+            }
+        };
+        tokio::select! {
+            () = told => true,
+            () = sleep(delay) => false,
+        }
+    }
+}
+
+async fn poll(
+    mut event_loop: EventLoop,
+    client: &AsyncClient,
+    settings: &LinkSettings,
+    events: &mpsc::Sender<LinkEvent>,
+    epoch: Epoch,
+    up: watch::Sender<bool>,
+) -> Ended {
+    let mut network = NetworkOptions::new();
+    network.set_tcp_nodelay(true);
+    network.set_connection_timeout(CONNECT_SECONDS);
+    event_loop.set_network_options(network);
+    loop {
+        let event = match event_loop.poll().await {
+            Ok(event) => event,
+            Err(error) => return Ended::Failed(LinkError::new(&settings.broker, error)),
+        };
+        match event {
+            Event::Incoming(Packet::ConnAck(_)) => {
+                let filters = settings
+                    .filters
+                    .iter()
+                    .map(|filter| SubscribeFilter::new(filter.clone(), QoS::AtLeastOnce));
+                if client.try_subscribe_many(filters).is_err() {
+                    // A new client's queue is empty; a filter that is not one is refused here.
+                    return Ended::Failed(LinkError::new(
+                        &settings.broker,
+                        ConnectionError::RequestsDone,
+                    ));
+                }
+            }
+            Event::Incoming(Packet::SubAck(ack)) => {
+                if let Some(filter) = refused(&ack, &settings.filters) {
+                    let broker = settings.broker.clone();
+                    return Ended::Failed(LinkError::SubscriptionRefused { broker, filter });
+                }
+                up.send_replace(true);
+                if events.send(LinkEvent::Up { epoch }).await.is_err() {
+                    return Ended::Finished;
+                }
+            }
+            Event::Incoming(Packet::Publish(publish)) => {
+                if publish.payload.len() > MAX_PAYLOAD {
+                    tracing::warn!(
+                        topic = publish.topic,
+                        bytes = publish.payload.len(),
+                        "a message over the cap was ignored"
+                    );
+                    continue;
+                }
+                let message = LinkEvent::Message {
+                    topic: publish.topic,
+                    payload: publish.payload,
+                };
+                if let Err(mpsc::error::TrySendError::Full(_)) = events.try_send(message) {
+                    tracing::warn!("a message was ignored: {EVENTS} are waiting already");
+                }
+            }
+            Event::Outgoing(Outgoing::Disconnect) => return Ended::Finished,
+            Event::Incoming(_) | Event::Outgoing(_) => {}
+        }
+    }
+}
+
+/// Hands commands to the client once the session is up. Returns when nobody is left to give any.
+async fn pump(
+    commands: &mut mpsc::Receiver<Command>,
+    client: &AsyncClient,
+    mut is_up: watch::Receiver<bool>,
+) {
+    loop {
+        let command = commands.recv().await;
+        let up = *is_up.borrow_and_update();
+        match command {
+            Some(Command::Publish(message)) if up => publish(client, message).await,
+            Some(Command::Publish(message)) => {
+                tracing::debug!(topic = message.topic, "no session: message dropped");
+            }
+            Some(Command::Finish(last)) if up => {
+                if let Some(message) = last {
+                    publish(client, message).await;
+                }
+                disconnect(commands, client).await;
+            }
+            None if up => disconnect(commands, client).await,
+            Some(Command::Finish(_)) | None => return,
+        }
+    }
+}
+
+async fn publish(client: &AsyncClient, message: Message) {
+    let Message {
+        topic,
+        payload,
+        retain,
+    } = message;
+    if let Err(error) = client
+        .publish(topic, QoS::AtLeastOnce, retain, payload)
+        .await
+    {
+        tracing::warn!(%error, "a message could not be published");
+    }
+}
+
+/// Asks for a clean end, and leaves it to the event loop to end the session. No command is taken after it, so that the
+/// task ends too when the goodbye cannot be sent.
+async fn disconnect(commands: &mut mpsc::Receiver<Command>, client: &AsyncClient) {
+    commands.close();
+    if client.disconnect().await.is_ok() {
+        std::future::pending::<()>().await;
+    }
+}
+
+fn refused(ack: &SubAck, filters: &[String]) -> Option<String> {
+    let failed = |code: &SubscribeReasonCode| matches!(code, SubscribeReasonCode::Failure);
+    let index = ack.return_codes.iter().position(failed)?;
+    Some(filters.get(index).cloned().unwrap_or_default())
+}
+
+impl LinkSettings {
+    fn options(&self, epoch: Epoch) -> MqttOptions {
+        let mut options = MqttOptions::new(&self.client_id, self.broker.host(), self.broker.port());
+        options
+            .set_transport(Transport::Tls(TlsConfiguration::Rustls(Arc::clone(
+                &self.tls,
+            ))))
+            .set_clean_session(true)
+            .set_keep_alive(KEEP_ALIVE)
+            .set_max_packet_size(MAX_PACKET, MAX_PACKET);
+        if let Some(will) = &self.will {
+            let Message {
+                topic,
+                payload,
+                retain,
+            } = will(epoch);
+            options.set_last_will(LastWill::new(topic, payload, QoS::AtLeastOnce, retain));
+        }
+        options
+    }
+}
+
+/// How often the client shows that it is there. The least that AWS IoT Core takes; a link that died silently is found
+/// after two of them at most.
+const KEEP_ALIVE: Duration = Duration::from_secs(30);
+
+/// The deadline of DNS, TCP, TLS and CONNACK together: three retransmissions of a SYN (1 + 2 + 4 s) and the rest.
+const CONNECT_SECONDS: u64 = 10;
+
+/// The bound of the first delay before a new try; with full jitter half a second on average.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+
+/// The bound of all later delays: a fleet of 10,000 then makes 670 tries a second, and is back within half a minute.
+const LAST_RETRY: Duration = Duration::from_secs(30);
+
+/// How long a session must have lasted to count as a success.
+const LASTING: Duration = Duration::from_secs(10);
+
+/// How long a goodbye may take.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+/// The largest packet, either way: a payload at its cap and a topic at its.
+const MAX_PACKET: usize = 2 * MAX_PAYLOAD;
+
+/// Events that wait for the owner. A system of 1,000 devices sends that many retained presences at once.
+const EVENTS: usize = 4096;
+
+/// Messages that wait for the session's task.
+const COMMANDS: usize = 64;
+
+/// Requests that wait in the client library; the filters are one.
+const REQUESTS: usize = 16;

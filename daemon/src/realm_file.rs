@@ -1,0 +1,183 @@
+//! `realm.toml`: what everybody in a realm has to know. It holds no secret, and is handed to every computer.
+
+use std::path::{Path, PathBuf};
+
+use protocol::{ClientIdSuffix, Label};
+use serde::{Deserialize, Serialize};
+
+use crate::files::{self, FileError};
+use crate::host_port::HostPort;
+
+/// The content of `realm.toml`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RealmFile {
+    /// The version of this file's form: 1.
+    pub version: u32,
+    /// The realm's name.
+    pub realm: Label,
+    /// What stands behind a device id in client ids; default: nothing.
+    #[serde(default)]
+    pub client_id_suffix: ClientIdSuffix,
+    /// The certificate of the authority that signs the realm's devices, and its broker unless `[broker]` names
+    /// another; PEM.
+    pub ca: String,
+    /// The broker.
+    pub broker: BrokerAddress,
+    /// The proxies; one at least. Agents and controllers use the first.
+    #[serde(rename = "proxy")]
+    pub proxies: Vec<ProxyAddress>,
+    /// Where keys, requests and certificates are exchanged.
+    pub registry: RegistryPlace,
+}
+
+/// Where the broker is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BrokerAddress {
+    /// `HOST:PORT`; MQTT over TLS usually has port 8883.
+    pub address: HostPort,
+    /// The authorities that the broker's own certificate is signed by, PEM; default: the realm's. A broker that
+    /// somebody else runs has another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<String>,
+}
+
+/// Where a proxy is, and how to know it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProxyAddress {
+    /// `HOST:PORT`.
+    pub address: HostPort,
+    /// Its host keys, `TYPE BASE64`; one at least. No other is accepted.
+    pub host_keys: Vec<String>,
+}
+
+/// Where keys, requests and certificates are exchanged.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RegistryPlace {
+    /// A directory that everybody who enrolls can write, e.g. on a shared file system.
+    pub directory: PathBuf,
+}
+
+/// Why `realm.toml` cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RealmFileError {
+    /// It cannot be read.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// It is not what a realm file is.
+    #[error("`{}` is not a realm file", path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and where.
+        #[source]
+        source: toml::de::Error,
+    },
+    /// It is of a form that a newer version writes.
+    #[error("`{}` is of version {found}, and this program knows version {REALM_FILE_VERSION}", path.display())]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: u32,
+    },
+    /// It names no proxy, or one without a host key.
+    #[error("`{}` names no proxy with a host key", path.display())]
+    NoProxy {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+impl RealmFile {
+    /// Reads and checks a realm file.
+    pub fn load(path: &Path) -> Result<Self, RealmFileError> {
+        let text = files::read_text(path, MAX_CONFIG)?;
+        let file: Self = toml::from_str(&text).map_err(|source| RealmFileError::Parse {
+            path: path.to_owned(),
+            source,
+        })?;
+        if file.version != REALM_FILE_VERSION {
+            return Err(RealmFileError::Version {
+                path: path.to_owned(),
+                found: file.version,
+            });
+        }
+        if file.proxies.is_empty() || file.proxies.iter().any(|proxy| proxy.host_keys.is_empty()) {
+            return Err(RealmFileError::NoProxy {
+                path: path.to_owned(),
+            });
+        }
+        Ok(file)
+    }
+
+    /// The proxy that agents and controllers use. `None` cannot be after [`load`](Self::load).
+    pub fn proxy(&self) -> Option<&ProxyAddress> {
+        self.proxies.first()
+    }
+
+    /// The authorities that the broker's certificate must be signed by, PEM.
+    pub fn broker_ca(&self) -> &str {
+        self.broker.ca.as_deref().unwrap_or(&self.ca)
+    }
+}
+
+/// The version of the file's form that this program writes and reads.
+pub const REALM_FILE_VERSION: u32 = 1;
+
+/// The largest configuration file, in bytes: a bundle of fifty CA certificates is 100 KiB.
+pub const MAX_CONFIG: usize = 256 * 1024;
+
+/// The file's name in a device's and in a realm's directory.
+pub const REALM_FILE: &str = "realm.toml";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"
+version = 1
+realm = "atlas"
+ca = "PEM"
+[broker]
+address = "broker.example.org:8883"
+[[proxy]]
+address = "proxy.example.org:2222"
+host_keys = ["ssh-ed25519 AAAA"]
+[registry]
+directory = "/srv/atlas/registry"
+"#;
+
+    fn load(text: &str) -> Result<RealmFile, RealmFileError> {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join(REALM_FILE);
+        files::write_public(&path, text.as_bytes()).unwrap();
+        RealmFile::load(&path)
+    }
+
+    #[test]
+    fn what_is_written_is_what_is_read() {
+        let file = load(GOOD).unwrap();
+        assert_eq!(file.broker_ca(), "PEM");
+        assert_eq!(load(&toml::to_string(&file).unwrap()).unwrap(), file);
+    }
+
+    #[test]
+    fn a_typing_error_is_an_error_and_not_a_default() {
+        let error = load(&GOOD.replace("host_keys", "hostkeys")).unwrap_err();
+        let source = std::error::Error::source(&error).unwrap().to_string();
+        assert!(source.contains("unknown field `hostkeys`"), "{source}");
+        assert!(matches!(
+            load(&GOOD.replace("version = 1", "version = 2")),
+            Err(RealmFileError::Version { .. })
+        ));
+        assert!(matches!(
+            load(&GOOD.replace(r#"["ssh-ed25519 AAAA"]"#, "[]")),
+            Err(RealmFileError::NoProxy { .. })
+        ));
+    }
+}
