@@ -17,21 +17,15 @@ pub enum PeerKind {
     Foreign,
 }
 
-impl PeerKind {
-    /// Tells the kind from the identification line (RFC 4253, section 4.2). It is a claim: nothing that a peer may do
-    /// follows from it, only how it is slowed down, and either way memory is bounded.
-    pub fn of(sshid: &[u8]) -> Self {
-        if sshid.starts_with(BANNER_PREFIX.as_bytes()) {
-            Self::Own
-        } else {
-            Self::Foreign
-        }
-    }
-}
-
-/// The kind of peer that sent this identification line.
+/// Tells the kind of peer from its identification line (RFC 4253, section 4.2).
+///
+/// It is a claim. Nothing that a peer may do follows from it, only how it is slowed down; either way memory is bounded.
 pub fn known_peer(sshid: &[u8]) -> PeerKind {
-    PeerKind::of(sshid)
+    if sshid.starts_with(BANNER_PREFIX.as_bytes()) {
+        PeerKind::Own
+    } else {
+        PeerKind::Foreign
+    }
 }
 
 /// The algorithms of both sides.

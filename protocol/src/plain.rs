@@ -38,8 +38,8 @@ impl PlainOrder {
 }
 
 impl PlainState {
-    /// Reads a state. Fields other than `port`, and ports that are not numbers, are ignored, as the original does;
-    /// `None` is an unknown word.
+    /// Reads a state. Fields other than `port`, and ports that are not numbers, are ignored, as the original does, and so
+    /// is port 0, which nobody can connect to; `None` is an unknown word.
     pub fn decode(payload: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(payload)
             .ok()
@@ -50,6 +50,7 @@ impl PlainState {
         let fields = text.strip_prefix("connected")?.split('|');
         let port = fields
             .filter_map(|field| field.strip_prefix("port=")?.parse().ok())
+            .filter(|port| *port != 0)
             .next_back();
         Some(Self::Connected { port })
     }

@@ -44,7 +44,8 @@ pub enum ReplyBody {
 pub struct Forward {
     /// The service.
     pub service: Label,
-    /// The port that the proxy allocated, in the system's own space of ports.
+    /// The port that the proxy allocated, in the system's own space of ports; never 0.
+    #[serde(deserialize_with = "port")]
     pub port: u16,
 }
 
@@ -142,6 +143,10 @@ enum Wire {
         text: String,
     },
     Closed {},
+}
+
+fn port<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u16, D::Error> {
+    std::num::NonZeroU16::deserialize(deserializer).map(std::num::NonZeroU16::get)
 }
 
 fn host_keys<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {

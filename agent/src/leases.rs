@@ -1,0 +1,784 @@
+//! When there has to be a tunnel, and what each controller is told: the decisions, without a socket.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use protocol::{
+    DeviceId, Forward, Label, LeaseId, Lifetime, Order, PlainOrder, PlainState, RefusalCode, Reply,
+    ReplyBody,
+};
+use tokio::time::Instant;
+
+/// The leases of a device and the state of its tunnel. A tunnel lives while a lease or a stream does, and one grace
+/// period more.
+#[derive(Debug)]
+pub struct Leases {
+    device: DeviceId,
+    services: Vec<Label>,
+    proxy: String,
+    host_keys: Vec<String>,
+    grace: Duration,
+    leases: BTreeMap<(Label, LeaseId), Lease>,
+    /// Until when the plain grammar's one claim lasts; it has no owner.
+    plain: Option<PlainLease>,
+    tunnel: Tunnel,
+    streams: usize,
+    /// Since when there has been neither a lease nor a stream.
+    idle_since: Option<Instant>,
+    shutting_down: bool,
+}
+
+/// What has happened.
+#[derive(Debug)]
+pub enum Event {
+    /// A controller has ordered something. `unix_now` is the device's clock in seconds since 1970.
+    Order {
+        /// Who, as the topic says.
+        controller: Label,
+        /// What.
+        order: Order,
+        /// The device's clock in seconds since 1970.
+        unix_now: u64,
+    },
+    /// Somebody has ordered something in the plain grammar; `None` is an unknown word, which asks for the state.
+    Plain(Option<PlainOrder>),
+    /// The proxy has granted these forwards, for the first time or anew.
+    Opened(Vec<Forward>),
+    /// No tunnel could be opened; it is tried again as long as it is wanted.
+    OpenFailed(String),
+    /// The tunnel is gone; it is being opened again.
+    Lost,
+    /// So many streams are open now.
+    Streams(usize),
+    /// The time that [`Leases::deadline`] named has come.
+    Deadline,
+    /// The agent is about to stop.
+    ShuttingDown,
+}
+
+/// What is to be done.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Open the tunnel, and keep it open.
+    Open,
+    /// Close the tunnel.
+    Close,
+    /// Answer a controller.
+    Reply(Label, Reply),
+    /// Tell the state in the plain grammar.
+    PlainState(PlainState),
+    /// End the streams that this controller opened.
+    EndStreams(Label),
+}
+
+#[derive(Debug)]
+struct Lease {
+    services: Vec<Label>,
+    expires: Instant,
+    /// Whether its controller has been told that the tunnel is open: from then on a failure is ours to mend.
+    answered: bool,
+}
+
+#[derive(Debug)]
+struct PlainLease {
+    expires: Instant,
+    answered: bool,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Tunnel {
+    Closed,
+    Opening,
+    Open(Vec<Forward>),
+}
+
+impl Leases {
+    /// No lease yet. `services` are what the device offers, `proxy` is told to controllers as `HOST:PORT`.
+    pub fn new(
+        device: DeviceId,
+        services: Vec<Label>,
+        proxy: String,
+        host_keys: Vec<String>,
+        grace: Duration,
+    ) -> Self {
+        Self {
+            device,
+            services,
+            proxy,
+            host_keys,
+            grace,
+            leases: BTreeMap::new(),
+            plain: None,
+            tunnel: Tunnel::Closed,
+            streams: 0,
+            idle_since: None,
+            shutting_down: false,
+        }
+    }
+
+    /// Decides on one event.
+    pub fn on_event(&mut self, event: Event, now: Instant) -> Vec<Action> {
+        let mut actions = Vec::new();
+        match event {
+            Event::Order {
+                controller,
+                order,
+                unix_now,
+            } => self.order(controller, order, unix_now, now, &mut actions),
+            Event::Plain(word) => self.plain(word, now, &mut actions),
+            Event::Opened(forwards) => self.opened(forwards, &mut actions),
+            Event::OpenFailed(text) => self.open_failed(&text, &mut actions),
+            Event::Lost => {
+                if self.tunnel != Tunnel::Closed {
+                    self.tunnel = Tunnel::Opening;
+                }
+            }
+            Event::Streams(streams) => self.streams = streams,
+            Event::Deadline => {}
+            Event::ShuttingDown => self.shut_down(&mut actions),
+        }
+        self.settle(now, &mut actions);
+        actions
+    }
+
+    /// When to come back with [`Event::Deadline`] if nothing else happens before.
+    pub fn deadline(&self) -> Option<Instant> {
+        let leases = self.leases.values().map(|lease| lease.expires);
+        let plain = self.plain.iter().map(|lease| lease.expires);
+        let idle = self.idle_since.iter().map(|since| *since + self.grace);
+        leases.chain(plain).chain(idle).min()
+    }
+
+    /// How many claims there are.
+    pub fn len(&self) -> usize {
+        self.leases.len() + usize::from(self.plain.is_some())
+    }
+
+    /// Whether a tunnel is open, and at which port for the first of the services.
+    pub fn port(&self) -> Option<u16> {
+        match &self.tunnel {
+            Tunnel::Open(forwards) => forwards.first().map(|forward| forward.port),
+            Tunnel::Opening | Tunnel::Closed => None,
+        }
+    }
+
+    fn order(
+        &mut self,
+        controller: Label,
+        order: Order,
+        unix_now: u64,
+        now: Instant,
+        actions: &mut Vec<Action>,
+    ) {
+        let stale = order.is_stale(unix_now);
+        match order {
+            Order::Open {
+                lease,
+                services,
+                lifetime,
+                issued,
+            } => {
+                let refusal = if stale {
+                    Some((
+                        RefusalCode::Stale,
+                        stale_text(&self.device, issued, unix_now),
+                    ))
+                } else {
+                    self.refusal(&controller, lease, &services)
+                };
+                match refusal {
+                    Some((code, text)) => {
+                        let body = ReplyBody::Refused { code, text };
+                        actions.push(Action::Reply(
+                            controller,
+                            Reply {
+                                lease: Some(lease),
+                                body,
+                            },
+                        ));
+                    }
+                    None => self.open(controller, lease, services, lifetime, now, actions),
+                }
+            }
+            Order::Close { lease: Some(lease) } => {
+                self.leases.remove(&(controller.clone(), lease));
+                actions.push(Action::Reply(
+                    controller,
+                    Reply {
+                        lease: Some(lease),
+                        body: ReplyBody::Closed,
+                    },
+                ));
+            }
+            Order::Close { lease: None } => {
+                self.leases.retain(|(owner, _), _| *owner != controller);
+                actions.push(Action::EndStreams(controller.clone()));
+                actions.push(Action::Reply(
+                    controller,
+                    Reply {
+                        lease: None,
+                        body: ReplyBody::Closed,
+                    },
+                ));
+            }
+        }
+    }
+
+    /// Why an order to open cannot be carried out, if it cannot.
+    fn refusal(
+        &self,
+        controller: &Label,
+        lease: LeaseId,
+        services: &[Label],
+    ) -> Option<(RefusalCode, String)> {
+        let device = &self.device;
+        if self.shutting_down {
+            return Some((
+                RefusalCode::ShuttingDown,
+                format!("the agent of `{device}` is about to stop; try again"),
+            ));
+        }
+        if let Some(unknown) = services
+            .iter()
+            .find(|service| !self.services.contains(service))
+        {
+            let offered = self
+                .services
+                .iter()
+                .map(Label::as_str)
+                .collect::<Vec<_>>()
+                .join(", ");
+            let text = format!("`{device}` offers no service `{unknown}`, only: {offered}");
+            return Some((RefusalCode::UnknownService, text));
+        }
+        let is_new = !self.leases.contains_key(&(controller.clone(), lease));
+        if is_new && self.leases.len() >= MAX_LEASES {
+            return Some((
+                RefusalCode::Busy,
+                format!("`{device}` holds {MAX_LEASES} leases already"),
+            ));
+        }
+        None
+    }
+
+    fn open(
+        &mut self,
+        controller: Label,
+        lease: LeaseId,
+        services: Vec<Label>,
+        lifetime: Lifetime,
+        now: Instant,
+        actions: &mut Vec<Action>,
+    ) {
+        let expires = now + Duration::from_secs(lifetime.as_secs().into());
+        let mut claim = Lease {
+            services,
+            expires,
+            answered: false,
+        };
+        match &self.tunnel {
+            Tunnel::Open(forwards) => {
+                claim.answered = true;
+                actions.push(self.opened_reply(&controller, lease, &claim, forwards));
+            }
+            Tunnel::Opening => {
+                // A renewal of a lease that was answered stays so: its tunnel is being opened anew.
+                let before = self.leases.get(&(controller.clone(), lease));
+                claim.answered = before.is_some_and(|before| before.answered);
+            }
+            Tunnel::Closed => {
+                self.tunnel = Tunnel::Opening;
+                actions.push(Action::Open);
+            }
+        }
+        self.leases.insert((controller, lease), claim);
+    }
+
+    fn plain(&mut self, word: Option<PlainOrder>, now: Instant, actions: &mut Vec<Action>) {
+        match word {
+            Some(PlainOrder::Connect) if !self.shutting_down => {
+                let expires = now + PLAIN_LIFETIME;
+                let answered = matches!(self.tunnel, Tunnel::Open(_));
+                self.plain = Some(PlainLease { expires, answered });
+                if self.tunnel == Tunnel::Closed {
+                    self.tunnel = Tunnel::Opening;
+                    actions.push(Action::Open);
+                }
+            }
+            Some(PlainOrder::Disconnect) => self.plain = None,
+            Some(PlainOrder::Connect) | None => {}
+        }
+        // The original answers every word, known or not. Until the forward is granted the answer is `disconnected`, and
+        // the original's controller asks again after five seconds.
+        actions.push(Action::PlainState(self.plain_state()));
+    }
+
+    fn plain_state(&self) -> PlainState {
+        match (&self.plain, self.port()) {
+            (Some(_), Some(port)) => PlainState::Connected { port: Some(port) },
+            // Others may still have a tunnel; whoever speaks the plain grammar has given up his.
+            (None, _) | (_, None) => PlainState::Disconnected,
+        }
+    }
+
+    fn opened(&mut self, forwards: Vec<Forward>, actions: &mut Vec<Action>) {
+        if self.tunnel == Tunnel::Closed {
+            return;
+        }
+        let changed = self.tunnel != Tunnel::Open(forwards.clone());
+        for ((controller, lease), claim) in &self.leases {
+            if changed || !claim.answered {
+                actions.push(self.opened_reply(controller, *lease, claim, &forwards));
+            }
+        }
+        self.leases
+            .values_mut()
+            .for_each(|claim| claim.answered = true);
+        self.tunnel = Tunnel::Open(forwards);
+        if let Some(plain) = &mut self.plain {
+            plain.answered = true;
+            if changed {
+                actions.push(Action::PlainState(self.plain_state()));
+            }
+        }
+    }
+
+    /// Those who wait are told at once what is wrong. Those who had a tunnel keep their leases: it is tried again.
+    fn open_failed(&mut self, text: &str, actions: &mut Vec<Action>) {
+        let text = bounded(format!("`{}` cannot open a tunnel: {text}", self.device));
+        self.leases.retain(|(controller, lease), claim| {
+            if !claim.answered {
+                let body = ReplyBody::Refused {
+                    code: RefusalCode::ProxyUnavailable,
+                    text: text.clone(),
+                };
+                actions.push(Action::Reply(
+                    controller.clone(),
+                    Reply {
+                        lease: Some(*lease),
+                        body,
+                    },
+                ));
+            }
+            claim.answered
+        });
+        if self.plain.as_ref().is_some_and(|plain| !plain.answered) {
+            self.plain = None;
+            actions.push(Action::PlainState(PlainState::Disconnected));
+        }
+    }
+
+    fn shut_down(&mut self, actions: &mut Vec<Action>) {
+        self.shutting_down = true;
+        for (controller, lease) in std::mem::take(&mut self.leases).into_keys() {
+            actions.push(Action::Reply(
+                controller,
+                Reply {
+                    lease: Some(lease),
+                    body: ReplyBody::Closed,
+                },
+            ));
+        }
+        if self.plain.take().is_some() {
+            actions.push(Action::PlainState(PlainState::Disconnected));
+        }
+    }
+
+    /// Lets expire what has expired, and closes the tunnel when nobody has needed it for a grace period. While no
+    /// tunnel could be opened yet there is nothing to keep for the next one.
+    fn settle(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        self.leases.retain(|_, lease| lease.expires > now);
+        self.plain.take_if(|lease| lease.expires <= now);
+        let needed = !self.leases.is_empty() || self.plain.is_some() || self.streams > 0;
+        if needed || self.tunnel == Tunnel::Closed {
+            self.idle_since = None;
+            return;
+        }
+        let idle_since = *self.idle_since.get_or_insert(now);
+        if self.tunnel == Tunnel::Opening || self.shutting_down || now >= idle_since + self.grace {
+            self.idle_since = None;
+            self.tunnel = Tunnel::Closed;
+            actions.push(Action::Close);
+        }
+    }
+
+    fn opened_reply(
+        &self,
+        controller: &Label,
+        lease: LeaseId,
+        claim: &Lease,
+        forwards: &[Forward],
+    ) -> Action {
+        let wanted = |forward: &&Forward| claim.services.contains(&forward.service);
+        let body = ReplyBody::Opened {
+            proxy: self.proxy.clone(),
+            forwards: forwards.iter().filter(wanted).cloned().collect(),
+            host_keys: self.host_keys.clone(),
+        };
+        Action::Reply(
+            controller.clone(),
+            Reply {
+                lease: Some(lease),
+                body,
+            },
+        )
+    }
+}
+
+/// Shows both clocks: a wrong one is the usual reason, and the person has to see which.
+fn stale_text(device: &DeviceId, issued: u64, now: u64) -> String {
+    let difference = now.abs_diff(issued);
+    let direction = if now > issued { "ahead of" } else { "behind" };
+    format!(
+        "the clock of `{device}` is {difference} s {direction} the controller's; set the one that is wrong"
+    )
+}
+
+/// Cuts a text to what a reply may hold, and takes out what a terminal could stumble over.
+fn bounded(mut text: String) -> String {
+    text.retain(|c| !c.is_control());
+    let mut end = text.len().min(protocol::limits::MAX_TEXT);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.truncate(end);
+    text
+}
+
+/// The most leases of one device at a time. Each is one running `tunnel connect`; 64 people on one computer are more
+/// than it can serve.
+pub const MAX_LEASES: usize = 64;
+
+/// How long a tunnel that was asked for in the plain grammar waits for its first stream. The original's controller
+/// connects at once; a person with `mosquitto_pub` takes some minutes.
+pub const PLAIN_LIFETIME: Duration = Duration::from_mins(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const UNIX: u64 = 1_795_305_600;
+    const GRACE: Duration = Duration::from_secs(30);
+
+    struct World {
+        leases: Leases,
+        now: Instant,
+    }
+
+    impl World {
+        fn new() -> Self {
+            let services = vec![label("ssh"), label("web")];
+            let device = "333.hula.atlas".parse().unwrap();
+            let leases = Leases::new(
+                device,
+                services,
+                "proxy:2222".into(),
+                vec!["ssh-ed25519 AAAA".into()],
+                GRACE,
+            );
+            Self {
+                leases,
+                now: Instant::now(),
+            }
+        }
+
+        fn on(&mut self, event: Event) -> Vec<Action> {
+            self.leases.on_event(event, self.now)
+        }
+
+        fn open(&mut self, controller: &str, lease: u8) -> Vec<Action> {
+            self.open_services(controller, lease, &["ssh"])
+        }
+
+        fn open_services(&mut self, controller: &str, lease: u8, services: &[&str]) -> Vec<Action> {
+            let order = Order::Open {
+                lease: id(lease),
+                services: services.iter().map(|name| label(name)).collect(),
+                issued: UNIX,
+                lifetime: Lifetime::from_secs(60).unwrap(),
+            };
+            self.on(Event::Order {
+                controller: label(controller),
+                order,
+                unix_now: UNIX,
+            })
+        }
+
+        fn close(&mut self, controller: &str, lease: Option<u8>) -> Vec<Action> {
+            let order = Order::Close {
+                lease: lease.map(id),
+            };
+            self.on(Event::Order {
+                controller: label(controller),
+                order,
+                unix_now: UNIX,
+            })
+        }
+
+        fn after(&mut self, seconds: u64) -> Vec<Action> {
+            self.now += Duration::from_secs(seconds);
+            self.on(Event::Deadline)
+        }
+    }
+
+    fn label(name: &str) -> Label {
+        name.parse().unwrap()
+    }
+
+    fn id(byte: u8) -> LeaseId {
+        LeaseId::from_bytes([byte; 16])
+    }
+
+    fn forwards(port: u16) -> Vec<Forward> {
+        vec![
+            Forward {
+                service: label("ssh"),
+                port,
+            },
+            Forward {
+                service: label("web"),
+                port: port + 1,
+            },
+        ]
+    }
+
+    fn opened(controller: &str, lease: u8, port: u16) -> Action {
+        let body = ReplyBody::Opened {
+            proxy: "proxy:2222".into(),
+            forwards: vec![Forward {
+                service: label("ssh"),
+                port,
+            }],
+            host_keys: vec!["ssh-ed25519 AAAA".into()],
+        };
+        Action::Reply(
+            label(controller),
+            Reply {
+                lease: Some(id(lease)),
+                body,
+            },
+        )
+    }
+
+    fn refusal(actions: &[Action]) -> (RefusalCode, &str) {
+        match actions {
+            [
+                Action::Reply(
+                    _,
+                    Reply {
+                        body: ReplyBody::Refused { code, text },
+                        ..
+                    },
+                ),
+            ] => (*code, text),
+            other => panic!("no refusal: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn opened_is_told_only_when_the_forward_is_granted() {
+        let mut world = World::new();
+        assert_eq!(world.open("controller-a", 1), [Action::Open]);
+        assert_eq!(
+            world.open("controller-a", 1),
+            [],
+            "the same order again changes nothing"
+        );
+        assert_eq!(
+            world.on(Event::Opened(forwards(61333))),
+            [opened("controller-a", 1, 61333)]
+        );
+        assert_eq!(
+            world.open("controller-a", 1),
+            [opened("controller-a", 1, 61333)],
+            "a repeated order is answered"
+        );
+    }
+
+    #[test]
+    fn one_controller_s_close_never_cuts_another() {
+        let mut world = World::new();
+        world.open("controller-a", 1);
+        world.open("controller-b", 1);
+        world.on(Event::Opened(forwards(61333)));
+        assert!(
+            !world
+                .close("controller-a", Some(1))
+                .contains(&Action::Close)
+        );
+        assert_eq!(
+            world.leases.len(),
+            1,
+            "the same lease id of another controller is another lease"
+        );
+        let actions = world.close("controller-b", None);
+        assert!(
+            actions.contains(&Action::EndStreams(label("controller-b"))),
+            "{actions:?}"
+        );
+        assert!(
+            !actions.contains(&Action::Close),
+            "the grace period has only begun"
+        );
+        assert_eq!(world.after(29), []);
+        assert_eq!(world.after(1), [Action::Close]);
+        assert_eq!(world.leases.deadline(), None);
+    }
+
+    #[test]
+    fn a_stream_keeps_the_tunnel_after_its_lease() {
+        let mut world = World::new();
+        world.open("controller-a", 1);
+        world.on(Event::Opened(forwards(61333)));
+        world.on(Event::Streams(1));
+        assert_eq!(world.after(3600), []);
+        assert_eq!(world.leases.len(), 0);
+        world.on(Event::Streams(0));
+        assert_eq!(world.after(30), [Action::Close]);
+    }
+
+    #[test]
+    fn a_vanished_controller_costs_a_lifetime_and_a_grace_period() {
+        let mut world = World::new();
+        world.open("controller-a", 1);
+        world.on(Event::Opened(forwards(61333)));
+        assert_eq!(
+            world.leases.deadline(),
+            Some(world.now + Duration::from_secs(60))
+        );
+        assert_eq!(world.after(60), []);
+        assert_eq!(world.leases.deadline(), Some(world.now + GRACE));
+        assert_eq!(world.after(30), [Action::Close]);
+    }
+
+    #[test]
+    fn a_tunnel_that_died_comes_back_at_the_port_it_gets() {
+        let mut world = World::new();
+        world.open("controller-a", 1);
+        world.on(Event::Opened(forwards(61333)));
+        assert_eq!(world.on(Event::Lost), []);
+        assert_eq!(
+            world.on(Event::OpenFailed("no route".into())),
+            [],
+            "whoever had a tunnel keeps the lease"
+        );
+        assert_eq!(
+            world.on(Event::Opened(forwards(50000))),
+            [opened("controller-a", 1, 50000)]
+        );
+    }
+
+    #[test]
+    fn who_waits_is_told_what_is_wrong_and_nothing_is_kept_open() {
+        let mut world = World::new();
+        world.open("controller-a", 1);
+        let actions = world.on(Event::OpenFailed("the proxy\nrefused the key".into()));
+        assert_eq!(actions.last(), Some(&Action::Close));
+        let (code, text) = refusal(&actions[..1]);
+        assert_eq!(code, RefusalCode::ProxyUnavailable);
+        assert_eq!(
+            text,
+            "`333.hula.atlas` cannot open a tunnel: the proxyrefused the key"
+        );
+        assert_eq!(
+            world.open("controller-a", 2),
+            [Action::Open],
+            "the next order tries again"
+        );
+    }
+
+    #[test]
+    fn refusals_say_why() {
+        let mut world = World::new();
+        let (code, text) = (
+            RefusalCode::UnknownService,
+            "`333.hula.atlas` offers no service `vnc`, only: ssh, web",
+        );
+        assert_eq!(
+            refusal(&world.open_services("controller-a", 1, &["vnc"])),
+            (code, text)
+        );
+
+        let order = Order::Open {
+            lease: id(1),
+            services: vec![label("ssh")],
+            issued: UNIX,
+            lifetime: Lifetime::from_secs(60).unwrap(),
+        };
+        let late = Event::Order {
+            controller: label("controller-a"),
+            order,
+            unix_now: UNIX + 3600,
+        };
+        let actions = world.on(late);
+        let (code, text) = refusal(&actions);
+        assert_eq!(code, RefusalCode::Stale);
+        assert!(
+            text.starts_with("the clock of `333.hula.atlas` is 3600 s ahead of the controller's"),
+            "{text}"
+        );
+
+        (0..64).for_each(|lease| drop(world.open("controller-a", lease)));
+        assert_eq!(refusal(&world.open("controller-b", 1)).0, RefusalCode::Busy);
+        assert_eq!(
+            world.open("controller-a", 1),
+            [],
+            "a renewal is never too many"
+        );
+
+        world.on(Event::ShuttingDown);
+        assert_eq!(
+            refusal(&world.open("controller-a", 1)).0,
+            RefusalCode::ShuttingDown
+        );
+    }
+
+    #[test]
+    fn the_plain_grammar_is_answered_word_by_word() {
+        let state = |port| Action::PlainState(PlainState::Connected { port: Some(port) });
+        let disconnected = || Action::PlainState(PlainState::Disconnected);
+        let mut world = World::new();
+        assert_eq!(world.on(Event::Plain(None)), [disconnected()]);
+        assert_eq!(
+            world.on(Event::Plain(Some(PlainOrder::Connect))),
+            [Action::Open, disconnected()]
+        );
+        assert_eq!(world.on(Event::Opened(forwards(61333))), [state(61333)]);
+        assert_eq!(
+            world.on(Event::Plain(Some(PlainOrder::Connect))),
+            [state(61333)]
+        );
+        assert_eq!(
+            world.on(Event::Plain(Some(PlainOrder::Disconnect))),
+            [disconnected()]
+        );
+        assert_eq!(world.after(30), [Action::Close]);
+    }
+
+    #[test]
+    fn a_plain_disconnect_cuts_no_lease() {
+        let mut world = World::new();
+        world.open("controller-a", 1);
+        world.on(Event::Opened(forwards(61333)));
+        world.on(Event::Plain(Some(PlainOrder::Connect)));
+        world.on(Event::Plain(Some(PlainOrder::Disconnect)));
+        assert_eq!(world.after(59), []);
+        assert_eq!(world.leases.port(), Some(61333));
+    }
+
+    #[test]
+    fn a_shutdown_tells_everybody_and_closes() {
+        let mut world = World::new();
+        world.open("controller-a", 1);
+        world.on(Event::Opened(forwards(61333)));
+        let actions = world.on(Event::ShuttingDown);
+        let closed = Reply {
+            lease: Some(id(1)),
+            body: ReplyBody::Closed,
+        };
+        assert_eq!(
+            actions,
+            [Action::Reply(label("controller-a"), closed), Action::Close]
+        );
+    }
+}

@@ -1,0 +1,350 @@
+//! The byte stream under a russh session: it takes output without waiting and gives input as the gate allows.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use rustix::net::sockopt;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::gate::Verdict;
+use super::{Flow, OUT_MAX};
+
+/// A socket with an output buffer of its own and a gate before its input. Made by [`Flow::over`].
+///
+/// One task reads and writes it: russh's session. There is no pump task, so a write that the socket does not take now
+/// goes out with the next read, flush or write.
+#[derive(Debug)]
+pub struct FlowStream {
+    socket: TcpStream,
+    flow: Flow,
+    out: BytesMut,
+    timer: Option<Pin<Box<Sleep>>>,
+    closing: Option<Instant>,
+}
+
+impl FlowStream {
+    pub(super) fn new(socket: TcpStream, flow: Flow) -> io::Result<Self> {
+        socket.set_nodelay(true)?;
+        sockopt::set_socket_keepalive(&socket, true)?;
+        sockopt::set_tcp_keepidle(&socket, KEEPALIVE_IDLE)?;
+        sockopt::set_tcp_keepintvl(&socket, KEEPALIVE_INTERVAL)?;
+        sockopt::set_tcp_keepcnt(&socket, KEEPALIVE_COUNT)?;
+        Ok(Self {
+            socket,
+            flow,
+            out: BytesMut::new(),
+            timer: None,
+            closing: None,
+        })
+    }
+
+    /// Writes what the socket takes. `Pending` means that the rest waits, with the task registered for it.
+    fn drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.out.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        let result = loop {
+            match Pin::new(&mut self.socket).poll_write(cx, &self.out) {
+                Poll::Ready(Ok(0)) => break Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(written)) => self.out.advance(written),
+                Poll::Ready(Err(error)) => break Poll::Ready(Err(error)),
+                Poll::Pending => break Poll::Pending,
+            }
+            if self.out.is_empty() {
+                // A burst should not be held for the life of an idle connection.
+                self.out = BytesMut::new();
+                break Poll::Ready(Ok(()));
+            }
+        };
+        self.flow.set_queued_out(self.out.len());
+        result
+    }
+
+    fn check_cut(&self) -> io::Result<()> {
+        match self.flow.cut_reason() {
+            Some(reason) => Err(io::Error::other(reason)),
+            None => Ok(()),
+        }
+    }
+
+    /// Sees to it that the task is woken by then. Returns whether that time is already past.
+    fn wake_at(&mut self, then: Instant, cx: &mut Context<'_>) -> bool {
+        let timer = self
+            .timer
+            .get_or_insert_with(|| Box::pin(sleep_until(then)));
+        if timer.deadline() > then {
+            timer.as_mut().reset(then);
+        }
+        // An earlier deadline is left alone until it fires: that costs less than a reset with every read.
+        while timer.as_mut().poll(cx).is_ready() {
+            if Instant::now() >= then {
+                return true;
+            }
+            timer.as_mut().reset(then);
+        }
+        false
+    }
+
+    /// A paused connection hears nothing from its peer, but the kernel does.
+    fn check_socket(&self) -> io::Result<()> {
+        match self.socket.take_error()? {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
+    }
+}
+
+impl AsyncRead for FlowStream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        // Output first, so that it moves while input is held back.
+        if let Poll::Ready(Err(error)) = this.drain(cx) {
+            return Poll::Ready(Err(error));
+        }
+        loop {
+            let now = Instant::now();
+            let verdict = {
+                let mut state = this.flow.lock();
+                // Stored before the check, so that what changes in between wakes us.
+                match &mut state.reader {
+                    Some(waker) => waker.clone_from(cx.waker()),
+                    none => *none = Some(cx.waker().clone()),
+                }
+                if let Some(reason) = state.cut {
+                    return Poll::Ready(Err(io::Error::other(reason)));
+                }
+                state.gate.may_read(now)
+            };
+            match verdict {
+                Verdict::Read => {}
+                Verdict::TooMuch => {
+                    return Poll::Ready(Err(io::Error::other(
+                        "the peer sent more than it was granted",
+                    )));
+                }
+                Verdict::Wait(until) => {
+                    this.check_socket()?;
+                    // Silence is ours while we do not listen.
+                    this.flow.lock().heard = now;
+                    let look = now + PAUSED_LOOK;
+                    if this.wake_at(until.map_or(look, |then| then.min(look)), cx) {
+                        continue;
+                    }
+                    return Poll::Pending;
+                }
+            }
+            let before = buf.filled().len();
+            if let Poll::Ready(result) = Pin::new(&mut this.socket).poll_read(cx, buf) {
+                if buf.filled().len() > before {
+                    this.flow.lock().heard = now;
+                }
+                return Poll::Ready(result);
+            }
+            let (limit, heard) = {
+                let state = this.flow.lock();
+                (state.silence_limit, state.heard)
+            };
+            let Some(limit) = limit else {
+                return Poll::Pending;
+            };
+            if now >= heard + limit {
+                return Poll::Ready(Err(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    "the peer is silent",
+                )));
+            }
+            if !this.wake_at(heard + limit, cx) {
+                return Poll::Pending;
+            }
+        }
+    }
+}
+
+impl AsyncWrite for FlowStream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        this.check_cut()?;
+        if let Poll::Ready(Err(error)) = this.drain(cx) {
+            return Poll::Ready(Err(error));
+        }
+        let mut rest = buf;
+        while this.out.is_empty() && !rest.is_empty() {
+            match Pin::new(&mut this.socket).poll_write(cx, rest) {
+                Poll::Ready(Ok(0)) => {
+                    return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+                }
+                Poll::Ready(Ok(written)) => rest = rest.get(written..).unwrap_or_default(),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => break,
+            }
+        }
+        if !this.out.is_empty() && this.out.len().saturating_add(rest.len()) > OUT_MAX {
+            let mut state = this.flow.lock();
+            state.reader = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        if !rest.is_empty() {
+            this.out.extend_from_slice(rest);
+            this.flow.set_queued_out(this.out.len());
+        }
+        Poll::Ready(Ok(buf.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut().drain(cx) {
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            // What is left goes out with the next read: the session's loop must not wait for it.
+            Poll::Ready(Ok(())) | Poll::Pending => Poll::Ready(Ok(())),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        this.check_cut()?;
+        let end = *this.closing.get_or_insert_with(|| Instant::now() + CLOSE_LIMIT);
+        if this.drain(cx).is_pending() {
+            if this.wake_at(end, cx) {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+            return Poll::Pending;
+        }
+        ready!(Pin::new(&mut this.socket).poll_shutdown(cx))?;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Drop for FlowStream {
+    fn drop(&mut self) {
+        self.flow.die();
+    }
+}
+
+/// The kernel's keepalive: a peer that is cut off while we do not read it is found after 3 + 3 × 2 seconds.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(3);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
+const KEEPALIVE_COUNT: u32 = 3;
+
+/// How often a paused connection asks the kernel whether the peer is still there.
+const PAUSED_LOOK: Duration = Duration::from_secs(2);
+
+/// How long the last output of an ended session may take.
+const CLOSE_LIMIT: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+    use tokio::time::timeout;
+
+    use super::super::{IN_HI, OUT_HI};
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(20);
+
+    async fn pair() -> (FlowStream, Flow, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, flow) = Flow::over(listener.accept().await.unwrap().0).unwrap();
+        (stream, flow, peer)
+    }
+
+    #[tokio::test]
+    async fn a_write_never_waits_below_the_maximum_and_all_of_it_arrives() {
+        let (mut stream, flow, mut peer) = pair().await;
+        let data: Vec<u8> = (0..OUT_MAX - OUT_HI).map(|n| n as u8).collect();
+        timeout(LONG, stream.write_all(&data)).await.unwrap().unwrap();
+        assert!(flow.queued_out() > 0, "the socket took it all: raise the amount");
+        let expected = data.clone();
+        let reader = async {
+            let mut got = vec![0; expected.len()];
+            peer.read_exact(&mut got).await.unwrap();
+            assert!(got == expected, "bytes arrive in order");
+            peer.write_all(b"x").await.unwrap();
+        };
+        // Reading is what drains the output.
+        let mut one = [0];
+        let (_, read) = timeout(LONG, async { tokio::join!(reader, stream.read_exact(&mut one)) })
+            .await
+            .unwrap();
+        read.unwrap();
+        assert_eq!(flow.queued_out(), 0);
+    }
+
+    #[tokio::test]
+    async fn at_the_maximum_a_write_waits_until_the_peer_reads() {
+        let (mut stream, _flow, mut peer) = pair().await;
+        let chunk = vec![7; OUT_MAX / 2];
+        let mut taken = 0_usize;
+        while timeout(Duration::from_millis(300), stream.write_all(&chunk)).await.is_ok() {
+            taken += chunk.len();
+            assert!(taken < 20 * OUT_MAX, "never waits");
+        }
+        let mut rest = vec![0; taken];
+        timeout(LONG, peer.read_exact(&mut rest)).await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_paused_stream_reads_again_when_its_data_is_consumed() {
+        let (mut stream, flow, mut peer) = pair().await;
+        flow.set_kind(crate::ssh::PeerKind::Own);
+        flow.lock().gate.received(0, IN_HI + 1, Instant::now());
+        peer.write_all(b"x").await.unwrap();
+        let mut one = [0];
+        assert!(
+            timeout(Duration::from_millis(200), stream.read_exact(&mut one)).await.is_err(),
+            "read although it is paused"
+        );
+        let consumer = flow.clone();
+        let consume = async move {
+            let woken = consumer.lock().gate.consumed(IN_HI);
+            assert!(woken);
+            consumer.lock().wake_reader();
+        };
+        let (read, ()) = tokio::join!(timeout(LONG, stream.read_exact(&mut one)), consume);
+        read.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_cut_ends_a_waiting_read_with_its_reason_and_the_drop_is_the_death() {
+        let (mut stream, flow, _peer) = pair().await;
+        let mut one = [0];
+        let (read, ()) = tokio::join!(timeout(LONG, stream.read(&mut one)), async {
+            tokio::task::yield_now().await;
+            flow.cut("enough");
+        });
+        assert_eq!(read.unwrap().unwrap_err().to_string(), "enough");
+        assert!(!flow.is_dead());
+        drop(stream);
+        timeout(LONG, flow.dead()).await.unwrap();
+        timeout(LONG, flow.wait_writable()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_silent_peer_is_dead_and_a_paused_one_is_not() {
+        let (mut stream, flow, _peer) = pair().await;
+        let limit = Duration::from_millis(100);
+        flow.limit_silence(limit);
+        let mut one = [0];
+        let error = timeout(LONG, stream.read(&mut one)).await.unwrap().unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+
+        let (mut stream, flow, _peer) = pair().await;
+        flow.set_kind(crate::ssh::PeerKind::Own);
+        flow.limit_silence(limit);
+        flow.lock().gate.received(0, IN_HI + 1, Instant::now());
+        assert!(timeout(limit * 6, stream.read(&mut one)).await.is_err());
+    }
+}

@@ -1,0 +1,353 @@
+//! The documents as an access file (`acl_file`) of mosquitto 2.0.
+//!
+//! mosquitto knows a client's common name, but not its organization, so the file has a section for each device with
+//! concrete topics, and is written anew when a device is signed or revoked. What the file cannot say, it says less, never
+//! more:
+//!
+//! - a `*` across several levels: it becomes `+`, one level, which is all that the realm's topics need;
+//! - a `*` within a level (`controller*`): it becomes the known names of the same system that fit;
+//! - *subscribe* apart from *receive*: mosquitto grants every subscription and decides at delivery, so `topic read` is
+//!   what a document lets a client receive;
+//! - *retain* apart from *publish*: whoever may publish on a topic may retain there;
+//! - *connect*: `use_username_as_clientid` binds the client id to the certificate. A device whose document does not let
+//!   it connect under its common name gets no topic;
+//! - *deny*: a narrower form of a Deny would deny too little, so a document with one is refused.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use crate::decide::Rule;
+use crate::render::topics::{TopicsError, topics};
+use crate::statement::Effect;
+use crate::{Action, PolicySet, RoleDocument, Subject, SubjectError, Variable};
+
+/// A device that may connect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Device {
+    subject: Subject,
+    role: RoleDocument,
+}
+
+/// Why there is no access file for documents and devices.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum MosquittoError {
+    /// Two devices with one name.
+    #[error("there are two devices with the client id `{client_id}`")]
+    Duplicate {
+        /// Their client id.
+        client_id: String,
+    },
+    /// A Deny; see above.
+    #[error("statement {statement} denies, which cannot be written for mosquitto")]
+    Deny {
+        /// Its name.
+        statement: String,
+    },
+    /// A level that mosquitto would read as something else, or a second one that is partly wildcard.
+    #[error("statement {statement} has the level {level:?}, which cannot be written for mosquitto")]
+    Level {
+        /// The statement's name.
+        statement: String,
+        /// The level.
+        level: String,
+    },
+}
+
+/// What stands at the top of every file.
+const HEADER: &str = "\
+# Written from the realm's policy documents; changes here are lost.
+#
+# The listener must be set up so that a client's name is its certificate's:
+#   require_certificate true
+#   use_identity_as_username true
+#   use_username_as_clientid true
+#   allow_anonymous false
+#
+# Weaker here than in the documents: every subscription is granted, though nothing is delivered that is not readable
+# below; whoever may write a topic may also retain there; a refused publish is acknowledged.
+# A name with a wildcard, as `controller*`, is written out for the devices known today: write this file anew when one is
+# signed or revoked.
+";
+
+impl Device {
+    /// The device of this common name, organizational unit and organization; the common name is its client id.
+    pub fn new(
+        common_name: &str,
+        device: &str,
+        system: &str,
+        role: RoleDocument,
+    ) -> Result<Self, SubjectError> {
+        let subject = Subject::new(common_name)?
+            .with_common_name(common_name)?
+            .with_organization(system)?
+            .with_organizational_unit(device)?;
+        Ok(Self { subject, role })
+    }
+
+    fn system(&self) -> Option<&str> {
+        self.subject.value(Variable::Organization)
+    }
+
+    fn name(&self) -> Option<&str> {
+        self.subject.value(Variable::OrganizationalUnit)
+    }
+}
+
+/// The access file for these devices, in the order of their client ids.
+pub fn mosquitto(policies: &PolicySet, devices: &[Device]) -> Result<String, MosquittoError> {
+    let mut sorted = BTreeMap::new();
+    let mut systems: BTreeMap<_, Vec<&str>> = BTreeMap::new();
+    for device in devices {
+        if sorted.insert(device.subject.client_id(), device).is_some() {
+            return Err(MosquittoError::Duplicate {
+                client_id: device.subject.client_id().to_owned(),
+            });
+        }
+        systems
+            .entry(device.system())
+            .or_default()
+            .extend(device.name());
+    }
+    for names in systems.values_mut() {
+        names.sort_unstable();
+    }
+    let mut file = HEADER.to_owned();
+    for (client_id, device) in sorted {
+        let known = systems.get(&device.system()).map_or(&[][..], Vec::as_slice);
+        // Writing into a `String` cannot fail.
+        let _ = write!(
+            file,
+            "\nuser {client_id}\n{}",
+            section(policies, device, known)?
+        );
+    }
+    Ok(file)
+}
+
+/// The lines of one device.
+fn section(
+    policies: &PolicySet,
+    device: &Device,
+    known: &[&str],
+) -> Result<String, MosquittoError> {
+    let policy = policies.get(device.role);
+    if let Some(rule) = policy
+        .rules()
+        .iter()
+        .find(|rule| rule.effect == Effect::Deny)
+    {
+        return Err(MosquittoError::Deny {
+            statement: rule.name.to_string(),
+        });
+    }
+    let mut lines = String::new();
+    if !policy
+        .decide(&device.subject, Action::Connect, device.subject.client_id())
+        .is_allowed()
+    {
+        return Ok(lines);
+    }
+    for rule in policy.rules() {
+        for access in rule.actions.iter().filter_map(|action| access(*action)) {
+            for topic in rule_topics(rule, device, known)? {
+                let _ = writeln!(lines, "topic {access} {topic}");
+            }
+        }
+    }
+    Ok(lines)
+}
+
+fn rule_topics(
+    rule: &Rule,
+    device: &Device,
+    known: &[&str],
+) -> Result<Vec<String>, MosquittoError> {
+    let mut all = Vec::new();
+    for pattern in &rule.resources {
+        match topics(pattern, &device.subject, known) {
+            Ok(topics) => all.extend(topics),
+            // An Allow without its value says nothing.
+            Err(TopicsError::Missing) => {}
+            Err(TopicsError::Level(level)) => {
+                return Err(MosquittoError::Level {
+                    statement: rule.name.to_string(),
+                    level,
+                });
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// mosquitto's word for an action, if it has one of its own.
+fn access(action: Action) -> Option<&'static str> {
+    match action {
+        Action::Publish => Some("write"),
+        Action::Receive => Some("read"),
+        Action::Connect | Action::RetainPublish | Action::Subscribe => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Policy;
+
+    fn device(name: &str, system: &str) -> Device {
+        let role = if name.starts_with("controller") {
+            RoleDocument::Controller
+        } else {
+            RoleDocument::Target
+        };
+        Device::new(&format!("{name}.{system}.atlas"), name, system, role).unwrap()
+    }
+
+    fn allow(resource: &str) -> Policy {
+        policy("Allow", resource)
+    }
+
+    fn policy(effect: &str, resource: &str) -> Policy {
+        let connect = r#"{"Effect":"Allow","Action":"iot:Connect","Resource":"arn:aws:iot:REGION:ACCOUNT:client/*"}"#;
+        Policy::parse(
+            format!(
+                r#"{{"Version":"2012-10-17","Statement":[{connect},{{"Effect":"{effect}","Action":"iot:Publish",
+                "Resource":"arn:aws:iot:REGION:ACCOUNT:topic/{resource}"}}]}}"#
+            )
+            .as_bytes(),
+        )
+        .unwrap()
+    }
+
+    #[test]
+    fn the_file_for_two_systems() {
+        let devices = [
+            device("controller-a", "hula"),
+            device("333", "hula"),
+            device("controller", "hula"),
+            device("333", "limbo"),
+        ];
+        let file = mosquitto(&PolicySet::for_realm("atlas").unwrap(), &devices).unwrap();
+        let lines = "
+user 333.hula.atlas
+topic write atlas/hula/333/tunnel/presence
+topic write atlas/hula/controller/tunnel/reply/333
+topic write atlas/hula/controller-a/tunnel/reply/333
+topic write atlas/hula/333/tunnel/state
+topic read atlas/hula/333/tunnel/control/controller
+topic read atlas/hula/333/tunnel/control/controller-a
+topic read atlas/hula/333/tunnel/control
+
+user 333.limbo.atlas
+topic write atlas/limbo/333/tunnel/presence
+topic write atlas/limbo/333/tunnel/state
+topic read atlas/limbo/333/tunnel/control
+
+user controller-a.hula.atlas
+topic write atlas/hula/+/tunnel/control/controller-a
+topic write atlas/hula/+/tunnel/control
+topic read atlas/hula/controller-a/tunnel/reply/+
+topic read atlas/hula/+/tunnel/presence
+topic read atlas/hula/+/tunnel/state
+
+user controller.hula.atlas
+topic write atlas/hula/+/tunnel/control/controller
+topic write atlas/hula/+/tunnel/control
+topic read atlas/hula/controller/tunnel/reply/+
+topic read atlas/hula/+/tunnel/presence
+topic read atlas/hula/+/tunnel/state
+";
+        assert_eq!(file, format!("{HEADER}{lines}"));
+    }
+
+    #[test]
+    fn every_line_is_allowed_by_the_document() {
+        let policies = PolicySet::for_realm("atlas").unwrap();
+        let devices = [
+            device("333", "hula"),
+            device("444", "hula"),
+            device("controller", "hula"),
+        ];
+        let file = mosquitto(&policies, &devices).unwrap();
+        let mut user = None;
+        let mut checked = 0;
+        for line in file
+            .lines()
+            .filter(|line| !line.starts_with('#') && !line.is_empty())
+        {
+            if let Some(name) = line.strip_prefix("user ") {
+                user = devices
+                    .iter()
+                    .find(|device| device.subject.client_id() == name);
+                continue;
+            }
+            let (access, topic) = line
+                .strip_prefix("topic ")
+                .unwrap()
+                .split_once(' ')
+                .unwrap();
+            let action = if access == "write" {
+                Action::Publish
+            } else {
+                Action::Receive
+            };
+            let device = user.unwrap();
+            for name in ["333", "controller-z", "+", "a.b"] {
+                let decision = policies.get(device.role).decide(
+                    &device.subject,
+                    action,
+                    &topic.replace('+', name),
+                );
+                assert!(decision.is_allowed(), "{line}");
+                checked += 1;
+            }
+        }
+        assert_eq!(checked, 4 * (5 + 5 + 5));
+    }
+
+    #[test]
+    fn what_cannot_be_said_is_refused() {
+        let target = RoleDocument::Target.policy().unwrap();
+        let write = |policy: Policy| {
+            let set = PolicySet::new(&policy, &target, "atlas").unwrap();
+            mosquitto(&set, &[device("333", "hula")])
+        };
+        assert!(
+            write(allow("REALM/a"))
+                .unwrap()
+                .ends_with("\ntopic write atlas/a\n")
+        );
+        assert_eq!(
+            write(policy("Deny", "REALM/a")),
+            Err(MosquittoError::Deny {
+                statement: "#2".to_owned()
+            })
+        );
+        let level = |level: &str| MosquittoError::Level {
+            statement: "#2".to_owned(),
+            level: level.to_owned(),
+        };
+        assert_eq!(write(allow("REALM/#")), Err(level("#")));
+        assert_eq!(write(allow("REALM/a b")), Err(level("a b")));
+    }
+
+    #[test]
+    fn a_device_that_may_not_connect_gets_nothing() {
+        let stranger = Device::new("other", "333", "hula", RoleDocument::Target).unwrap();
+        let connect = r#"{"Version":"2012-10-17","Statement":[
+            {"Effect":"Allow","Action":"iot:Connect","Resource":"arn:aws:iot:REGION:ACCOUNT:client/*.atlas"},
+            {"Effect":"Allow","Action":"iot:Publish","Resource":"arn:aws:iot:REGION:ACCOUNT:topic/REALM/a"}]}"#;
+        let policy = Policy::parse(connect.as_bytes()).unwrap();
+        let set = PolicySet::new(&policy, &policy, "atlas").unwrap();
+        let file = mosquitto(&set, &[stranger]).unwrap();
+        assert!(file.ends_with("\nuser other\n"), "{file}");
+    }
+
+    #[test]
+    fn two_devices_of_one_name_are_refused() {
+        let twice = [device("333", "hula"), device("333", "hula")];
+        let client_id = "333.hula.atlas".to_owned();
+        let result = mosquitto(&PolicySet::for_realm("atlas").unwrap(), &twice);
+        assert_eq!(result, Err(MosquittoError::Duplicate { client_id }));
+    }
+}

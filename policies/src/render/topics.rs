@@ -1,0 +1,146 @@
+//! A pattern with free wildcards, as topics with MQTT's wildcards.
+
+use crate::pattern::{Fit, Pattern, Piece};
+use crate::subject::Subject;
+
+/// Why a pattern has no such form.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum TopicsError {
+    /// A value that the client does not have.
+    Missing,
+    /// A level with a character that would be read as a wildcard or end the line, or a second mixed one: two of them
+    /// would make a topic for each pair of names.
+    Level(String),
+}
+
+/// One level of a pattern.
+enum Level {
+    /// This text.
+    Text(String),
+    /// A star alone.
+    Any,
+    /// Text and wildcards mixed, which MQTT has no form for.
+    Mixed(Pattern),
+}
+
+/// Topics which together are no more than the pattern for this subject: a star that is a whole level becomes `+`, and
+/// a level that is partly wildcard becomes each of the known names that fits it. What only a star across levels would
+/// match is left out, so the topics may be less than the pattern; none may mean that no known name fits.
+pub(super) fn topics(
+    pattern: &Pattern,
+    subject: &Subject,
+    known: &[&str],
+) -> Result<Vec<String>, TopicsError> {
+    let levels = levels(pattern, subject)?;
+    let mut mixed = levels.iter().filter_map(|level| match level {
+        Level::Mixed(mixed) => Some(mixed),
+        Level::Text(_) | Level::Any => None,
+    });
+    if let Some(second) = mixed.nth(1) {
+        return Err(TopicsError::Level(second.to_string()));
+    }
+    let mut topics = vec![String::new()];
+    for (place, level) in levels.iter().enumerate() {
+        let names: Vec<&str> = match level {
+            Level::Text(text) => vec![text],
+            Level::Any => vec!["+"],
+            Level::Mixed(mixed) => known
+                .iter()
+                .copied()
+                .filter(|name| mixed.fit(|_| None, name) == Fit::Matches)
+                .collect(),
+        };
+        let slash = if place == 0 { "" } else { "/" };
+        topics = topics
+            .iter()
+            .flat_map(|topic| {
+                names
+                    .iter()
+                    .map(move |name| format!("{topic}{slash}{name}"))
+            })
+            .collect();
+    }
+    Ok(topics)
+}
+
+fn levels(pattern: &Pattern, subject: &Subject) -> Result<Vec<Level>, TopicsError> {
+    let mut texts = String::new();
+    for piece in pattern.pieces() {
+        match piece {
+            Piece::Text(text) => texts.push_str(text),
+            Piece::Variable(variable) => {
+                texts.push_str(subject.value(*variable).ok_or(TopicsError::Missing)?);
+            }
+            Piece::One => texts.push('?'),
+            Piece::Run => texts.push('*'),
+        }
+    }
+    texts.split('/').map(level).collect()
+}
+
+/// `*` and `?` are wildcards here, as a pattern's text and a subject's values have neither.
+fn level(text: &str) -> Result<Level, TopicsError> {
+    let unfit = |c: char| matches!(c, '+' | '#') || c.is_whitespace() || c.is_control();
+    if text.contains(unfit) {
+        return Err(TopicsError::Level(text.to_owned()));
+    }
+    if text == "*" {
+        return Ok(Level::Any);
+    }
+    if !text.contains(['*', '?']) {
+        return Ok(Level::Text(text.to_owned()));
+    }
+    Pattern::parse(text)
+        .map(Level::Mixed)
+        .map_err(|_| TopicsError::Level(text.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(pattern: &str, known: &[&str]) -> Result<Vec<String>, TopicsError> {
+        let subject = Subject::new("id")
+            .unwrap()
+            .with_organization("hula")
+            .unwrap();
+        topics(&Pattern::parse(pattern).unwrap(), &subject, known)
+    }
+
+    #[test]
+    fn whole_levels_become_wildcards_and_parts_become_names() {
+        let known = ["333", "controller", "controller-a"];
+        let cases: [(&str, &[&str]); 6] = [
+            ("a/b", &["a/b"]),
+            (
+                "a/${iot:Certificate.Subject.Organization}/*/x",
+                &["a/hula/+/x"],
+            ),
+            ("a/*", &["a/+"]),
+            ("a/controller*/b", &["a/controller/b", "a/controller-a/b"]),
+            ("a/33?", &["a/333"]),
+            ("a/none*/b", &[]),
+        ];
+        for (pattern, wanted) in cases {
+            assert_eq!(written(pattern, &known).unwrap(), wanted, "{pattern}");
+        }
+    }
+
+    #[test]
+    fn what_has_no_form_is_an_error() {
+        for level in ["+", "#", "b c", "b\nuser c"] {
+            assert_eq!(
+                written(&format!("a/{level}"), &[]),
+                Err(TopicsError::Level(level.to_owned()))
+            );
+        }
+        assert_eq!(
+            written("a*/b/c?", &[]),
+            Err(TopicsError::Level("c?".to_owned()))
+        );
+        assert_eq!(
+            written("a/${iot:Certificate.Subject.CommonName}", &[]),
+            Err(TopicsError::Missing)
+        );
+    }
+}
