@@ -12,7 +12,7 @@ use tokio::time::Instant;
 /// The leases of a device and the state of its tunnel. A tunnel lives while a lease or a stream does, and one grace
 /// period more.
 #[derive(Debug)]
-pub struct Leases {
+pub(crate) struct Leases {
     device: DeviceId,
     services: Vec<Label>,
     proxy: String,
@@ -30,7 +30,7 @@ pub struct Leases {
 
 /// What has happened.
 #[derive(Debug)]
-pub enum Event {
+pub(crate) enum Event {
     /// A controller has ordered something. `unix_now` is the device's clock in seconds since 1970.
     Order {
         /// Who, as the topic says.
@@ -58,7 +58,7 @@ pub enum Event {
 
 /// What is to be done.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Action {
+pub(crate) enum Action {
     /// Open the tunnel, and keep it open.
     Open,
     /// Close the tunnel.
@@ -94,7 +94,7 @@ enum Tunnel {
 
 impl Leases {
     /// No lease yet. `services` are what the device offers, `proxy` is told to controllers as `HOST:PORT`.
-    pub fn new(
+    pub(crate) fn new(
         device: DeviceId,
         services: Vec<Label>,
         proxy: String,
@@ -117,7 +117,7 @@ impl Leases {
     }
 
     /// Decides on one event.
-    pub fn on_event(&mut self, event: Event, now: Instant) -> Vec<Action> {
+    pub(crate) fn on_event(&mut self, event: Event, now: Instant) -> Vec<Action> {
         let mut actions = Vec::new();
         match event {
             Event::Order {
@@ -142,7 +142,7 @@ impl Leases {
     }
 
     /// When to come back with [`Event::Deadline`] if nothing else happens before.
-    pub fn deadline(&self) -> Option<Instant> {
+    pub(crate) fn deadline(&self) -> Option<Instant> {
         let leases = self.leases.values().map(|lease| lease.expires);
         let plain = self.plain.iter().map(|lease| lease.expires);
         let idle = self.idle_since.iter().map(|since| *since + self.grace);
@@ -150,12 +150,12 @@ impl Leases {
     }
 
     /// How many claims there are.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.leases.len() + usize::from(self.plain.is_some())
     }
 
     /// Whether a tunnel is open, and at which port for the first of the services.
-    pub fn port(&self) -> Option<u16> {
+    pub(crate) fn port(&self) -> Option<u16> {
         match &self.tunnel {
             Tunnel::Open(forwards) => forwards.first().map(|forward| forward.port),
             Tunnel::Opening | Tunnel::Closed => None,
@@ -447,11 +447,11 @@ fn bounded(mut text: String) -> String {
 
 /// The most leases of one device at a time. Each is one running `tunnel connect`; 64 people on one computer are more
 /// than it can serve.
-pub const MAX_LEASES: usize = 64;
+pub(crate) const MAX_LEASES: usize = 64;
 
 /// How long a tunnel that was asked for in the plain grammar waits for its first stream. The original's controller
 /// connects at once; a person with `mosquitto_pub` takes some minutes.
-pub const PLAIN_LIFETIME: Duration = Duration::from_mins(5);
+pub(crate) const PLAIN_LIFETIME: Duration = Duration::from_mins(5);
 
 #[cfg(test)]
 mod tests {

@@ -7,11 +7,11 @@ use std::collections::BTreeMap;
 
 /// One connection to the proxy, numbered in the order of dialling.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct MemberId(pub u64);
+pub(crate) struct MemberId(pub(crate) u64);
 
 /// The connections of a device, and how many streams each carries.
 #[derive(Debug, Default)]
-pub struct Pool {
+pub(crate) struct Pool {
     wanted: bool,
     members: BTreeMap<MemberId, Member>,
     next: u64,
@@ -21,7 +21,7 @@ pub struct Pool {
 
 /// What has happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
+pub(crate) enum Event {
     /// A tunnel is wanted, or not any more.
     Wanted(bool),
     /// A connection is up and forwards.
@@ -40,7 +40,7 @@ pub enum Event {
 
 /// What is to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
+pub(crate) enum Action {
     /// Dial a connection of this number.
     Dial(MemberId),
     /// End this connection, which is idle or no longer wanted, after its streams.
@@ -56,7 +56,7 @@ struct Member {
 
 impl Pool {
     /// Decides on one event.
-    pub fn on_event(&mut self, event: Event) -> Vec<Action> {
+    pub(crate) fn on_event(&mut self, event: Event) -> Vec<Action> {
         match event {
             Event::Wanted(wanted) => {
                 self.wanted = wanted;
@@ -84,14 +84,14 @@ impl Pool {
     }
 
     /// Whether any connection forwards now.
-    pub fn any_up(&self) -> bool {
+    pub(crate) fn any_up(&self) -> bool {
         self.members
             .values()
             .any(|member| member.up && !member.retired)
     }
 
     /// How many streams there are in all.
-    pub fn streams(&self) -> usize {
+    pub(crate) fn streams(&self) -> usize {
         self.members.values().map(|member| member.streams).sum()
     }
 
@@ -130,10 +130,10 @@ impl Pool {
 
 /// The most idle connections that are kept: the spare, and one whose stream has just ended, which the next one of a
 /// script is likely to need.
-pub const MAX_SPARES: usize = 2;
+pub(crate) const MAX_SPARES: usize = 2;
 
 /// The most connections of one device. Streams beyond them share; the proxy takes the least busy.
-pub const MAX_MEMBERS: usize = 64;
+pub(crate) const MAX_MEMBERS: usize = 64;
 
 #[cfg(test)]
 mod tests {

@@ -1,0 +1,172 @@
+//! The host keys of the devices that this controller has met, in a `known_hosts` file of its own.
+
+use std::path::{Path, PathBuf};
+
+use daemon::files::{self, FileError};
+use protocol::DeviceId;
+
+/// Why a device's host keys are not accepted.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum KnownHostsError {
+    /// The file cannot be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The device reports other keys than before.
+    #[error("the host keys of `{device}` have changed")]
+    Changed {
+        /// The device.
+        device: DeviceId,
+        /// Where the keys known before are.
+        path: PathBuf,
+    },
+    /// What the device reports is no public key.
+    #[error("`{device}` reports a host key that is none")]
+    NotAKey {
+        /// The device.
+        device: DeviceId,
+        /// What the parser found.
+        #[source]
+        source: russh::keys::ssh_key::Error,
+    },
+}
+
+impl KnownHostsError {
+    /// What the person can do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Changed { device, path } => Some(format!(
+                "somebody may be answering in its place. If you know that it was installed anew, forget the old keys with `ssh-keygen -R {device} -f {}`",
+                path.display()
+            )),
+            Self::File(error) => error.hint(),
+            Self::NotAKey { .. } => None,
+        }
+    }
+}
+
+/// Notes the host keys that a device reported through the broker, under its full name. A device met for the first time
+/// is taken at its word, which its certificate and the broker's policy vouch for; a device that reports none of the keys
+/// known before is refused. Returns whether any key of the device is known now.
+pub fn learn(path: &Path, device: &DeviceId, reported: &[String]) -> Result<bool, KnownHostsError> {
+    let existing = match files::read_text(path, MAX_KNOWN_HOSTS) {
+        Ok(text) => text,
+        Err(error) if error.is_not_found() => String::new(),
+        Err(error) => return Err(error.into()),
+    };
+    for key in reported {
+        russh::keys::PublicKey::from_openssh(key).map_err(|source| KnownHostsError::NotAKey {
+            device: device.clone(),
+            source,
+        })?;
+    }
+    match compare(&existing, device, reported) {
+        Known::Same => Ok(true),
+        Known::Nothing if reported.is_empty() => Ok(false),
+        Known::Nothing => {
+            let mut text = existing;
+            if !text.is_empty() && !text.ends_with('\n') {
+                text.push('\n');
+            }
+            for key in reported {
+                text.extend([device.to_string().as_str(), " ", key, "\n"]);
+            }
+            files::write_private(path, text.as_bytes())?;
+            Ok(true)
+        }
+        Known::Others => Err(KnownHostsError::Changed {
+            device: device.clone(),
+            path: path.to_owned(),
+        }),
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Known {
+    /// No key of this device is known.
+    Nothing,
+    /// One of the reported keys is known, or keys are known and none is reported.
+    Same,
+    /// Keys are known, and they are not among the reported ones.
+    Others,
+}
+
+fn compare(existing: &str, device: &DeviceId, reported: &[String]) -> Known {
+    let name = device.to_string();
+    let known: Vec<(&str, &str)> = existing
+        .lines()
+        .filter_map(|line| {
+            let mut words = line.split_ascii_whitespace();
+            let hosts = words.next()?;
+            hosts
+                .split(',')
+                .any(|host| host == name)
+                .then_some((words.next()?, words.next()?))
+        })
+        .collect();
+    let is_known = |key: &String| {
+        let mut words = key.split_ascii_whitespace();
+        words
+            .next()
+            .zip(words.next())
+            .is_some_and(|key| known.contains(&key))
+    };
+    if known.is_empty() {
+        Known::Nothing
+    } else if reported.is_empty() || reported.iter().any(is_known) {
+        Known::Same
+    } else {
+        Known::Others
+    }
+}
+
+/// The largest file of known hosts, in bytes: 10,000 devices with a key of 100 bytes each.
+const MAX_KNOWN_HOSTS: usize = 4 * 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FIRST: &str =
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ";
+    const SECOND: &str =
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIA6rWI3G1sz07DnfFlrouTcysQlj2P+jpNSOEWD9OJ3X";
+
+    #[test]
+    fn a_changed_key_is_refused_and_the_file_stays_as_it_was() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("known_hosts");
+        let device: DeviceId = "333.hula.atlas".parse().unwrap();
+        let other: DeviceId = "3333.hula.atlas".parse().unwrap();
+        assert!(!learn(&path, &device, &[]).unwrap());
+        assert!(learn(&path, &device, &[FIRST.into()]).unwrap());
+        assert!(learn(&path, &other, &[SECOND.into()]).unwrap());
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(
+            text,
+            format!("333.hula.atlas {FIRST}\n3333.hula.atlas {SECOND}\n")
+        );
+
+        assert!(
+            learn(&path, &device, &[SECOND.into(), FIRST.into()]).unwrap(),
+            "one known key is enough"
+        );
+        assert!(learn(&path, &device, &[]).unwrap());
+        let error = learn(&path, &device, &[SECOND.into()]).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the host keys of `333.hula.atlas` have changed"
+        );
+        assert!(
+            error
+                .hint()
+                .unwrap()
+                .contains("ssh-keygen -R 333.hula.atlas -f ")
+        );
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+        assert!(matches!(
+            learn(&path, &device, &["ssh-rsa @@".into()]),
+            Err(KnownHostsError::NotAKey { .. })
+        ));
+    }
+}

@@ -1,0 +1,150 @@
+//! The devices of a system, as their retained presences tell.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use daemon::mqtt::LinkEvent;
+use daemon::shutdown::Shutdown;
+use protocol::{DeviceId, Epoch, Presence, Topic, filter};
+use serde::Serialize;
+use tokio::time::{Instant, timeout_at};
+
+use crate::connection::{Account, BrokerError, wait_until_up};
+
+/// One device of the list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Listed {
+    /// Its full name.
+    pub device: DeviceId,
+    /// Whether its agent has a session with the broker.
+    pub online: bool,
+    /// Since when, in seconds since 1970; for a lost session, when it had begun.
+    pub since: u64,
+    /// Whether its session was lost rather than ended.
+    pub lost: bool,
+    /// Its agent's version.
+    pub version: String,
+}
+
+/// Why there is no list.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot list the devices of `{system}`")]
+pub struct ListError {
+    system: protocol::Label,
+    #[source]
+    source: BrokerError,
+}
+
+impl ListError {
+    /// What the person can do about it.
+    pub fn hint(&self) -> Option<String> {
+        self.source.hint()
+    }
+}
+
+/// The devices of the controller's own system, by name.
+pub async fn list(account: &Account) -> Result<Vec<Listed>, ListError> {
+    let shutdown = Shutdown::new(Duration::ZERO);
+    collect(account, &shutdown)
+        .await
+        .map_err(|source| ListError {
+            system: account.id().system().clone(),
+            source,
+        })
+}
+
+async fn collect(account: &Account, shutdown: &Shutdown) -> Result<Vec<Listed>, BrokerError> {
+    let id = account.id();
+    let mut link = account.link(vec![filter::presences(id.realm(), id.system())], shutdown)?;
+    wait_until_up(&mut link).await?;
+    let mut found: BTreeMap<DeviceId, Presence> = BTreeMap::new();
+    let latest = Instant::now() + LONGEST;
+    loop {
+        let quiet = (Instant::now() + QUIET).min(latest);
+        match timeout_at(quiet, link.next()).await {
+            Err(_) => break,
+            Ok(Some(LinkEvent::Message { topic, payload })) => note(&mut found, &topic, &payload),
+            Ok(Some(LinkEvent::Up { .. })) => {}
+            Ok(Some(LinkEvent::Down(error))) => return Err(error.into()),
+            Ok(None) => return Err(BrokerError::Ended),
+        }
+    }
+    link.finish(None).await;
+    Ok(found
+        .into_iter()
+        .map(|(device, presence)| Listed::new(device, presence))
+        .collect())
+}
+
+/// A presence of an earlier session, such as a late last will, does not replace a later one's.
+fn note(found: &mut BTreeMap<DeviceId, Presence>, topic: &str, payload: &[u8]) {
+    let (Ok(Topic::Presence(device)), Ok(presence)) = (topic.parse(), Presence::decode(payload))
+    else {
+        tracing::warn!(topic, "a presence that cannot be read was ignored");
+        return;
+    };
+    let known = found.get(&device).map_or(Epoch(0), |known| known.epoch);
+    if presence.epoch >= known {
+        found.insert(device, presence);
+    }
+}
+
+impl Listed {
+    fn new(device: DeviceId, presence: Presence) -> Self {
+        let Presence {
+            online,
+            since,
+            lost,
+            version,
+            epoch: _,
+        } = presence;
+        Self {
+            device,
+            online,
+            since,
+            lost,
+            version,
+        }
+    }
+}
+
+/// The broker sends all retained messages right behind the subscription's answer; when nothing has come for this long,
+/// that was all. MQTT 3.1.1 has no mark for the last of them.
+const QUIET: Duration = Duration::from_millis(400);
+
+/// The longest that a system whose presences change all the time is listened to.
+const LONGEST: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_late_last_will_does_not_hide_a_new_session() {
+        let mut found = BTreeMap::new();
+        let topic = "atlas/hula/333/tunnel/presence";
+        let mut presence = Presence {
+            online: true,
+            since: 2,
+            lost: false,
+            version: "1".into(),
+            epoch: Epoch(2),
+        };
+        note(&mut found, topic, &presence.encode());
+        presence = Presence {
+            online: false,
+            lost: true,
+            epoch: Epoch(1),
+            ..presence
+        };
+        note(&mut found, topic, &presence.encode());
+        note(&mut found, topic, b"not json");
+        note(
+            &mut found,
+            "atlas/hula/333/tunnel/state",
+            &presence.encode(),
+        );
+        assert_eq!(found.len(), 1);
+        assert!(found.values().all(|presence| presence.online));
+    }
+}

@@ -1,0 +1,245 @@
+//! The system's ssh, run over a stream of ours.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+
+use daemon::splice::{self, ChannelEnd, SpliceLimits};
+use protocol::DeviceId;
+use russh::client::Msg;
+use tokio::process::{Child, Command};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::fdpass::{FdPassError, StreamSocket};
+use crate::stdio::FirstByte;
+use crate::timing::Timing;
+
+/// What ssh is to be run with.
+#[derive(Clone, Debug)]
+pub struct SshCommand {
+    /// This program, which ssh runs to fetch its stream.
+    pub program: PathBuf,
+    /// The device, under whose name its host keys are known.
+    pub device: DeviceId,
+    /// The user there; `None` leaves it to ssh's own configuration.
+    pub user: Option<String>,
+    /// The key to log in with.
+    pub key: PathBuf,
+    /// Our file of host keys.
+    pub known_hosts: PathBuf,
+    /// Whether a host key of the device is known, so that no other is accepted.
+    pub is_known: bool,
+    /// What to run there, as ssh would get it; nothing for a shell.
+    pub command: Vec<OsString>,
+}
+
+/// Why ssh could not be run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SshError {
+    /// The stream cannot be handed over.
+    #[error(transparent)]
+    Socket(#[from] FdPassError),
+    /// There is no ssh.
+    #[error("cannot run `ssh`")]
+    Spawn(#[source] io::Error),
+    /// ssh runs, but cannot be watched.
+    #[error("cannot wait for `ssh`")]
+    Wait(#[source] io::Error),
+}
+
+impl SshError {
+    /// What the person can do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Spawn(error) if error.kind() == io::ErrorKind::NotFound => {
+                Some("install OpenSSH's client: the package is called `openssh-client` on Debian and Ubuntu".to_owned())
+            }
+            Self::Socket(_) | Self::Spawn(_) | Self::Wait(_) => None,
+        }
+    }
+}
+
+impl SshCommand {
+    /// Runs ssh with our standard input, output and error over the stream, and returns its exit code: the remote
+    /// command's, 255 for ssh's own failure, 128 + N when signal N ended it.
+    pub async fn run(&self, stream: ChannelEnd<Msg>, timing: &Timing) -> Result<u8, SshError> {
+        let socket = StreamSocket::bind()?;
+        // Before ssh runs, so that no signal is lost. SIGINT reaches ssh from the terminal by itself, and must not end
+        // us before it: ssh may pass it on.
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(SshError::Wait)?;
+        let mut terminate = signal(SignalKind::terminate()).map_err(SshError::Wait)?;
+        let mut hang_up = signal(SignalKind::hangup()).map_err(SshError::Wait)?;
+        let mut child = Command::new("ssh")
+            .args(self.arguments(&socket.path()))
+            .spawn()
+            .map_err(SshError::Spawn)?;
+        let serve = serve(&socket, stream, timing);
+        let mut serve = std::pin::pin!(serve);
+        let mut served = false;
+        let status = loop {
+            tokio::select! {
+                status = child.wait() => break status.map_err(SshError::Wait)?,
+                () = &mut serve, if !served => served = true,
+                signal = next_signal(&mut interrupt, &mut terminate, &mut hang_up) => pass_on(&child, signal),
+            }
+        };
+        Ok(exit_code(status))
+    }
+
+    fn arguments(&self, socket: &Path) -> Vec<OsString> {
+        let mut arguments: Vec<OsString> = Vec::new();
+        let mut option = |name: &str, value: &OsStr| {
+            let mut text = OsString::from(name);
+            text.push("=");
+            text.push(value);
+            arguments.extend(["-o".into(), text]);
+        };
+        let mut fetch = OsString::from("exec ");
+        fetch.push(quoted(self.program.as_os_str()));
+        fetch.push(" fdpass ");
+        fetch.push(quoted(socket.as_os_str()));
+        option("ProxyCommand", &fetch);
+        option("ProxyUseFdpass", "yes".as_ref());
+        option("HostKeyAlias", self.device.to_string().as_ref());
+        option(
+            "UserKnownHostsFile",
+            &double_quoted(self.known_hosts.as_os_str()),
+        );
+        if self.is_known {
+            // There is a true answer, so that nobody has to be asked. Without one, ssh's own rule holds.
+            option("StrictHostKeyChecking", "yes".as_ref());
+        }
+        // A master of an earlier tunnel would outlive it, and take this session where nothing is any more.
+        option("ControlPath", "none".as_ref());
+        arguments.extend(["-i".into(), self.key.clone().into()]);
+        if let Some(user) = &self.user {
+            arguments.extend(["-l".into(), user.into()]);
+        }
+        arguments.push("--".into());
+        arguments.push(self.device.to_string().into());
+        arguments.extend(self.command.iter().cloned());
+        arguments
+    }
+}
+
+/// Joins the stream with the first connection that ssh makes.
+async fn serve(socket: &StreamSocket, stream: ChannelEnd<Msg>, timing: &Timing) {
+    match socket.fetched().await {
+        Ok(mut local) => {
+            let (mut reader, writer) = local.split();
+            let mut writer = FirstByte::new(writer, timing);
+            let ended =
+                splice::local(stream, &mut reader, &mut writer, SpliceLimits::default()).await;
+            tracing::debug!(up = ended.up, down = ended.down, why = %ended.why, "the stream has ended");
+        }
+        Err(error) => tracing::warn!(%error, "ssh did not fetch its stream"),
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Received {
+    Interrupt,
+    Terminate,
+    HangUp,
+}
+
+async fn next_signal(
+    interrupt: &mut Signal,
+    terminate: &mut Signal,
+    hang_up: &mut Signal,
+) -> Received {
+    tokio::select! {
+        _ = interrupt.recv() => Received::Interrupt,
+        _ = terminate.recv() => Received::Terminate,
+        _ = hang_up.recv() => Received::HangUp,
+    }
+}
+
+/// Whoever ends us means the session: ssh gets the same signal, and we end with it.
+fn pass_on(child: &Child, signal: Received) {
+    let signal = match signal {
+        Received::Interrupt => return,
+        Received::Terminate => rustix::process::Signal::TERM,
+        Received::HangUp => rustix::process::Signal::HUP,
+    };
+    let pid = child
+        .id()
+        .and_then(|id| i32::try_from(id).ok())
+        .and_then(rustix::process::Pid::from_raw);
+    if let Some(pid) = pid {
+        // It may have ended this instant; then there is nobody to tell.
+        let _ = rustix::process::kill_process(pid, signal);
+    }
+}
+
+fn exit_code(status: ExitStatus) -> u8 {
+    let code = status
+        .code()
+        .or_else(|| status.signal().map(|signal| 128 + signal));
+    code.and_then(|code| u8::try_from(code).ok()).unwrap_or(255)
+}
+
+/// For the shell that runs a ProxyCommand, behind ssh's own expansion of `%`.
+fn quoted(text: &OsStr) -> OsString {
+    let text = text
+        .to_string_lossy()
+        .replace('%', "%%")
+        .replace('\'', r"'\''");
+    format!("'{text}'").into()
+}
+
+/// For an option that takes several words, behind ssh's own expansion of `%`.
+fn double_quoted(text: &OsStr) -> OsString {
+    format!("\"{}\"", text.to_string_lossy().replace('%', "%%")).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_reach_ssh_whole_and_nothing_becomes_an_option() {
+        let command = SshCommand {
+            program: "/opt/it's 100%/tunnel".into(),
+            device: "333.hula.atlas".parse().unwrap(),
+            user: Some("-oProxyCommand=x".into()),
+            key: "/home/a b/c.sshkey".into(),
+            known_hosts: "/home/a b/known_hosts".into(),
+            is_known: true,
+            command: vec!["uname".into(), "-a".into()],
+        };
+        let arguments = command.arguments("/run/x/stream".as_ref());
+        let arguments: Vec<&str> = arguments
+            .iter()
+            .map(|word| word.to_str().unwrap())
+            .collect();
+        assert_eq!(
+            arguments,
+            [
+                "-o",
+                r"ProxyCommand=exec '/opt/it'\''s 100%%/tunnel' fdpass '/run/x/stream'",
+                "-o",
+                "ProxyUseFdpass=yes",
+                "-o",
+                "HostKeyAlias=333.hula.atlas",
+                "-o",
+                "UserKnownHostsFile=\"/home/a b/known_hosts\"",
+                "-o",
+                "StrictHostKeyChecking=yes",
+                "-o",
+                "ControlPath=none",
+                "-i",
+                "/home/a b/c.sshkey",
+                "-l",
+                "-oProxyCommand=x",
+                "--",
+                "333.hula.atlas",
+                "uname",
+                "-a",
+            ]
+        );
+    }
+}
