@@ -18,7 +18,7 @@ pub(crate) struct Leases {
     proxy: String,
     host_keys: Vec<String>,
     grace: Duration,
-    leases: BTreeMap<(Label, LeaseId), Lease>,
+    held: BTreeMap<(Label, LeaseId), Lease>,
     /// Until when the plain grammar's one claim lasts; it has no owner.
     plain: Option<PlainLease>,
     tunnel: Tunnel,
@@ -107,7 +107,7 @@ impl Leases {
             proxy,
             host_keys,
             grace,
-            leases: BTreeMap::new(),
+            held: BTreeMap::new(),
             plain: None,
             tunnel: Tunnel::Closed,
             streams: 0,
@@ -143,7 +143,7 @@ impl Leases {
 
     /// When to come back with [`Event::Deadline`] if nothing else happens before.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        let leases = self.leases.values().map(|lease| lease.expires);
+        let leases = self.held.values().map(|lease| lease.expires);
         let plain = self.plain.iter().map(|lease| lease.expires);
         let idle = self.idle_since.iter().map(|since| *since + self.grace);
         leases.chain(plain).chain(idle).min()
@@ -151,7 +151,7 @@ impl Leases {
 
     /// How many claims there are.
     pub(crate) fn len(&self) -> usize {
-        self.leases.len() + usize::from(self.plain.is_some())
+        self.held.len() + usize::from(self.plain.is_some())
     }
 
     /// Whether a tunnel is open, and at which port for the first of the services.
@@ -201,7 +201,7 @@ impl Leases {
                 }
             }
             Order::Close { lease: Some(lease) } => {
-                self.leases.remove(&(controller.clone(), lease));
+                self.held.remove(&(controller.clone(), lease));
                 actions.push(Action::Reply(
                     controller,
                     Reply {
@@ -211,7 +211,7 @@ impl Leases {
                 ));
             }
             Order::Close { lease: None } => {
-                self.leases.retain(|(owner, _), _| *owner != controller);
+                self.held.retain(|(owner, _), _| *owner != controller);
                 actions.push(Action::EndStreams(controller.clone()));
                 actions.push(Action::Reply(
                     controller,
@@ -251,8 +251,8 @@ impl Leases {
             let text = format!("`{device}` offers no service `{unknown}`, only: {offered}");
             return Some((RefusalCode::UnknownService, text));
         }
-        let is_new = !self.leases.contains_key(&(controller.clone(), lease));
-        if is_new && self.leases.len() >= MAX_LEASES {
+        let is_new = !self.held.contains_key(&(controller.clone(), lease));
+        if is_new && self.held.len() >= MAX_LEASES {
             return Some((
                 RefusalCode::Busy,
                 format!("`{device}` holds {MAX_LEASES} leases already"),
@@ -283,7 +283,7 @@ impl Leases {
             }
             Tunnel::Opening => {
                 // A renewal of a lease that was answered stays so: its tunnel is being opened anew.
-                let before = self.leases.get(&(controller.clone(), lease));
+                let before = self.held.get(&(controller.clone(), lease));
                 claim.answered = before.is_some_and(|before| before.answered);
             }
             Tunnel::Closed => {
@@ -291,7 +291,7 @@ impl Leases {
                 actions.push(Action::Open);
             }
         }
-        self.leases.insert((controller, lease), claim);
+        self.held.insert((controller, lease), claim);
     }
 
     fn plain(&mut self, word: Option<PlainOrder>, now: Instant, actions: &mut Vec<Action>) {
@@ -326,12 +326,12 @@ impl Leases {
             return;
         }
         let changed = self.tunnel != Tunnel::Open(forwards.clone());
-        for ((controller, lease), claim) in &self.leases {
+        for ((controller, lease), claim) in &self.held {
             if changed || !claim.answered {
                 actions.push(self.opened_reply(controller, *lease, claim, &forwards));
             }
         }
-        self.leases
+        self.held
             .values_mut()
             .for_each(|claim| claim.answered = true);
         self.tunnel = Tunnel::Open(forwards);
@@ -346,7 +346,7 @@ impl Leases {
     /// Those who wait are told at once what is wrong. Those who had a tunnel keep their leases: it is tried again.
     fn open_failed(&mut self, text: &str, actions: &mut Vec<Action>) {
         let text = bounded(format!("`{}` cannot open a tunnel: {text}", self.device));
-        self.leases.retain(|(controller, lease), claim| {
+        self.held.retain(|(controller, lease), claim| {
             if !claim.answered {
                 let body = ReplyBody::Refused {
                     code: RefusalCode::ProxyUnavailable,
@@ -370,7 +370,7 @@ impl Leases {
 
     fn shut_down(&mut self, actions: &mut Vec<Action>) {
         self.shutting_down = true;
-        for (controller, lease) in std::mem::take(&mut self.leases).into_keys() {
+        for (controller, lease) in std::mem::take(&mut self.held).into_keys() {
             actions.push(Action::Reply(
                 controller,
                 Reply {
@@ -387,9 +387,9 @@ impl Leases {
     /// Lets expire what has expired, and closes the tunnel when nobody has needed it for a grace period. While no
     /// tunnel could be opened yet there is nothing to keep for the next one.
     fn settle(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        self.leases.retain(|_, lease| lease.expires > now);
+        self.held.retain(|_, lease| lease.expires > now);
         self.plain.take_if(|lease| lease.expires <= now);
-        let needed = !self.leases.is_empty() || self.plain.is_some() || self.streams > 0;
+        let needed = !self.held.is_empty() || self.plain.is_some() || self.streams > 0;
         if needed || self.tunnel == Tunnel::Closed {
             self.idle_since = None;
             return;
@@ -447,11 +447,11 @@ fn bounded(mut text: String) -> String {
 
 /// The most leases of one device at a time. Each is one running `tunnel connect`; 64 people on one computer are more
 /// than it can serve.
-pub(crate) const MAX_LEASES: usize = 64;
+pub const MAX_LEASES: usize = 64;
 
 /// How long a tunnel that was asked for in the plain grammar waits for its first stream. The original's controller
 /// connects at once; a person with `mosquitto_pub` takes some minutes.
-pub(crate) const PLAIN_LIFETIME: Duration = Duration::from_mins(5);
+pub const PLAIN_LIFETIME: Duration = Duration::from_mins(5);
 
 #[cfg(test)]
 mod tests {
@@ -644,7 +644,7 @@ mod tests {
         world.on(Event::Opened(forwards(61333)));
         assert_eq!(
             world.leases.deadline(),
-            Some(world.now + Duration::from_secs(60))
+            Some(world.now + Duration::from_mins(1))
         );
         assert_eq!(world.after(60), []);
         assert_eq!(world.leases.deadline(), Some(world.now + GRACE));

@@ -77,7 +77,7 @@ impl Pool {
             Event::Retry => {}
             Event::StreamBegan(id) => self.change(id, |member| member.streams += 1),
             Event::StreamEnded(id) => self.change(id, |member| {
-                member.streams = member.streams.saturating_sub(1)
+                member.streams = member.streams.saturating_sub(1);
             }),
         }
         self.settle()
@@ -130,10 +130,10 @@ impl Pool {
 
 /// The most idle connections that are kept: the spare, and one whose stream has just ended, which the next one of a
 /// script is likely to need.
-pub(crate) const MAX_SPARES: usize = 2;
+pub const MAX_SPARES: usize = 2;
 
 /// The most connections of one device. Streams beyond them share; the proxy takes the least busy.
-pub(crate) const MAX_MEMBERS: usize = 64;
+pub const MAX_MEMBERS: usize = 64;
 
 #[cfg(test)]
 mod tests {

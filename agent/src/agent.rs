@@ -1,0 +1,317 @@
+//! The agent's run loop: it decides nothing itself and never waits for anything slow.
+
+use std::sync::Arc;
+
+use daemon::clock;
+use daemon::device_dir::Membership;
+use daemon::identity::Identity;
+use daemon::mqtt::{Link, LinkEvent, LinkSettings, Message, Publisher};
+use daemon::report::one_line;
+use daemon::shutdown::Shutdown;
+use daemon::systemd;
+use daemon::tls::{self, TlsError};
+use protocol::{
+    DecodeError, DeviceId, Epoch, Label, Order, PlainOrder, PlainState, Presence, RefusalCode,
+    Reply, ReplyBody, Role, Topic, filter,
+};
+use russh::keys::PublicKey;
+use tokio::time::{Instant, sleep_until};
+
+use crate::host_keys;
+use crate::leases::{Action, Event, Leases};
+use crate::member::Plan;
+use crate::tunnel::{self, Tunnel};
+
+/// A remote computer's agent, ready to run.
+pub struct Agent {
+    id: DeviceId,
+    leases: Leases,
+    link: LinkSettings,
+    plan: Plan,
+}
+
+/// Why the agent cannot begin.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AgentError {
+    /// A controller does not serve.
+    #[error("`{id}` is a controller; an agent is for the computers that controllers connect to")]
+    Controller {
+        /// What it is.
+        id: DeviceId,
+    },
+    /// TLS cannot be set up with what the directory holds.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The realm names no proxy.
+    #[error("`realm.toml` names no proxy")]
+    NoProxy,
+    /// A host key of the proxy in the realm file is none.
+    #[error("a host key of the proxy in `realm.toml` is no public key")]
+    ProxyHostKey(#[source] russh::keys::ssh_key::Error),
+}
+
+impl Agent {
+    /// Checks that everything that the agent needs is there and fits together. Nothing is connected yet.
+    pub fn new(membership: &Membership, identity: &Identity) -> Result<Self, AgentError> {
+        let Membership { realm, device, id } = membership;
+        if id.role() == Role::Controller {
+            return Err(AgentError::Controller { id: id.clone() });
+        }
+        let proxy = realm.proxy().ok_or(AgentError::NoProxy)?;
+        let host_keys = proxy
+            .host_keys
+            .iter()
+            .map(|key| PublicKey::from_openssh(key))
+            .collect::<Result<Vec<_>, _>>();
+        let mut services: Vec<_> = device.services.clone().into_iter().collect();
+        // What is reached by the device's name alone comes first.
+        services.sort_by_key(|(name, _)| name.as_str() != daemon::device_file::SSH_SERVICE);
+        let names = services.iter().map(|(name, _)| name.clone()).collect();
+        let address = proxy.address.to_string();
+        let known = host_keys::read(device.host_keys.as_deref());
+        let will = id.clone();
+        Ok(Self {
+            id: id.clone(),
+            leases: Leases::new(id.clone(), names, address, known, device.grace_period),
+            link: LinkSettings {
+                broker: realm.broker.address.clone(),
+                tls: tls::client(realm.broker_ca(), identity)?,
+                client_id: realm.client_id_suffix.client_id(id),
+                filters: vec![
+                    filter::orders(id),
+                    Topic::PlainControl(id.clone()).to_string(),
+                ],
+                will: Some(Box::new(move |epoch| {
+                    presence(&will, false, true, epoch.0 / 1000, epoch)
+                })),
+            },
+            plan: Plan {
+                device: id.clone(),
+                proxy: proxy.address.clone(),
+                host_keys: host_keys.map_err(AgentError::ProxyHostKey)?,
+                key: Arc::clone(&identity.ssh_key),
+                services,
+            },
+        })
+    }
+
+    /// Serves until the shutdown. It never gives up: a broker or proxy that is away is tried again for ever.
+    pub async fn run(self, shutdown: &Shutdown) {
+        let Self {
+            id,
+            leases,
+            link,
+            plan,
+        } = self;
+        tracing::info!(device = %id, broker = %link.broker, proxy = %plan.proxy, "the agent begins");
+        let link = Link::start(link, shutdown);
+        let publisher = link.publisher();
+        let tunnel = Tunnel::start(plan, shutdown);
+        let running = Running {
+            id,
+            leases,
+            tunnel,
+            publisher,
+            epoch: Epoch(0),
+            online: false,
+        };
+        systemd::feed_watchdog(shutdown);
+        // An agent whose network is away is at work all the same; its supervisor must not kill it for that.
+        systemd::ready();
+        running.run(link, shutdown).await;
+    }
+}
+
+struct Running {
+    id: DeviceId,
+    leases: Leases,
+    tunnel: Tunnel,
+    publisher: Publisher,
+    epoch: Epoch,
+    online: bool,
+}
+
+impl Running {
+    async fn run(mut self, mut link: Link, shutdown: &Shutdown) {
+        loop {
+            self.tell_status();
+            let event = tokio::select! {
+                biased;
+                () = shutdown.requested() => break,
+                event = link.next() => match event {
+                    Some(event) => self.on_link(event),
+                    None => break,
+                },
+                event = self.tunnel.next() => event.map(on_tunnel),
+                () = until(self.leases.deadline()) => Some(Event::Deadline),
+            };
+            if let Some(event) = event {
+                self.decide(event);
+            }
+        }
+        systemd::stopping();
+        self.decide(Event::ShuttingDown);
+        // Streams that are open may end by themselves within the grace period.
+        self.tunnel.want(false);
+        let goodbye = presence(&self.id, false, false, clock::unix_seconds(), self.epoch);
+        link.finish(Some(goodbye)).await;
+        tracing::info!(device = %self.id, "the agent has said goodbye");
+    }
+
+    fn on_link(&mut self, event: LinkEvent) -> Option<Event> {
+        match event {
+            LinkEvent::Up { epoch } => {
+                tracing::info!(device = %self.id, "online");
+                (self.epoch, self.online) = (epoch, true);
+                self.publisher.publish(presence(
+                    &self.id,
+                    true,
+                    false,
+                    clock::unix_seconds(),
+                    epoch,
+                ));
+                None
+            }
+            LinkEvent::Down(error) => {
+                tracing::warn!(device = %self.id, error = one_line(&error), hint = error.hint(), "offline; trying again");
+                self.online = false;
+                None
+            }
+            LinkEvent::Message { topic, payload } => match topic.parse() {
+                Ok(Topic::Order { device, controller }) if device == self.id => {
+                    self.on_order(controller, &payload)
+                }
+                Ok(Topic::PlainControl(device)) if device == self.id => {
+                    Some(Event::Plain(PlainOrder::decode(&payload)))
+                }
+                Ok(_) | Err(_) => {
+                    tracing::warn!(topic, "a message on a topic that is not ours was ignored");
+                    None
+                }
+            },
+        }
+    }
+
+    fn on_order(&self, controller: Label, payload: &[u8]) -> Option<Event> {
+        match Order::decode(payload) {
+            Ok(order) => {
+                tracing::debug!(device = %self.id, %controller, ?order, "an order");
+                Some(Event::Order {
+                    controller,
+                    order,
+                    unix_now: clock::unix_seconds(),
+                })
+            }
+            Err(error) => {
+                tracing::warn!(device = %self.id, %controller, error = one_line(&error), "an order that cannot be read");
+                self.reply(&controller, &unreadable(&error));
+                None
+            }
+        }
+    }
+
+    fn decide(&mut self, event: Event) {
+        for action in self.leases.on_event(event, Instant::now()) {
+            match action {
+                Action::Open => self.tunnel.want(true),
+                Action::Close => self.tunnel.want(false),
+                Action::EndStreams(controller) => self.tunnel.end_streams(controller),
+                Action::Reply(controller, reply) => self.reply(&controller, &reply),
+                Action::PlainState(state) => self.tell_plain(state),
+            }
+        }
+    }
+
+    fn reply(&self, controller: &Label, reply: &Reply) {
+        let Ok(to) = DeviceId::new(
+            controller.clone(),
+            self.id.system().clone(),
+            self.id.realm().clone(),
+        ) else {
+            return;
+        };
+        tracing::info!(device = %self.id, %controller, lease = ?reply.lease, reply = ?reply.body, "answered");
+        let topic = Topic::Reply {
+            controller: to,
+            device: self.id.device().clone(),
+        };
+        self.publisher.publish(Message {
+            topic: topic.to_string(),
+            payload: reply.encode(),
+            retain: false,
+        });
+    }
+
+    fn tell_plain(&self, state: PlainState) {
+        let topic = Topic::PlainState(self.id.clone()).to_string();
+        self.publisher.publish(Message {
+            topic,
+            payload: state.to_string().into_bytes(),
+            retain: false,
+        });
+    }
+
+    fn tell_status(&self) {
+        let link = if self.online {
+            "online"
+        } else {
+            "connecting to the broker"
+        };
+        match self.leases.port() {
+            Some(port) => systemd::status(&format!(
+                "{link}; a tunnel at port {port} for {} leases",
+                self.leases.len()
+            )),
+            None => systemd::status(&format!("{link}; no tunnel")),
+        }
+    }
+}
+
+fn on_tunnel(event: tunnel::Event) -> Event {
+    match event {
+        tunnel::Event::Opened(forwards) => Event::Opened(forwards),
+        tunnel::Event::Failed(reason) => Event::OpenFailed(reason),
+        tunnel::Event::Lost => Event::Lost,
+        tunnel::Event::Streams(streams) => Event::Streams(streams),
+    }
+}
+
+fn unreadable(error: &DecodeError) -> Reply {
+    let text = format!(
+        "{}; this agent speaks version {}",
+        one_line(error),
+        protocol::VERSION
+    );
+    let body = ReplyBody::Refused {
+        code: RefusalCode::Unsupported,
+        text: text.chars().take(200).collect(),
+    };
+    Reply {
+        lease: error.lease(),
+        body,
+    }
+}
+
+fn presence(id: &DeviceId, online: bool, lost: bool, since: u64, epoch: Epoch) -> Message {
+    let version = env!("CARGO_PKG_VERSION").to_owned();
+    let presence = Presence {
+        online,
+        since,
+        lost,
+        version,
+        epoch,
+    };
+    Message {
+        topic: Topic::Presence(id.clone()).to_string(),
+        payload: presence.encode(),
+        retain: true,
+    }
+}
+
+async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,258 @@
+//! The tunnel of a device: the task that keeps its pool of connections to the proxy.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use daemon::backoff::Backoff;
+use daemon::shutdown::Shutdown;
+use protocol::{Forward, Label};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+
+use crate::member::{self, Member, Plan};
+use crate::pool::{self, MemberId, Pool};
+
+/// The owner's end of the tunnel. When it is dropped the tunnel closes after its streams.
+pub(crate) struct Tunnel {
+    wanted: watch::Sender<bool>,
+    ends: mpsc::Sender<Label>,
+    events: mpsc::Receiver<Event>,
+}
+
+/// What the tunnel tells its owner.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// These forwards are granted, for the first time or anew.
+    Opened(Vec<Forward>),
+    /// No connection could be made; it is tried again.
+    Failed(String),
+    /// All connections are gone; they are made again.
+    Lost,
+    /// So many streams are open.
+    Streams(usize),
+}
+
+impl Tunnel {
+    /// Starts the task. No connection is made before [`open`](Self::open).
+    pub(crate) fn start(plan: Plan, shutdown: &Shutdown) -> Self {
+        let (wanted, is_wanted) = watch::channel(false);
+        let (ends, to_end) = mpsc::channel(QUEUE);
+        let (event_sender, events) = mpsc::channel(QUEUE);
+        let (member_events, from_members) = mpsc::channel(QUEUE);
+        let task = TunnelTask {
+            plan: Arc::new(plan),
+            pool: Pool::default(),
+            members: BTreeMap::new(),
+            tasks: JoinSet::new(),
+            ports: Vec::new(),
+            backoff: Backoff::new(FIRST_RETRY, LAST_RETRY),
+            retry_at: None,
+            member_events,
+            owner: event_sender,
+        };
+        shutdown.spawn(task.run(is_wanted, to_end, from_members));
+        Self {
+            wanted,
+            ends,
+            events,
+        }
+    }
+
+    pub(crate) async fn next(&mut self) -> Option<Event> {
+        self.events.recv().await
+    }
+
+    /// Whether a tunnel is to be open.
+    pub(crate) fn want(&self, wanted: bool) {
+        self.wanted.send_replace(wanted);
+    }
+
+    /// Ends the streams of this controller.
+    pub(crate) fn end_streams(&self, controller: Label) {
+        // Never waits: the task may just be waiting for its owner to take an event.
+        if self.ends.try_send(controller).is_err() {
+            tracing::warn!("too many requests to end streams at once: one was dropped");
+        }
+    }
+}
+
+struct TunnelTask {
+    plan: Arc<Plan>,
+    pool: Pool,
+    members: BTreeMap<MemberId, Running>,
+    tasks: JoinSet<()>,
+    /// What was granted last: asked for again, so that the port stays the same.
+    ports: Vec<Forward>,
+    backoff: Backoff,
+    retry_at: Option<Instant>,
+    member_events: mpsc::Sender<(MemberId, member::Event)>,
+    owner: mpsc::Sender<Event>,
+}
+
+struct Running {
+    commands: mpsc::Sender<member::Command>,
+    up_since: Option<Instant>,
+}
+
+impl TunnelTask {
+    async fn run(
+        mut self,
+        mut is_wanted: watch::Receiver<bool>,
+        mut to_end: mpsc::Receiver<Label>,
+        mut from_members: mpsc::Receiver<(MemberId, member::Event)>,
+    ) {
+        let mut owned = true;
+        while owned || !self.members.is_empty() {
+            tokio::select! {
+                changed = is_wanted.changed(), if owned => {
+                    owned = changed.is_ok();
+                    let wanted = owned && *is_wanted.borrow_and_update();
+                    self.decide(pool::Event::Wanted(wanted));
+                }
+                Some(controller) = to_end.recv() => self.end_streams(&controller),
+                Some((id, event)) = from_members.recv() => self.on_member(id, event).await,
+                // Members report their own end; here only what is left of them is cleared.
+                Some(_) = self.tasks.join_next(), if !self.tasks.is_empty() => {}
+                () = until(self.retry_at) => {
+                    self.retry_at = None;
+                    self.decide(pool::Event::Retry);
+                }
+            }
+        }
+    }
+
+    async fn on_member(&mut self, id: MemberId, event: member::Event) {
+        let was_up = self.pool.any_up();
+        match event {
+            member::Event::Up(forwards) => {
+                if let Some(running) = self.members.get_mut(&id) {
+                    running.up_since = Some(Instant::now());
+                }
+                self.decide(pool::Event::Up(id));
+                if !was_up || self.ports != forwards {
+                    self.ports.clone_from(&forwards);
+                    self.tell(Event::Opened(forwards)).await;
+                }
+            }
+            member::Event::NotPooled => {
+                tracing::info!("the proxy lets one connection forward the port: streams share it");
+                self.members.remove(&id);
+                self.decide(pool::Event::NotPooled(id));
+            }
+            member::Event::Failed(reason) => {
+                tracing::warn!(reason, "no connection to the proxy");
+                self.down(id).await;
+                if !was_up {
+                    self.tell(Event::Failed(reason)).await;
+                }
+            }
+            member::Event::Down(reason) => {
+                tracing::debug!(member = id.0, reason, "a connection to the proxy has ended");
+                self.down(id).await;
+                if was_up && !self.pool.any_up() {
+                    self.tell(Event::Lost).await;
+                }
+            }
+            member::Event::StreamBegan => self.streams(pool::Event::StreamBegan(id)).await,
+            member::Event::StreamEnded => self.streams(pool::Event::StreamEnded(id)).await,
+        }
+    }
+
+    async fn down(&mut self, id: MemberId) {
+        let streams = self.pool.streams();
+        let up_since = self
+            .members
+            .remove(&id)
+            .and_then(|running| running.up_since);
+        // A proxy that accepts and closes is not a success: only a connection that lasted is.
+        if up_since.is_some_and(|since| since.elapsed() >= LASTING) {
+            self.backoff.reset();
+        }
+        self.decide(pool::Event::Down(id));
+        if self.pool.streams() != streams {
+            self.tell(Event::Streams(self.pool.streams())).await;
+        }
+        if self.retry_at.is_none() {
+            self.retry_at = Some(Instant::now() + self.backoff.next_delay());
+        }
+    }
+
+    async fn streams(&mut self, event: pool::Event) {
+        self.decide(event);
+        self.tell(Event::Streams(self.pool.streams())).await;
+    }
+
+    fn decide(&mut self, event: pool::Event) {
+        for action in self.pool.on_event(event) {
+            match action {
+                pool::Action::Dial(id) => self.dial(id),
+                pool::Action::Retire(id) => {
+                    self.command(id, member::Command::Retire);
+                }
+            }
+        }
+    }
+
+    fn dial(&mut self, id: MemberId) {
+        let (commands, command_receiver) = mpsc::channel(QUEUE);
+        let member = Member {
+            id,
+            plan: Arc::clone(&self.plan),
+            ports: self.ports.clone(),
+            joins: self.pool.any_up(),
+            commands: command_receiver,
+            events: self.member_events.clone(),
+        };
+        self.members.insert(
+            id,
+            Running {
+                commands,
+                up_since: None,
+            },
+        );
+        self.tasks.spawn(member.run());
+    }
+
+    fn end_streams(&self, controller: &Label) {
+        for id in self.members.keys() {
+            self.command(*id, member::Command::EndStreams(controller.clone()));
+        }
+    }
+
+    /// Never waits: the member may just be waiting for us to take an event.
+    fn command(&self, id: MemberId, command: member::Command) {
+        let sent = self
+            .members
+            .get(&id)
+            .map(|running| running.commands.try_send(command));
+        if let Some(Err(mpsc::error::TrySendError::Full(_))) = sent {
+            tracing::warn!(member = id.0, "too many commands at once: one was dropped");
+        }
+    }
+
+    async fn tell(&self, event: Event) {
+        // Without an owner nobody needs to know.
+        let _ = self.owner.send(event).await;
+    }
+}
+
+async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Commands and events that wait between two tasks of the agent; each side only ever decides and passes on.
+const QUEUE: usize = 64;
+
+/// The bound of the first delay before a new try: a proxy that restarts is back within a second.
+const FIRST_RETRY: Duration = Duration::from_millis(500);
+
+/// The bound of later delays, while a lease lives and somebody waits.
+const LAST_RETRY: Duration = Duration::from_secs(15);
+
+/// How long a connection must have lasted to count as a success.
+const LASTING: Duration = Duration::from_secs(10);

@@ -1,0 +1,390 @@
+//! The device's side of enrollment: make what is missing, hand it in, wait for the certificate, install it.
+
+use std::time::{Duration, SystemTime};
+
+use daemon::device_dir::DeviceDir;
+use daemon::files::{self, FileError};
+use protocol::{ClientIdSuffix, DeviceId};
+use rcgen::{KeyPair, PublicKeyData};
+use tokio::time::{Instant, sleep};
+
+use crate::certificate_check::{CertificateError, Expected};
+use crate::csr::{self, CsrError};
+use crate::registry::within_limit;
+use crate::ssh_key::{self, SshKeyError};
+use crate::x509_key::{self, X509KeyError};
+use crate::{
+    CheckedCertificate, DeviceKey, Kind, Refusal, Registry, RegistryError, Revision, Title,
+};
+
+/// One device's enrollment. It can be run again at any time, and after any interruption: what is there and good is
+/// kept, what is missing is made.
+#[derive(Clone, Debug)]
+pub struct Enrollment {
+    directory: DeviceDir,
+    id: DeviceId,
+    suffix: ClientIdSuffix,
+    authority: String,
+    deadline: Duration,
+    replace: bool,
+}
+
+/// What has happened so far.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// Both private keys are there.
+    KeysReady {
+        /// Whether one of them had to be made.
+        made: bool,
+    },
+    /// An entry is in the registry.
+    Uploaded {
+        /// Its title.
+        title: Title,
+        /// Whether it was put there now; `false` if it was there already.
+        now: bool,
+    },
+    /// The signer has not answered yet. Comes with every look into the registry.
+    Waiting {
+        /// Since the wait began.
+        so_far: Duration,
+    },
+    /// The signer's certificate has been found and passed its check.
+    Signed,
+    /// The certificate is in its file.
+    Installed,
+}
+
+/// A device that can connect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Enrolled {
+    /// The last moment at which its certificate is valid.
+    pub not_after: SystemTime,
+    /// Whether the certificate was installed now; `false` if it was there already.
+    pub now: bool,
+}
+
+/// Why a device is not enrolled.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EnrollError {
+    /// The certificate that the registry holds for our key cannot be used.
+    #[error("`{title}` in the registry cannot be used")]
+    Certificate {
+        /// Its title.
+        title: Title,
+        /// Why.
+        #[source]
+        source: CertificateError,
+    },
+    /// The request could not be made.
+    #[error(transparent)]
+    Csr(#[from] CsrError),
+    /// The certificate could not be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// Another computer has enrolled under this name.
+    #[error("`{title}` in the registry holds the key of another computer")]
+    NameTaken {
+        /// The title of its key.
+        title: Title,
+    },
+    /// The signer said no.
+    #[error("the signer refused `{title}`: {}", refusal.reason())]
+    Refused {
+        /// The title of the request.
+        title: Title,
+        /// The signer's words.
+        refusal: Refusal,
+    },
+    /// The registry could not be read or written.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// The SSH key cannot be used.
+    #[error(transparent)]
+    SshKey(#[from] SshKeyError),
+    /// The signer has not answered.
+    #[error("`{title}` was not signed within {limit:?}")]
+    TimedOut {
+        /// The title of the request.
+        title: Title,
+        /// How long was waited.
+        limit: Duration,
+    },
+    /// The X.509 key cannot be used.
+    #[error(transparent)]
+    X509Key(#[from] X509KeyError),
+}
+
+impl Enrollment {
+    /// An enrollment of this device, whose identity lies in this directory, in the realm whose authority has this
+    /// certificate (PEM).
+    pub fn new(
+        directory: DeviceDir,
+        id: DeviceId,
+        suffix: ClientIdSuffix,
+        authority: impl Into<String>,
+    ) -> Self {
+        Self {
+            directory,
+            id,
+            suffix,
+            authority: authority.into(),
+            deadline: DEADLINE,
+            replace: false,
+        }
+    }
+
+    /// Waits this long for the signer, instead of [`DEADLINE`].
+    #[must_use]
+    pub fn with_deadline(self, deadline: Duration) -> Self {
+        Self { deadline, ..self }
+    }
+
+    /// Takes the name over from a computer that has enrolled under it before.
+    #[must_use]
+    pub fn replacing(self) -> Self {
+        Self {
+            replace: true,
+            ..self
+        }
+    }
+
+    /// Runs the enrollment; `on_event` is told of each step.
+    pub async fn run(
+        &self,
+        registry: &impl Registry,
+        mut on_event: impl FnMut(Event) + Send,
+    ) -> Result<Enrolled, EnrollError> {
+        let (ssh_file, x509_file) = (
+            self.directory.ssh_key(&self.id),
+            self.directory.x509_key(&self.id),
+        );
+        let made = !(ssh_file.exists() && x509_file.exists());
+        let ssh_key = ssh_key::load_or_create(&ssh_file, &self.id.to_string())?;
+        let key = x509_key::load_or_create(&x509_file)?;
+        on_event(Event::KeysReady { made });
+
+        let line = ssh_key::public_line(&ssh_key)?;
+        let now = self.upload_ssh_key(registry, &line).await?;
+        on_event(Event::Uploaded {
+            title: self.title(Kind::SshPublicKey),
+            now,
+        });
+
+        if let Some(installed) = self.installed(&key)? {
+            return Ok(Enrolled {
+                not_after: installed.not_after(),
+                now: false,
+            });
+        }
+        let certificate = match self.handed_in(registry, &key).await? {
+            HandedIn::Signed(certificate) => certificate,
+            HandedIn::Requested {
+                revision,
+                now,
+                stale,
+            } => {
+                on_event(Event::Uploaded {
+                    title: self.title(Kind::CertificateRequest),
+                    now,
+                });
+                self.signed(registry, &key, &revision, stale.as_deref(), &mut on_event)
+                    .await?
+            }
+        };
+        on_event(Event::Signed);
+        files::write_public(
+            &self.directory.x509_certificate(&self.id),
+            certificate.pem().as_bytes(),
+        )?;
+        on_event(Event::Installed);
+        Ok(Enrolled {
+            not_after: certificate.not_after(),
+            now: true,
+        })
+    }
+
+    /// Puts our key into the registry. Returns whether it was not there before.
+    async fn upload_ssh_key(
+        &self,
+        registry: &impl Registry,
+        line: &str,
+    ) -> Result<bool, EnrollError> {
+        let title = self.title(Kind::SshPublicKey);
+        let parsed = |body: &str| DeviceKey::parse(&self.id, body).ok();
+        let found = within_limit(registry.get(&title)).await?;
+        // What nobody can use as a key takes no name.
+        let found = found.and_then(|entry| parsed(&entry.body.ok()?));
+        if found.is_some() && found == parsed(line) {
+            return Ok(false);
+        }
+        if found.is_some() && !self.replace {
+            return Err(EnrollError::NameTaken { title });
+        }
+        within_limit(registry.put(&title, line)).await?;
+        Ok(true)
+    }
+
+    /// The certificate in its file, if it is good for some time to come.
+    fn installed(&self, key: &KeyPair) -> Result<Option<CheckedCertificate>, EnrollError> {
+        match files::read_text(
+            &self.directory.x509_certificate(&self.id),
+            Kind::Certificate.max_body(),
+        ) {
+            // One that is not good is replaced; there is nothing in it to lose.
+            Ok(pem) => Ok(self.check(&pem, key).ok().filter(is_lasting)),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Finds our certificate in the registry, or our request, or puts a request there.
+    async fn handed_in(
+        &self,
+        registry: &impl Registry,
+        key: &KeyPair,
+    ) -> Result<HandedIn, EnrollError> {
+        let title = self.title(Kind::CertificateRequest);
+        // The request before the certificate: if the signer turns one into the other meanwhile, one of them is seen.
+        let request = within_limit(registry.get(&title)).await?;
+        let stale = self.certificate(registry).await?;
+        if let Some(pem) = &stale
+            && let Some(certificate) = self.check(pem, key).ok().filter(is_lasting)
+        {
+            return Ok(HandedIn::Signed(certificate));
+        }
+        if let Some(entry) = request {
+            let ours = entry
+                .body
+                .is_ok_and(|body| csr::is_ours(&body, key, &self.id, &self.suffix));
+            let revision = entry.revision;
+            // A refused request is made again: what it was refused for may have been mended by the administrator.
+            if ours
+                && within_limit(registry.refusal(&title, &revision))
+                    .await?
+                    .is_none()
+            {
+                return Ok(HandedIn::Requested {
+                    revision,
+                    now: false,
+                    stale,
+                });
+            }
+        }
+        let request = csr::create(key, &self.id, &self.suffix)?;
+        let revision = within_limit(registry.put(&title, &request)).await?;
+        Ok(HandedIn::Requested {
+            revision,
+            now: true,
+            stale,
+        })
+    }
+
+    /// Waits for the signer's answer to this request.
+    async fn signed(
+        &self,
+        registry: &impl Registry,
+        key: &KeyPair,
+        revision: &Revision,
+        stale: Option<&str>,
+        on_event: &mut (impl FnMut(Event) + Send),
+    ) -> Result<CheckedCertificate, EnrollError> {
+        let title = self.title(Kind::CertificateRequest);
+        let start = Instant::now();
+        loop {
+            if let Some(pem) = self.certificate(registry).await?
+                && stale != Some(pem.as_str())
+            {
+                match self.check(&pem, key) {
+                    Ok(certificate) => return Ok(certificate),
+                    // One for a key that we had before, put there by somebody slower than we.
+                    Err(CertificateError::Key) => {}
+                    Err(source) => {
+                        let title = self.title(Kind::Certificate);
+                        return Err(EnrollError::Certificate { title, source });
+                    }
+                }
+            }
+            if let Some(refusal) = within_limit(registry.refusal(&title, revision)).await? {
+                return Err(EnrollError::Refused { title, refusal });
+            }
+            let so_far = start.elapsed();
+            if so_far >= self.deadline {
+                return Err(EnrollError::TimedOut {
+                    title,
+                    limit: self.deadline,
+                });
+            }
+            on_event(Event::Waiting { so_far });
+            sleep(
+                registry
+                    .poll_interval()
+                    .min(self.deadline.saturating_sub(so_far)),
+            )
+            .await;
+        }
+    }
+
+    async fn certificate(&self, registry: &impl Registry) -> Result<Option<String>, RegistryError> {
+        let found = within_limit(registry.get(&self.title(Kind::Certificate))).await?;
+        Ok(found.and_then(|entry| entry.body.ok()))
+    }
+
+    fn check(&self, pem: &str, key: &KeyPair) -> Result<CheckedCertificate, CertificateError> {
+        let expected = Expected {
+            id: &self.id,
+            suffix: &self.suffix,
+            public_key: &key.subject_public_key_info(),
+            authority: &self.authority,
+        };
+        CheckedCertificate::check(pem, &expected, SystemTime::now())
+    }
+
+    fn title(&self, kind: Kind) -> Title {
+        Title::new(self.id.clone(), kind)
+    }
+}
+
+impl EnrollError {
+    /// What the person can do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Certificate { source, .. } => source.hint().map(str::to_owned),
+            Self::File(source) => source.hint(),
+            Self::NameTaken { .. } => Some(
+                "choose another name, or pass `--replace` if this computer takes the other's place"
+                    .to_owned(),
+            ),
+            Self::Refused { refusal, .. } => Some(refusal.remedy().to_owned()),
+            Self::SshKey(source) => source.hint(),
+            Self::TimedOut { .. } => Some(
+                "the request stays in the registry: run the command again when the signer is running"
+                    .to_owned(),
+            ),
+            Self::X509Key(source) => source.hint(),
+            Self::Csr(_) | Self::Registry(_) => None,
+        }
+    }
+}
+
+/// What the registry holds for us.
+enum HandedIn {
+    /// A certificate that is good for some time to come.
+    Signed(CheckedCertificate),
+    /// A request, and what lies under the certificate's title until the answer to it comes.
+    Requested {
+        revision: Revision,
+        now: bool,
+        stale: Option<String>,
+    },
+}
+
+fn is_lasting(certificate: &CheckedCertificate) -> bool {
+    !certificate.is_nearly_over(SystemTime::now())
+}
+
+/// How long to wait for the signer unless told otherwise: it looks every second at a directory and every minute at a
+/// repository, and a person who has to approve may be at lunch.
+pub const DEADLINE: Duration = Duration::from_hours(1);

@@ -1,0 +1,280 @@
+//! The registry: where requests, public keys and certificates are exchanged.
+
+use std::fmt::{self, Write};
+use std::future::Future;
+use std::io;
+use std::time::Duration;
+
+use russh::keys::ssh_key::sha2::{Digest, Sha256};
+use tokio::time::timeout;
+
+use crate::{Kind, Title};
+
+/// A place that everybody of a realm can read and permitted people can write: a directory, or a repository's issues.
+///
+/// Nothing in it is trusted. Under one title there is at most one open entry as far as this trait is concerned: where
+/// the place can hold several, the newest of an author who may upload it is the one.
+pub trait Registry: Send + Sync {
+    /// All open entries of a kind. An entry whose body cannot be used is listed with its fault, so that its author can
+    /// be told.
+    fn list(&self, kind: Kind) -> impl Future<Output = Result<Vec<Entry>, RegistryError>> + Send;
+
+    /// The open entry under a title.
+    fn get(
+        &self,
+        title: &Title,
+    ) -> impl Future<Output = Result<Option<Entry>, RegistryError>> + Send;
+
+    /// Makes this the open entry under its title, in place of any other, and takes back what was said about that one.
+    fn put(
+        &self,
+        title: &Title,
+        body: &str,
+    ) -> impl Future<Output = Result<Revision, RegistryError>> + Send;
+
+    /// Closes an entry, unless there is another revision of it by now.
+    fn close(
+        &self,
+        title: &Title,
+        revision: &Revision,
+    ) -> impl Future<Output = Result<(), RegistryError>> + Send;
+
+    /// Tells the author of this revision why it is not served.
+    fn refuse(
+        &self,
+        title: &Title,
+        revision: &Revision,
+        refusal: &Refusal,
+    ) -> impl Future<Output = Result<(), RegistryError>> + Send;
+
+    /// What was told to the author of this revision.
+    fn refusal(
+        &self,
+        title: &Title,
+        revision: &Revision,
+    ) -> impl Future<Output = Result<Option<Refusal>, RegistryError>> + Send;
+
+    /// How often the place may be asked for news.
+    fn poll_interval(&self) -> Duration;
+}
+
+/// What lies under a title.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its title.
+    pub title: Title,
+    /// Who put it there, as the place knows them.
+    pub author: Author,
+    /// Which state of it this is.
+    pub revision: Revision,
+    /// Its text, within the limit of its kind, or why there is none.
+    pub body: Result<String, BodyFault>,
+}
+
+/// Who wrote an entry.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Author {
+    /// The owner of a file.
+    LocalUser {
+        /// The numeric user id.
+        uid: u32,
+    },
+}
+
+/// One state of an entry: it changes when the body does.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Revision(String);
+
+/// Why the body of an entry cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BodyFault {
+    /// A link, a directory, a pipe, a device.
+    #[error("it is not a regular file")]
+    NotAFile,
+    /// The reader is not allowed to read it.
+    #[error("it cannot be read")]
+    NotReadable,
+    /// Not UTF-8.
+    #[error("it is not text")]
+    NotText,
+    /// Longer than its kind can need.
+    #[error("it is longer than {limit} bytes")]
+    TooLarge {
+        /// The limit, in bytes.
+        limit: usize,
+    },
+}
+
+/// What an author is told: a reason, and what to do about it. Both are one line of printable text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    reason: String,
+    remedy: String,
+}
+
+/// Why the registry could not be asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RegistryError {
+    /// What should be put there is larger than its readers accept.
+    #[error("`{title}` would be longer than {limit} bytes")]
+    BodyTooLarge {
+        /// What was to be put.
+        title: Title,
+        /// The limit, in bytes.
+        limit: usize,
+    },
+    /// The call was given up because its task died.
+    #[error("a call to the registry was cut short")]
+    Cut,
+    /// The file system failed.
+    #[error("cannot {action} `{place}`")]
+    Io {
+        /// What was attempted.
+        action: &'static str,
+        /// With which file.
+        place: String,
+        /// Why it failed.
+        #[source]
+        source: io::Error,
+    },
+    /// It did not answer.
+    #[error("the registry did not answer within {limit:?}")]
+    TimedOut {
+        /// How long it was waited for.
+        limit: Duration,
+    },
+    /// There is more in it than a realm can need; to read a part of it would serve some and not others.
+    #[error("the registry `{place}` holds more than {limit} entries")]
+    TooMany {
+        /// Where.
+        place: String,
+        /// The limit.
+        limit: usize,
+    },
+}
+
+/// Runs one call to a registry within [`CALL_LIMIT`].
+pub async fn within_limit<T>(
+    call: impl Future<Output = Result<T, RegistryError>>,
+) -> Result<T, RegistryError> {
+    timeout(CALL_LIMIT, call)
+        .await
+        .unwrap_or(Err(RegistryError::TimedOut { limit: CALL_LIMIT }))
+}
+
+impl Revision {
+    /// The revision of a body: its SHA-256.
+    pub fn of_body(body: &str) -> Self {
+        let mut text = String::with_capacity(64);
+        for byte in Sha256::digest(body.as_bytes()) {
+            // Writing to a string cannot fail.
+            let _ = write!(text, "{byte:02x}");
+        }
+        Self(text)
+    }
+
+    /// A revision as the place names it.
+    pub fn named(name: impl Into<String>) -> Self {
+        Self(name.into())
+    }
+
+    /// The revision as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Refusal {
+    /// A refusal. Control characters become spaces and each part is cut at [`MAX_TEXT`], because the words may hold
+    /// what a stranger wrote, and end on a terminal.
+    pub fn new(reason: &str, remedy: &str) -> Self {
+        Self {
+            reason: printable(reason),
+            remedy: printable(remedy),
+        }
+    }
+
+    /// Why.
+    pub fn reason(&self) -> &str {
+        &self.reason
+    }
+
+    /// What to do about it.
+    pub fn remedy(&self) -> &str {
+        &self.remedy
+    }
+}
+
+impl fmt::Display for Author {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::LocalUser { uid } => write!(f, "user id {uid}"),
+        }
+    }
+}
+
+impl fmt::Display for Revision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+fn printable(text: &str) -> String {
+    text.chars()
+        .take(MAX_TEXT)
+        .map(|c| {
+            if c.is_control() || is_direction_mark(c) {
+                ' '
+            } else {
+                c
+            }
+        })
+        .collect()
+}
+
+/// Characters that reorder a line on a terminal (Unicode Annex 9, section 2).
+fn is_direction_mark(c: char) -> bool {
+    matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// How long one call may take. A directory answers in milliseconds; a network file system that hangs, or a web service
+/// that is being restarted, gets time for a few tries of its own.
+pub const CALL_LIMIT: Duration = Duration::from_secs(30);
+
+/// The longest reason or remedy, in characters: a few lines of a terminal.
+pub const MAX_TEXT: usize = 512;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_revision_is_the_digest_of_the_body() {
+        // FIPS 180-2, appendix B.1.
+        assert_eq!(
+            Revision::of_body("abc").as_str(),
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+        );
+    }
+
+    #[test]
+    fn a_refusal_cannot_drive_a_terminal() {
+        let refusal = Refusal::new("a\u{1b}[2Jb\u{202e}c\nd", &"x".repeat(10_000));
+        assert_eq!(refusal.reason(), "a [2Jb c d");
+        assert_eq!(refusal.remedy().len(), MAX_TEXT);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_hangs_is_given_up() {
+        let error = within_limit::<()>(std::future::pending())
+            .await
+            .unwrap_err();
+        assert!(matches!(
+            error,
+            RegistryError::TimedOut { limit: CALL_LIMIT }
+        ));
+    }
+}

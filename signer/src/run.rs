@@ -1,0 +1,239 @@
+//! The signer at work: looks into the registry, signs or refuses, and looks again.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use daemon::backoff::Backoff;
+use daemon::report::one_line;
+use daemon::shutdown::Shutdown;
+use enrollment::registry::within_limit;
+use enrollment::{Entry, Kind, Refusal, Registry, RegistryError, Title, UploadPermission};
+use protocol::ClientIdSuffix;
+use time::OffsetDateTime;
+use tokio::task::spawn_blocking;
+
+use crate::journal::{Journal, Record};
+use crate::{
+    AcceptedRequest, Authority, CLIENT_DAYS, IssueError, JournalError, RequestRefusal, Rules,
+};
+
+/// A realm's signer.
+#[derive(Clone, Debug)]
+pub struct Signer {
+    bench: Arc<Bench>,
+    rules: Arc<Rules>,
+    days: u16,
+}
+
+/// What became of one request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// A certificate was issued and handed out.
+    Signed {
+        /// Its serial number, hexadecimal.
+        serial: String,
+    },
+    /// A certificate that had been issued before was handed out, after an interruption.
+    HandedOut {
+        /// Its serial number, hexadecimal.
+        serial: String,
+    },
+    /// It was refused now.
+    Refused(Refusal),
+    /// It was refused before, and nothing has changed.
+    StillRefused,
+    /// It could not be dealt with, for a reason that lies on our side; the log says which. It will be tried again.
+    Failed,
+}
+
+/// Why a request could not be dealt with.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SignError {
+    /// The signing was given up because its task died.
+    #[error("the signing was cut short")]
+    Cut,
+    /// The authority could not sign.
+    #[error(transparent)]
+    Issue(#[from] IssueError),
+    /// The journal could not be read or written.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The registry could not be read or written.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+}
+
+/// What signs and remembers; its work blocks.
+#[derive(Debug)]
+struct Bench {
+    authority: Authority,
+    journal: Journal,
+}
+
+impl Signer {
+    /// A signer with this authority, for this authority's realm. `journal` is a directory of its own.
+    pub fn new(
+        authority: Authority,
+        suffix: ClientIdSuffix,
+        permission: UploadPermission,
+        journal: &Path,
+    ) -> Result<Self, JournalError> {
+        let realm = authority.realm().clone();
+        Ok(Self {
+            bench: Arc::new(Bench {
+                authority,
+                journal: Journal::open(journal)?,
+            }),
+            rules: Arc::new(Rules {
+                realm,
+                suffix,
+                permission,
+            }),
+            days: CLIENT_DAYS,
+        })
+    }
+
+    /// Gives certificates this life, instead of [`CLIENT_DAYS`].
+    #[must_use]
+    pub fn with_days(self, days: u16) -> Self {
+        Self { days, ..self }
+    }
+
+    /// Deals with requests until the shutdown is requested. A request in work is finished first.
+    pub async fn run(&self, registry: &impl Registry, shutdown: &Shutdown) {
+        let interval = registry.poll_interval();
+        let mut backoff = Backoff::new(interval, MAX_PAUSE);
+        loop {
+            let well = match self.pass(registry, || shutdown.is_requested()).await {
+                Ok(outcomes) => !outcomes
+                    .iter()
+                    .any(|(_, outcome)| *outcome == Outcome::Failed),
+                Err(error) => {
+                    tracing::warn!(error = one_line(&error), "cannot read the registry");
+                    false
+                }
+            };
+            let pause = if well {
+                backoff.reset();
+                interval
+            } else {
+                interval + backoff.next_delay()
+            };
+            tokio::select! {
+                biased;
+                () = shutdown.requested() => return,
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    /// Deals with the requests that are there now. An error is one of the registry as a whole: what is wrong with one
+    /// request never stops the others.
+    pub async fn once(
+        &self,
+        registry: &impl Registry,
+    ) -> Result<Vec<(Title, Outcome)>, RegistryError> {
+        self.pass(registry, || false).await
+    }
+
+    async fn pass(
+        &self,
+        registry: &impl Registry,
+        stop: impl Fn() -> bool + Send,
+    ) -> Result<Vec<(Title, Outcome)>, RegistryError> {
+        let entries = within_limit(registry.list(Kind::CertificateRequest)).await?;
+        let mut outcomes = Vec::with_capacity(entries.len());
+        for entry in entries {
+            if stop() {
+                break;
+            }
+            let outcome = self.answer(registry, &entry).await.unwrap_or_else(|error| {
+                let error = one_line(&error);
+                tracing::warn!(device = %entry.title.id(), error, "cannot answer a request");
+                Outcome::Failed
+            });
+            outcomes.push((entry.title, outcome));
+        }
+        Ok(outcomes)
+    }
+
+    async fn answer(&self, registry: &impl Registry, entry: &Entry) -> Result<Outcome, SignError> {
+        if within_limit(registry.refusal(&entry.title, &entry.revision))
+            .await?
+            .is_some()
+        {
+            return Ok(Outcome::StillRefused);
+        }
+        let (request, body) = match (self.rules.check(entry), &entry.body) {
+            (Ok(request), Ok(body)) => (request, body.clone()),
+            (Err(refusal), _) => return Self::refuse(registry, entry, &refusal).await,
+            // A body with a fault has been refused for it.
+            (Ok(_), Err(fault)) => {
+                let refusal = RequestRefusal::Body(fault.clone());
+                return Self::refuse(registry, entry, &refusal).await;
+            }
+        };
+        let (record, new) = self.record(request, &entry.title, &body).await?;
+        let title = Title::new(entry.title.id().clone(), Kind::Certificate);
+        if record.delivered {
+            let current = within_limit(registry.get(&title)).await?;
+            if current.is_none_or(|current| current.body.as_ref() != Ok(&record.certificate)) {
+                return Self::refuse(registry, entry, &RequestRefusal::Replayed).await;
+            }
+        } else {
+            within_limit(registry.put(&title, &record.certificate)).await?;
+            let (bench, title, record) =
+                (Arc::clone(&self.bench), entry.title.clone(), record.clone());
+            spawn_blocking(move || bench.journal.delivered(&title, &body, &record))
+                .await
+                .map_err(|_| SignError::Cut)??;
+        }
+        within_limit(registry.close(&entry.title, &entry.revision)).await?;
+        let (device, serial) = (entry.title.id(), record.serial);
+        tracing::info!(%device, serial, author = %entry.author, "certificate handed out");
+        Ok(if new {
+            Outcome::Signed { serial }
+        } else {
+            Outcome::HandedOut { serial }
+        })
+    }
+
+    /// What the journal has for this request, or a new certificate. Says which.
+    async fn record(
+        &self,
+        request: AcceptedRequest,
+        title: &Title,
+        body: &str,
+    ) -> Result<(Record, bool), SignError> {
+        let (bench, days) = (Arc::clone(&self.bench), self.days);
+        let (title, body) = (title.clone(), body.to_owned());
+        let work = spawn_blocking(move || {
+            if let Some(record) = bench.journal.find(&title, &body)? {
+                return Ok((record, false));
+            }
+            let issued = bench
+                .authority
+                .issue(&request, days, OffsetDateTime::now_utc())?;
+            Ok((bench.journal.record(&title, &body, &issued)?, true))
+        });
+        work.await.map_err(|_| SignError::Cut)?
+    }
+
+    async fn refuse(
+        registry: &impl Registry,
+        entry: &Entry,
+        refusal: &RequestRefusal,
+    ) -> Result<Outcome, SignError> {
+        let device = entry.title.id();
+        tracing::warn!(%device, author = %entry.author, reason = one_line(refusal), "request refused");
+        let refusal = refusal.refusal();
+        within_limit(registry.refuse(&entry.title, &entry.revision, &refusal)).await?;
+        Ok(Outcome::Refused(refusal))
+    }
+}
+
+/// The longest pause after failures: an administrator who has mended the disk does not wait longer than this.
+const MAX_PAUSE: Duration = Duration::from_secs(30);

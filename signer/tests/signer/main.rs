@@ -1,0 +1,16 @@
+//! The signer and the device's side of enrollment against verifiers that are not ours: OpenSSL.
+
+#[cfg(test)]
+mod certificates;
+#[cfg(test)]
+mod enrollment;
+#[cfg(test)]
+mod hostile;
+#[cfg(test)]
+mod interruption;
+#[cfg(test)]
+mod openssl;
+#[cfg(test)]
+mod received;
+#[cfg(test)]
+mod world;

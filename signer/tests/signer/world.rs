@@ -1,0 +1,88 @@
+//! One realm for one test.
+
+use std::path::PathBuf;
+
+use enrollment::{Directory, Entry, Kind, Registry, Title, UploadPermission};
+use protocol::{ClientIdSuffix, DeviceId};
+use signer::{Authority, Signer};
+use tempfile::TempDir;
+
+/// A realm `atlas` in a temporary directory.
+pub(crate) struct World {
+    home: TempDir,
+    /// Its registry.
+    pub(crate) registry: Directory,
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let authority = Authority::create(&"atlas".parse().unwrap()).unwrap();
+        authority.save(&home.path().join("ca")).unwrap();
+        let registry = Directory::create(home.path().join("registry")).unwrap();
+        Self { home, registry }
+    }
+
+    /// A path in the realm's home.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.home.path().join(name)
+    }
+
+    pub(crate) fn authority(&self) -> Authority {
+        Authority::load(&self.path("ca")).unwrap()
+    }
+
+    pub(crate) fn authority_pem(&self) -> String {
+        self.authority().certificate_pem().to_owned()
+    }
+
+    pub(crate) fn signer(&self) -> Signer {
+        self.signer_permitting(UploadPermission::everyone_with_write_access())
+    }
+
+    pub(crate) fn signer_permitting(&self, permission: UploadPermission) -> Signer {
+        let journal = self.path("journal");
+        Signer::new(
+            self.authority(),
+            ClientIdSuffix::default(),
+            permission,
+            &journal,
+        )
+        .unwrap()
+    }
+
+    /// How many certificates have ever been issued.
+    pub(crate) fn issued(&self) -> usize {
+        std::fs::read_dir(self.path("journal")).unwrap().count()
+    }
+
+    pub(crate) async fn put(&self, title: &str, body: &str) {
+        self.registry
+            .put(&title.parse().unwrap(), body)
+            .await
+            .unwrap();
+    }
+
+    pub(crate) async fn certificate(&self, id: &str) -> Option<String> {
+        let title = Title::new(id.parse().unwrap(), Kind::Certificate);
+        self.registry
+            .get(&title)
+            .await
+            .unwrap()
+            .and_then(|entry| entry.body.ok())
+    }
+
+    pub(crate) async fn requests(&self) -> Vec<Entry> {
+        self.registry.list(Kind::CertificateRequest).await.unwrap()
+    }
+}
+
+pub(crate) fn id(text: &str) -> DeviceId {
+    text.parse().unwrap()
+}
+
+/// The subject of a device in `openssl req -subj`'s form.
+pub(crate) fn subject(text: &str) -> String {
+    let id = id(text);
+    format!("/CN={id}/OU={}/O={}", id.device(), id.system())
+}
