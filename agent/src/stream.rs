@@ -42,18 +42,20 @@ pub(crate) async fn serve(
     tracing::info!(%service, originator, "a stream has begun");
     let channel = stream.accept().await;
     let handle = local.as_fd().try_clone_to_owned();
-    let (mut reader, mut writer) = local.split();
-    let splice = splice::local(channel, &mut reader, &mut writer, SpliceLimits::default());
-    let mut splice = std::pin::pin!(splice);
-    let ended = tokio::select! {
-        ended = &mut splice => ended,
-        () = end.cancelled() => {
-            // The splice sees its local side gone and closes the channel; dropped, it would leave that open.
-            let shut = handle.and_then(|socket| Ok(shutdown(socket, Shutdown::Both)?));
-            if let Err(error) = shut {
-                tracing::warn!(%service, %error, "a stream could not be ended");
+    let ended = {
+        let (mut reader, mut writer) = local.split();
+        let splice = splice::local(channel, &mut reader, &mut writer, SpliceLimits::default());
+        let mut splice = std::pin::pin!(splice);
+        tokio::select! {
+            ended = &mut splice => ended,
+            () = end.cancelled() => {
+                // The splice sees its local side gone and closes the channel; dropped, it would leave that open.
+                let shut = handle.and_then(|socket| Ok(shutdown(socket, Shutdown::Both)?));
+                if let Err(error) = shut {
+                    tracing::warn!(%service, %error, "a stream could not be ended");
+                }
+                splice.await
             }
-            splice.await
         }
     };
     if !ended.is_clean() {
