@@ -1,1 +1,64 @@
-//! placeholder
+//! The commands of the `tunnel` program: one file a command, and no logic but theirs.
+
+mod agent;
+mod arguments;
+mod connect;
+mod demo;
+mod disconnect;
+mod enroll;
+mod exit;
+mod failure;
+mod list;
+mod output;
+mod policies;
+mod realm_init;
+mod runtime;
+mod serve;
+mod signer_once;
+mod stdio;
+mod target;
+mod waiting;
+
+use std::process::ExitCode;
+
+pub use arguments::Arguments;
+use arguments::{Command, PoliciesCommand, RealmCommand, SignerCommand};
+use failure::Failure;
+use serve::Parts;
+
+/// Runs the command that the arguments name, prints its error if it has one, and tells the exit code.
+pub fn run(arguments: Arguments) -> ExitCode {
+    let dir = arguments.dir.clone();
+    let result = match arguments.command {
+        Command::Agent(command) => agent::run(dir, &command),
+        Command::Broker(command) => serve::run(dir, &command, Parts::BROKER),
+        Command::Connect(command) => connect::run(dir, command),
+        Command::Demo(command) => demo::run(&command),
+        Command::Disconnect(command) => disconnect::run(dir, &command),
+        Command::Enroll(command) => enroll::run(dir, &command),
+        Command::Fdpass { socket } => controller::pass_stream(&socket).map(|()| exit::OK).map_err(Failure::from),
+        Command::List(command) => list::run(dir, &command),
+        Command::Policies(PoliciesCommand::Aws(command)) => policies::aws(dir, &command),
+        Command::Policies(PoliciesCommand::Mosquitto) => policies::mosquitto(dir),
+        Command::Proxy(command) => serve::run(dir, &command, Parts::PROXY),
+        Command::Realm(RealmCommand::Init(command)) => realm_init::run(dir, &command),
+        Command::Serve(command) => serve::run(dir, &command, Parts::ALL),
+        Command::Signer(SignerCommand::Run(command)) if command.once => signer_once::run(dir),
+        Command::Signer(SignerCommand::Run(command)) => serve::run(dir, &command.serve, Parts::SIGNER),
+        Command::Stdio(command) => stdio::run(dir, &command),
+    };
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            output::error(&failure.to_string());
+            ExitCode::from(failure.code())
+        }
+    }
+}
+
+/// Prints what is wrong with the arguments, or the help that they ask for.
+pub fn usage(error: &clap::Error) -> ExitCode {
+    // A closed standard output is no reason for another message.
+    let _ = error.print();
+    if error.use_stderr() { ExitCode::from(exit::USAGE) } else { ExitCode::from(exit::OK) }
+}

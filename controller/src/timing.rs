@@ -28,7 +28,13 @@ pub enum Step {
 #[derive(Clone, Debug)]
 pub struct Timing {
     began: Instant,
-    steps: Arc<Mutex<Vec<Timed>>>,
+    recorded: Arc<Mutex<Recorded>>,
+}
+
+#[derive(Debug, Default)]
+struct Recorded {
+    steps: Vec<Timed>,
+    last: Option<Instant>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -38,9 +44,9 @@ struct Timed {
 }
 
 #[derive(Serialize)]
-struct Report {
+struct Report<'a> {
     total_ms: f64,
-    steps: Vec<Timed>,
+    steps: &'a [Timed],
 }
 
 impl Timing {
@@ -48,17 +54,16 @@ impl Timing {
     pub fn start() -> Self {
         Self {
             began: Instant::now(),
-            steps: Arc::default(),
+            recorded: Arc::default(),
         }
     }
 
     /// A step that began then has ended now.
     pub fn record(&self, name: Step, began: Instant) {
-        let ms = millis(began.elapsed());
-        self.steps
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(Timed { name, ms });
+        let now = Instant::now();
+        let mut recorded = self.recorded.lock().unwrap_or_else(PoisonError::into_inner);
+        recorded.steps.push(Timed { name, ms: millis(now - began) });
+        recorded.last = Some(now);
     }
 
     /// When the counting began.
@@ -66,18 +71,12 @@ impl Timing {
         self.began
     }
 
-    /// One line of JSON: `{"total_ms":…,"steps":[{"name":"order","ms":…},…]}`. The total ends with the last step.
-    pub fn to_json(&self, total: Duration) -> String {
-        let steps = self
-            .steps
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        serde_json::to_string(&Report {
-            total_ms: millis(total),
-            steps,
-        })
-        .unwrap_or_default()
+    /// One line of JSON: `{"total_ms":…,"steps":[{"name":"order","ms":…},…]}`. The total ends with the step that was
+    /// recorded last.
+    pub fn to_json(&self) -> String {
+        let recorded = self.recorded.lock().unwrap_or_else(PoisonError::into_inner);
+        let total_ms = millis(recorded.last.map_or(Duration::ZERO, |last| last - self.began));
+        serde_json::to_string(&Report { total_ms, steps: &recorded.steps }).unwrap_or_default()
     }
 }
 

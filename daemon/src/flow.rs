@@ -45,6 +45,7 @@ impl Flow {
                 gate: Gate::new(PeerKind::Foreign),
                 queued_out: 0,
                 channels: HashMap::new(),
+                forced_closes: 0,
                 reader: None,
                 cut: None,
                 silence_limit: None,
@@ -119,6 +120,16 @@ impl Flow {
         {
             state.wake_reader();
         }
+    }
+
+    /// A channel had to be closed from this side first: russh's server keeps something of it until the connection ends.
+    pub(crate) fn closed_by_force(&self) {
+        self.lock().forced_closes += 1;
+    }
+
+    /// How many channels had to be closed from this side first.
+    pub fn forced_closes(&self) -> u64 {
+        self.lock().forced_closes
     }
 
     /// How many channels are counted.
@@ -228,6 +239,7 @@ struct State {
     gate: Gate,
     queued_out: usize,
     channels: HashMap<ChannelId, usize>,
+    forced_closes: u64,
     reader: Option<Waker>,
     cut: Option<&'static str>,
     silence_limit: Option<Duration>,

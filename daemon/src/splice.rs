@@ -91,8 +91,14 @@ impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Finished => write!(f, "finished"),
-            Self::Closed { side, after_eof: true } => write!(f, "closed by the {side} side"),
-            Self::Closed { side, after_eof: false } => {
+            Self::Closed {
+                side,
+                after_eof: true,
+            } => write!(f, "closed by the {side} side"),
+            Self::Closed {
+                side,
+                after_eof: false,
+            } => {
                 write!(f, "closed by the {side} side without end of file")
             }
             Self::Lost(side) => write!(f, "connection of the {side} side lost"),
@@ -142,7 +148,9 @@ pub async fn channels<A: SessionMessage, B: SessionMessage>(
     // its connection. So an orderly end waits for the other's close.
     let patience = match &why {
         Why::Finished => CLOSE_WAIT,
-        Why::Closed { after_eof: true, .. } => CLOSE_WAIT / 2,
+        Why::Closed {
+            after_eof: true, ..
+        } => CLOSE_WAIT / 2,
         Why::Closed { .. } | Why::Lost(_) | Why::Stalled(_) | Why::Failed(..) => Duration::ZERO,
     };
     tokio::join!(first.finish(patience), second.finish(patience));
@@ -201,7 +209,7 @@ async fn join(
             [Some(Stop::WriteFailed(_)), None] | [None, Some(Stop::WriteFailed(_))] => {
                 deadline.get_or_insert_with(|| Instant::now() + LAST_WORDS);
             }
-            [Some(_), None] | [None, Some(_)] | [None, None] => {}
+            [Some(_) | None, None] | [None, Some(_)] => {}
         }
         if stops.iter().flatten().any(Stop::is_final) {
             break;
@@ -243,6 +251,7 @@ impl<S: SessionMessage> ChannelEnd<S> {
         if !closed {
             // A full queue to the session's loop means that the connection is about to be cut for it.
             let _ = timeout(CLOSE_WAIT, self.close()).await;
+            self.flow().closed_by_force();
         }
     }
 }

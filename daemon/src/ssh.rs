@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use russh::keys::{Algorithm, EcdsaCurve, HashAlg, PrivateKey, PublicKey};
-use russh::{MethodKind, MethodSet, Preferred, SshId, cipher, client, compression, kex, mac, server};
+use russh::{
+    MethodKind, MethodSet, Preferred, SshId, cipher, client, compression, kex, mac, server,
+};
 
 /// Who is at the other end of an SSH connection. It decides how that end is slowed down; see [`crate::flow`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -186,8 +188,17 @@ mod tests {
     #[test]
     fn our_own_banner_is_known_and_others_are_not() {
         assert_eq!(known_peer(BANNER.as_bytes()), PeerKind::Own);
-        for foreign in ["SSH-2.0-OpenSSH_9.2p1 Debian-2", "SSH-2.0-russh_0.65.1", "tunnel_", ""] {
-            assert_eq!(known_peer(foreign.as_bytes()), PeerKind::Foreign, "{foreign:?}");
+        for foreign in [
+            "SSH-2.0-OpenSSH_9.2p1 Debian-2",
+            "SSH-2.0-russh_0.65.1",
+            "tunnel_",
+            "",
+        ] {
+            assert_eq!(
+                known_peer(foreign.as_bytes()),
+                PeerKind::Foreign,
+                "{foreign:?}"
+            );
         }
     }
 
@@ -214,7 +225,10 @@ mod tests {
             "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIPb/GgeZSjv8gbUtwhA0/LFLa4UxB5XjlVnBJ59zqV1g"
                 .parse()
                 .unwrap();
-        assert_eq!(client_config(&[key]).preferred.key.as_ref(), [Algorithm::Ed25519]);
+        assert_eq!(
+            client_config(&[key]).preferred.key.as_ref(),
+            [Algorithm::Ed25519]
+        );
     }
 
     #[test]

@@ -1,1 +1,578 @@
-//! In the making.
+//! The client's side of an SSH connection to the proxy: what agents and controllers share.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use russh::client::{self, ChannelOpenHandle, Msg};
+use russh::keys::ssh_key::Fingerprint;
+use russh::keys::{HashAlg, PrivateKey, PrivateKeyWithHashAlg, PublicKey, PublicKeyOrCertificate};
+use russh::{Channel, ChannelId, ChannelOpenFailure, Disconnect};
+use tokio::net::TcpStream;
+use tokio::sync::{Mutex, mpsc};
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+use crate::flow::Flow;
+use crate::splice::ChannelEnd;
+use crate::ssh::{PeerKind, client_config};
+
+/// An authenticated connection to a proxy. Dropping it ends the connection, after what is already on its way.
+///
+/// It pings by itself, and is dead when the proxy is silent for [`SILENCE_LIMIT`].
+pub struct Dialed {
+    /// The streams that the proxy opens through remote forwards, in their order; at most [`FORWARDED_QUEUE`] wait.
+    pub forwarded: mpsc::Receiver<ForwardedStream>,
+    handle: Arc<client::Handle<Peer>>,
+    flow: Flow,
+    refusals: Mutex<mpsc::Receiver<String>>,
+    // Dropped with the connection, and the task with it.
+    _pings: JoinSet<()>,
+}
+
+impl fmt::Debug for Dialed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Dialed")
+            .field("flow", &self.flow)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A stream that the proxy wants to open. Dropping it refuses it.
+#[derive(Debug)]
+pub struct ForwardedStream {
+    /// The address that the forward was requested for.
+    pub address: String,
+    /// The port that was granted.
+    pub port: u16,
+    /// Where the stream comes from, as the proxy tells it.
+    pub originator: String,
+    end: ChannelEnd<Msg>,
+    reply: Reply,
+}
+
+impl ForwardedStream {
+    /// Accepts it: call this when the local side is connected.
+    pub async fn accept(self) -> ChannelEnd<Msg> {
+        self.reply.0.accept().await;
+        self.end
+    }
+
+    /// Refuses it, for this reason.
+    pub async fn refuse(self, reason: &str) {
+        self.reply.0.reject(connect_failed(reason)).await;
+    }
+}
+
+/// Why a proxy could not be reached or would not have us.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DialError {
+    /// It took too long, in whatever step.
+    #[error("proxy `{proxy}` did not answer within {limit:?}")]
+    TimedOut {
+        /// Its address.
+        proxy: String,
+        /// What was allowed.
+        limit: Duration,
+    },
+    /// No TCP connection.
+    #[error("cannot connect to proxy `{proxy}`")]
+    Connect {
+        /// Its address.
+        proxy: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Somebody else answers at its address, or its key was changed.
+    #[error("proxy `{proxy}` presented host key {got}, expected {pinned}")]
+    HostKey {
+        /// Its address.
+        proxy: String,
+        /// The fingerprint of what it presented.
+        got: Fingerprint,
+        /// The fingerprints that are known to be its own.
+        pinned: String,
+    },
+    /// The SSH handshake failed: no SSH there, no common algorithm, or the connection broke.
+    #[error("ssh handshake with proxy `{proxy}` failed")]
+    Handshake {
+        /// Its address.
+        proxy: String,
+        /// Why.
+        #[source]
+        source: russh::Error,
+    },
+    /// The key is not admitted for this user.
+    #[error("proxy `{proxy}` refuses key {key} for user `{user}`")]
+    Refused {
+        /// Its address.
+        proxy: String,
+        /// The user, which is the system.
+        user: String,
+        /// The fingerprint of our key.
+        key: Fingerprint,
+    },
+}
+
+impl DialError {
+    /// What the person can do about it.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::HostKey { .. } => {
+                Some("ask the realm's admin whether the proxy's host key was changed on purpose")
+            }
+            Self::Refused { .. } => {
+                Some("the key may not be synced to the proxy yet, or it was withdrawn")
+            }
+            Self::TimedOut { .. } | Self::Connect { .. } | Self::Handshake { .. } => None,
+        }
+    }
+
+    /// Whether trying again later may help without anybody doing anything.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            // A key that was just uploaded is refused until it is synced.
+            Self::TimedOut { .. }
+            | Self::Connect { .. }
+            | Self::Handshake { .. }
+            | Self::Refused { .. } => true,
+            Self::HostKey { .. } => false,
+        }
+    }
+}
+
+/// Why a request on a live connection failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RequestError {
+    /// No answer in time. What was asked for may still be granted: drop the connection.
+    #[error("the proxy did not answer within {limit:?}")]
+    TimedOut {
+        /// What was allowed.
+        limit: Duration,
+    },
+    /// The proxy says no.
+    #[error("the proxy refuses it: {reason}")]
+    Refused {
+        /// In the proxy's words.
+        reason: String,
+    },
+    /// The connection broke.
+    #[error("the connection to the proxy is lost")]
+    Lost {
+        /// Why.
+        #[source]
+        source: russh::Error,
+    },
+}
+
+/// Connects to a proxy at `host:port`, checks that it has one of the host keys, and logs in, all within `limit`.
+pub async fn dial(
+    proxy: &str,
+    user: &str,
+    key: Arc<PrivateKey>,
+    host_keys: &[PublicKey],
+    limit: Duration,
+) -> Result<Dialed, DialError> {
+    match timeout(limit, Box::pin(log_in(proxy, user, key, host_keys))).await {
+        Ok(result) => result,
+        Err(_) => Err(DialError::TimedOut {
+            proxy: proxy.to_owned(),
+            limit,
+        }),
+    }
+}
+
+impl Dialed {
+    /// The connection's flow, by which its death is seen.
+    pub fn flow(&self) -> &Flow {
+        &self.flow
+    }
+
+    /// Asks for a remote forward. With port 0 the proxy chooses; the port that was granted is returned.
+    pub async fn request_forward(
+        &self,
+        address: &str,
+        port: u16,
+        limit: Duration,
+    ) -> Result<u16, RequestError> {
+        let request = self.handle.tcpip_forward(address, u32::from(port));
+        let granted = answer(limit, request).await?;
+        if port != 0 {
+            return Ok(port);
+        }
+        match u16::try_from(granted) {
+            Ok(granted) if granted != 0 => Ok(granted),
+            _ => Err(RequestError::Refused {
+                reason: format!("it granted port {granted}, which is none"),
+            }),
+        }
+    }
+
+    /// Gives a remote forward back. Streams that are open stay open.
+    pub async fn cancel_forward(
+        &self,
+        address: &str,
+        port: u16,
+        limit: Duration,
+    ) -> Result<(), RequestError> {
+        answer(
+            limit,
+            self.handle.cancel_tcpip_forward(address, u32::from(port)),
+        )
+        .await
+    }
+
+    /// Opens a stream to a device by name, or to `localhost` and the port that the proxy has allocated to it.
+    pub async fn open(
+        &self,
+        host: &str,
+        port: u16,
+        limit: Duration,
+    ) -> Result<ChannelEnd<Msg>, RequestError> {
+        let request = self
+            .handle
+            .channel_open_direct_tcpip(host, u32::from(port), ORIGINATOR, 0);
+        match answer(limit, request).await {
+            Ok(channel) => Ok(ChannelEnd::new(channel, self.flow.clone())),
+            Err(RequestError::Refused { reason }) => Err(RequestError::Refused {
+                reason: self.refusal().await.unwrap_or(reason),
+            }),
+            Err(other) => Err(other),
+        }
+    }
+
+    /// The proxy's own words, which russh hands to the callback only, a moment after the failure.
+    async fn refusal(&self) -> Option<String> {
+        let mut refusals = self.refusals.lock().await;
+        timeout(REFUSAL_LIMIT, refusals.recv()).await.ok().flatten()
+    }
+
+    /// Says goodbye; the connection ends when that is out.
+    pub async fn disconnect(self, reason: &str) {
+        let goodbye = self
+            .handle
+            .disconnect(Disconnect::ByApplication, reason, "en");
+        // Whether or not the proxy hears it: the connection ends with the drop.
+        let _ = timeout(GOODBYE_LIMIT, goodbye).await;
+    }
+}
+
+async fn log_in(
+    proxy: &str,
+    user: &str,
+    key: Arc<PrivateKey>,
+    host_keys: &[PublicKey],
+) -> Result<Dialed, DialError> {
+    let connect = |source| DialError::Connect {
+        proxy: proxy.to_owned(),
+        source,
+    };
+    let handshake = |source| DialError::Handshake {
+        proxy: proxy.to_owned(),
+        source,
+    };
+    let socket = TcpStream::connect(proxy).await.map_err(connect)?;
+    let (stream, flow) = Flow::over(socket).map_err(connect)?;
+    // Whoever it is: only TCP slows a server down, since russh's client ignores what `adjust_window` says.
+    flow.set_kind(PeerKind::Own);
+    let (sender, forwarded) = mpsc::channel(FORWARDED_QUEUE);
+    let (refused, refusals) = mpsc::channel(REFUSALS);
+    let peer = Peer {
+        flow: flow.clone(),
+        refused,
+        pinned: host_keys.to_vec(),
+        forwarded: sender,
+    };
+    let mut handle = client::connect_stream(client_config(host_keys), stream, peer)
+        .await
+        .map_err(|error| match error {
+            PeerError::HostKey(got) => DialError::HostKey {
+                proxy: proxy.to_owned(),
+                got,
+                pinned: fingerprints(host_keys),
+            },
+            PeerError::Ssh(source) => handshake(source),
+        })?;
+    let fingerprint = key.fingerprint(HashAlg::Sha256);
+    let key = PrivateKeyWithHashAlg::new(key, Some(HashAlg::Sha512));
+    let result = handle
+        .authenticate_publickey(user, key)
+        .await
+        .map_err(handshake)?;
+    if !result.success() {
+        return Err(DialError::Refused {
+            proxy: proxy.to_owned(),
+            user: user.to_owned(),
+            key: fingerprint,
+        });
+    }
+    flow.limit_silence(SILENCE_LIMIT);
+    let handle = Arc::new(handle);
+    let mut pings = JoinSet::new();
+    pings.spawn(ping(Arc::clone(&handle)));
+    Ok(Dialed {
+        forwarded,
+        handle,
+        flow,
+        refusals: Mutex::new(refusals),
+        _pings: pings,
+    })
+}
+
+/// Pings whether or not anything comes in: a proxy that only sends would otherwise hear nothing from us.
+async fn ping(handle: Arc<client::Handle<Peer>>) {
+    let mut ticks = interval(PING_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if handle.send_keepalive(true).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn answer<T>(
+    limit: Duration,
+    request: impl Future<Output = Result<T, russh::Error>>,
+) -> Result<T, RequestError> {
+    match timeout(limit, request).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(russh::Error::RequestDenied)) => Err(RequestError::Refused {
+            reason: "request denied".to_owned(),
+        }),
+        Ok(Err(russh::Error::ChannelOpenFailure(failure))) => Err(RequestError::Refused {
+            reason: failure.description().to_lowercase(),
+        }),
+        Ok(Err(source)) => Err(RequestError::Lost { source }),
+        Err(_) => Err(RequestError::TimedOut { limit }),
+    }
+}
+
+fn connect_failed(reason: &str) -> ChannelOpenFailure {
+    ChannelOpenFailure::Other {
+        code: ChannelOpenFailure::ConnectFailed.code(),
+        reason: reason.to_owned(),
+    }
+}
+
+fn fingerprints(keys: &[PublicKey]) -> String {
+    if keys.is_empty() {
+        return "none, since no host key is known".to_owned();
+    }
+    let all: Vec<String> = keys
+        .iter()
+        .map(|key| key.fingerprint(HashAlg::Sha256).to_string())
+        .collect();
+    all.join(" or ")
+}
+
+/// russh's callbacks for one connection.
+struct Peer {
+    flow: Flow,
+    refused: mpsc::Sender<String>,
+    pinned: Vec<PublicKey>,
+    forwarded: mpsc::Sender<ForwardedStream>,
+}
+
+/// Why a session ended.
+#[derive(Debug, thiserror::Error)]
+enum PeerError {
+    #[error("unexpected host key {0}")]
+    HostKey(Fingerprint),
+    #[error(transparent)]
+    Ssh(#[from] russh::Error),
+}
+
+impl client::Handler for Peer {
+    type Error = PeerError;
+
+    async fn check_server_key(
+        &mut self,
+        presented: &PublicKeyOrCertificate,
+    ) -> Result<bool, PeerError> {
+        match presented {
+            PublicKeyOrCertificate::PublicKey { key, .. } => {
+                let known = |pinned: &PublicKey| pinned.key_data() == key.key_data();
+                if self.pinned.iter().any(known) {
+                    Ok(true)
+                } else {
+                    Err(PeerError::HostKey(key.fingerprint(HashAlg::Sha256)))
+                }
+            }
+            // None was asked for.
+            PublicKeyOrCertificate::Certificate(_) => Ok(false),
+        }
+    }
+
+    async fn channel_open_confirmation(
+        &mut self,
+        id: ChannelId,
+        _max_packet_size: u32,
+        _window_size: u32,
+        _session: &mut client::Session,
+    ) -> Result<(), PeerError> {
+        self.flow.open(id);
+        Ok(())
+    }
+
+    async fn channel_open_failure(
+        &mut self,
+        _channel: ChannelId,
+        _reason: ChannelOpenFailure,
+        description: &str,
+        _language: &str,
+        _session: &mut client::Session,
+    ) -> Result<(), PeerError> {
+        let words = description.chars().filter(|c| !c.is_control());
+        // When nobody fetches them, the oldest are good enough.
+        let _ = self.refused.try_send(words.take(MAX_REFUSAL).collect());
+        Ok(())
+    }
+
+    async fn server_channel_open_forwarded_tcpip(
+        &mut self,
+        channel: Channel<Msg>,
+        address: &str,
+        port: u32,
+        originator_address: &str,
+        originator_port: u32,
+        reply: ChannelOpenHandle,
+        _session: &mut client::Session,
+    ) -> Result<(), PeerError> {
+        let Ok(port) = u16::try_from(port) else {
+            return Ok(());
+        };
+        self.flow.open(channel.id());
+        let stream = ForwardedStream {
+            address: address.to_owned(),
+            port,
+            originator: format!("{originator_address}:{originator_port}"),
+            end: ChannelEnd::new(channel, self.flow.clone()),
+            reply: Reply(reply),
+        };
+        if let Err(full) = self.forwarded.try_send(stream) {
+            let reply = full.into_inner().reply;
+            reply.0.reject(ChannelOpenFailure::ResourceShortage).await;
+        }
+        Ok(())
+    }
+
+    async fn data(
+        &mut self,
+        channel: ChannelId,
+        data: &[u8],
+        _session: &mut client::Session,
+    ) -> Result<(), PeerError> {
+        self.flow.received(channel, data.len());
+        Ok(())
+    }
+
+    async fn extended_data(
+        &mut self,
+        channel: ChannelId,
+        _code: u32,
+        data: &[u8],
+        _session: &mut client::Session,
+    ) -> Result<(), PeerError> {
+        self.flow.received(channel, data.len());
+        Ok(())
+    }
+
+    // A proxy has no business with any of these; the defaults would accept them.
+
+    async fn server_channel_open_session(
+        &mut self,
+        _channel: Channel<Msg>,
+        _reply: ChannelOpenHandle,
+        _session: &mut client::Session,
+    ) -> Result<(), PeerError> {
+        Ok(())
+    }
+
+    async fn server_channel_open_agent_forward(
+        &mut self,
+        _channel: Channel<Msg>,
+        _reply: ChannelOpenHandle,
+        _session: &mut client::Session,
+    ) -> Result<(), PeerError> {
+        Ok(())
+    }
+
+    async fn server_channel_open_forwarded_streamlocal(
+        &mut self,
+        _channel: Channel<Msg>,
+        _socket_path: &str,
+        _reply: ChannelOpenHandle,
+        _session: &mut client::Session,
+    ) -> Result<(), PeerError> {
+        Ok(())
+    }
+
+    async fn server_channel_open_direct_tcpip(
+        &mut self,
+        _channel: Channel<Msg>,
+        _host: &str,
+        _port: u32,
+        _originator_address: &str,
+        _originator_port: u32,
+        _reply: ChannelOpenHandle,
+        _session: &mut client::Session,
+    ) -> Result<(), PeerError> {
+        Ok(())
+    }
+
+    async fn server_channel_open_direct_streamlocal(
+        &mut self,
+        _channel: Channel<Msg>,
+        _socket_path: &str,
+        _reply: ChannelOpenHandle,
+        _session: &mut client::Session,
+    ) -> Result<(), PeerError> {
+        Ok(())
+    }
+
+    async fn server_channel_open_x11(
+        &mut self,
+        _channel: Channel<Msg>,
+        _originator_address: &str,
+        _originator_port: u32,
+        _reply: ChannelOpenHandle,
+        _session: &mut client::Session,
+    ) -> Result<(), PeerError> {
+        Ok(())
+    }
+}
+
+/// How a stream is answered; russh's own type has no `Debug`.
+struct Reply(ChannelOpenHandle);
+
+impl fmt::Debug for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reply").finish_non_exhaustive()
+    }
+}
+
+/// How often a connection pings: twice within [`SILENCE_LIMIT`], with a second for the way.
+pub const PING_INTERVAL: Duration = Duration::from_secs(4);
+
+/// How long an own peer may say nothing, when its pings come through. A cut link is noticed within this time.
+pub const SILENCE_LIMIT: Duration = Duration::from_secs(10);
+
+/// How many streams may wait for the agent to take them. More are refused, and the proxy tries another connection.
+pub const FORWARDED_QUEUE: usize = 16;
+
+/// What a controller tells as its address: who it is, its key has already said.
+const ORIGINATOR: &str = "127.0.0.1";
+
+/// How long a goodbye may take; nothing depends on it.
+const GOODBYE_LIMIT: Duration = Duration::from_secs(1);
+
+/// How long the words of a refusal are waited for.
+const REFUSAL_LIMIT: Duration = Duration::from_millis(200);
+
+/// How many refusals are kept, and how many characters of each.
+const REFUSALS: usize = 4;
+const MAX_REFUSAL: usize = 200;

@@ -73,7 +73,13 @@ struct Head {
     reply: Option<String>,
     #[serde(default)]
     lease: Option<String>,
+    #[serde(flatten)]
+    _object: ObjectOnly,
 }
+
+/// Flattened into a struct, it makes serde refuse a JSON array that holds the fields by position.
+#[derive(Deserialize)]
+pub(crate) struct ObjectOnly {}
 
 /// Decodes a message whose kind, if it has one, is among `words`.
 pub(crate) fn decode<T: DeserializeOwned>(

@@ -50,8 +50,7 @@ impl PlainState {
         let fields = text.strip_prefix("connected")?.split('|');
         let port = fields
             .filter_map(|field| field.strip_prefix("port=")?.parse().ok())
-            .filter(|port| *port != 0)
-            .next_back();
+            .rfind(|port| *port != 0);
         Some(Self::Connected { port })
     }
 }

@@ -1,8 +1,10 @@
 //! What a device answers to a controller.
 
+use std::num::NonZeroU16;
+
 use serde::{Deserialize, Serialize};
 
-use crate::envelope::{self, bounded_list, bounded_text, check_text};
+use crate::envelope::{self, ObjectOnly, bounded_list, bounded_text, check_text};
 use crate::limits::{MAX_ADDRESS, MAX_HOST_KEY, MAX_HOST_KEYS, MAX_SERVICES, MAX_TEXT};
 use crate::{DecodeError, Label, LeaseId, VERSION};
 
@@ -41,11 +43,11 @@ pub enum ReplyBody {
 
 /// A service and the port at which the proxy forwards to it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "WireForward")]
 pub struct Forward {
     /// The service.
     pub service: Label,
     /// The port that the proxy allocated, in the system's own space of ports; never 0.
-    #[serde(deserialize_with = "port")]
     pub port: u16,
 }
 
@@ -145,8 +147,21 @@ enum Wire {
     Closed {},
 }
 
-fn port<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u16, D::Error> {
-    std::num::NonZeroU16::deserialize(deserializer).map(std::num::NonZeroU16::get)
+#[derive(Deserialize)]
+struct WireForward {
+    service: Label,
+    port: NonZeroU16,
+    #[serde(flatten)]
+    _object: ObjectOnly,
+}
+
+impl From<WireForward> for Forward {
+    fn from(wire: WireForward) -> Self {
+        Self {
+            service: wire.service,
+            port: wire.port.get(),
+        }
+    }
 }
 
 fn host_keys<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {

@@ -1,1 +1,23 @@
-//! placeholder
+//! The proxy: an SSH server that only introduces controllers to devices.
+//!
+//! A device's remote forward becomes an entry in the [rendezvous table](rendezvous::Table), by its port or by the
+//! device's name; no TCP port is opened. A controller's stream to that port or name is joined to a stream of one of the
+//! device's connections. Users are systems, keys are devices, and [admission](admission::Peer) says who may do what.
+//! There is no shell.
+
+pub mod admission;
+mod config;
+mod connection;
+mod doorway;
+mod hub;
+pub mod keys;
+pub mod limits;
+mod listener;
+pub mod rendezvous;
+mod session;
+mod stream;
+
+pub use config::{ProxyConfig, RELOAD};
+pub use hub::{Stats, StatsReader};
+pub use limits::Limits;
+pub use listener::{BindError, Proxy};

@@ -1,1 +1,45 @@
-//! placeholder
+//! The harness of the end-to-end tests: our built binary and real peers, in one temporary folder each.
+//!
+//! Nothing here knows how the program works: it starts processes, waits for states that can be seen from outside
+//! (a line of output, a listening socket, an exit), and stops what it started by its own process id. A missing tool fails
+//! the test with the name of the package that has it; nothing is ever skipped.
+
+#![expect(
+    clippy::panic,
+    clippy::expect_used,
+    reason = "a harness reports by failing the test that uses it"
+)]
+
+mod build;
+mod daemon;
+mod device;
+mod echo;
+mod mosquitto;
+mod original;
+mod outcome;
+mod payload;
+mod port;
+mod procfs;
+mod session;
+mod sshd;
+mod stopwatch;
+mod tool;
+mod wait;
+mod world;
+
+pub use build::{build_tunnel, cargo, tunnel_binary};
+pub use daemon::Daemon;
+pub use device::Device;
+pub use echo::{EchoServer, SilentServer};
+pub use mosquitto::Mosquitto;
+pub use original::{OriginalTarget, ReverseForward, original_order};
+pub use outcome::{Outcome, run};
+pub use payload::{checksum, random_file};
+pub use port::ReservedPort;
+pub use procfs::{established, is_listening, processes_marked, unix_sockets_under};
+pub use session::Session;
+pub use sshd::{Sshd, current_user};
+pub use stopwatch::Stopwatch;
+pub use tool::{TOOLS, Tool, missing_tools, tool};
+pub use wait::{CEILING, wait_until};
+pub use world::{MARK, World};

@@ -181,7 +181,10 @@ mod tests {
         assert_eq!(gate.may_read(now), Verdict::Read);
         gate.received(1, 1, now);
         assert_eq!(gate.may_read(now), Verdict::Wait(None));
-        assert!(!gate.consumed(IN_HI - IN_LO), "still one above the low mark");
+        assert!(
+            !gate.consumed(IN_HI - IN_LO),
+            "still one above the low mark"
+        );
         assert_eq!(gate.may_read(now), Verdict::Wait(None));
         assert!(gate.consumed(1));
         assert_eq!(gate.may_read(now), Verdict::Read);
@@ -207,23 +210,34 @@ mod tests {
         let (mut gate, now) = (Gate::new(PeerKind::Foreign), Instant::now());
         assert_eq!(gate.window(1), FULL_WINDOW);
         gate.received(IN_HI + 1, IN_HI + 1, now);
-        assert_eq!((gate.may_read(now), gate.window(1)), (Verdict::Read, SHUT_WINDOW));
+        assert_eq!(
+            (gate.may_read(now), gate.window(1)),
+            (Verdict::Read, SHUT_WINDOW)
+        );
         gate.received(2, 130, now);
         assert_eq!(gate.may_read(now), Verdict::Wait(Some(now + ms(20))));
         assert_eq!(gate.may_read(now + ms(20)), Verdict::Read);
         for _ in 0..10 {
             gate.received(2, 130, now);
         }
-        assert_eq!(gate.may_read(now), Verdict::Wait(Some(now + MAX_PROBE_DELAY)));
+        assert_eq!(
+            gate.may_read(now),
+            Verdict::Wait(Some(now + MAX_PROBE_DELAY))
+        );
         assert!(gate.consumed(IN_HI));
-        assert_eq!((gate.may_read(now), gate.window(1)), (Verdict::Read, FULL_WINDOW));
+        assert_eq!(
+            (gate.may_read(now), gate.window(1)),
+            (Verdict::Read, FULL_WINDOW)
+        );
     }
 
     #[test]
     fn honest_foreign_streams_cannot_reach_the_cap() {
         let gate = Gate::new(PeerKind::Foreign);
         // One after the other opens, and each keeps the largest grant that it ever got.
-        let granted: u64 = (1..=128).map(|streams| u64::from(gate.window(streams))).sum();
+        let granted: u64 = (1..=128)
+            .map(|streams| u64::from(gate.window(streams)))
+            .sum();
         assert!(granted + IN_HI as u64 <= HARD_CAP as u64, "{granted}");
     }
 

@@ -214,7 +214,9 @@ impl AsyncWrite for FlowStream {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         this.check_cut()?;
-        let end = *this.closing.get_or_insert_with(|| Instant::now() + CLOSE_LIMIT);
+        let end = *this
+            .closing
+            .get_or_insert_with(|| Instant::now() + CLOSE_LIMIT);
         if this.drain(cx).is_pending() {
             if this.wake_at(end, cx) {
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
@@ -256,7 +258,9 @@ mod tests {
 
     async fn pair() -> (FlowStream, Flow, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let peer = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
         let (stream, flow) = Flow::over(listener.accept().await.unwrap().0).unwrap();
         (stream, flow, peer)
     }
@@ -264,9 +268,15 @@ mod tests {
     #[tokio::test]
     async fn a_write_never_waits_below_the_maximum_and_all_of_it_arrives() {
         let (mut stream, flow, mut peer) = pair().await;
-        let data: Vec<u8> = (0..OUT_MAX - OUT_HI).map(|n| n as u8).collect();
-        timeout(LONG, stream.write_all(&data)).await.unwrap().unwrap();
-        assert!(flow.queued_out() > 0, "the socket took it all: raise the amount");
+        let data: Vec<u8> = (0..OUT_MAX - OUT_HI).map(|n| n.to_le_bytes()[0]).collect();
+        timeout(LONG, stream.write_all(&data))
+            .await
+            .unwrap()
+            .unwrap();
+        assert!(
+            flow.queued_out() > 0,
+            "the socket took it all: raise the amount"
+        );
         let expected = data.clone();
         let reader = async {
             let mut got = vec![0; expected.len()];
@@ -276,9 +286,11 @@ mod tests {
         };
         // Reading is what drains the output.
         let mut one = [0];
-        let (_, read) = timeout(LONG, async { tokio::join!(reader, stream.read_exact(&mut one)) })
-            .await
-            .unwrap();
+        let ((), read) = timeout(LONG, async {
+            tokio::join!(reader, stream.read_exact(&mut one))
+        })
+        .await
+        .unwrap();
         read.unwrap();
         assert_eq!(flow.queued_out(), 0);
     }
@@ -288,12 +300,23 @@ mod tests {
         let (mut stream, _flow, mut peer) = pair().await;
         let chunk = vec![7; OUT_MAX / 2];
         let mut taken = 0_usize;
-        while timeout(Duration::from_millis(300), stream.write_all(&chunk)).await.is_ok() {
+        while timeout(Duration::from_millis(300), stream.write_all(&chunk))
+            .await
+            .is_ok()
+        {
             taken += chunk.len();
             assert!(taken < 20 * OUT_MAX, "never waits");
         }
         let mut rest = vec![0; taken];
-        timeout(LONG, peer.read_exact(&mut rest)).await.unwrap().unwrap();
+        let mut one = [0];
+        tokio::select! {
+            read = timeout(LONG, peer.read_exact(&mut rest)) => drop(read.unwrap().unwrap()),
+            read = stream.read(&mut one) => panic!("the peer said nothing: {read:?}"),
+        }
+        timeout(LONG, stream.write_all(&chunk))
+            .await
+            .unwrap()
+            .unwrap();
     }
 
     #[tokio::test]
@@ -304,7 +327,9 @@ mod tests {
         peer.write_all(b"x").await.unwrap();
         let mut one = [0];
         assert!(
-            timeout(Duration::from_millis(200), stream.read_exact(&mut one)).await.is_err(),
+            timeout(Duration::from_millis(200), stream.read_exact(&mut one))
+                .await
+                .is_err(),
             "read although it is paused"
         );
         let consumer = flow.clone();
@@ -338,7 +363,10 @@ mod tests {
         let limit = Duration::from_millis(100);
         flow.limit_silence(limit);
         let mut one = [0];
-        let error = timeout(LONG, stream.read(&mut one)).await.unwrap().unwrap_err();
+        let error = timeout(LONG, stream.read(&mut one))
+            .await
+            .unwrap()
+            .unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
 
         let (mut stream, flow, _peer) = pair().await;

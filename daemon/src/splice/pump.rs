@@ -143,9 +143,15 @@ pub(super) async fn pump<From: Source, To: Sink>(
         let (written, len) = match event {
             Event::Data(data) => {
                 let len = data.len();
-                (deliver(source, sink.send(data), other_gone, limits).await, Some(len))
+                (
+                    deliver(source, sink.send(data), other_gone, limits).await,
+                    Some(len),
+                )
             }
-            Event::Eof => (deliver(source, sink.finish(), other_gone, limits).await, None),
+            Event::Eof => (
+                deliver(source, sink.finish(), other_gone, limits).await,
+                None,
+            ),
             Event::Closed => return Stop::Closed,
             Event::Lost => return Stop::Lost,
             Event::Failed(error) => return Stop::ReadFailed(error),

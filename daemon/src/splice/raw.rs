@@ -45,7 +45,7 @@ impl<R: AsyncRead + Unpin + Send> Source for RawSource<'_, R> {
 
     async fn look_ahead(&mut self) {
         // What is not read yet stays where it is: that is the backpressure.
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     fn is_gone(&self) -> bool {

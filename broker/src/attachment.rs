@@ -1,0 +1,87 @@
+//! A connection's hold on its session.
+
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+
+use crate::gate::Granted;
+use crate::hub::Hub;
+use crate::message::Qos;
+use crate::seat::{Cut, Seat};
+use crate::session::Outgoing;
+use crate::topic::TopicFilter;
+
+/// What a connection can do with its session. When it is dropped, however that comes about, the session is left and the
+/// will published; after [`Self::disconnect`] without the will.
+#[derive(Debug)]
+pub(crate) struct Attachment {
+    hub: Arc<Hub>,
+    seat: Arc<Seat>,
+    generation: u64,
+    bell: Arc<Notify>,
+    session_present: bool,
+    cleanly: bool,
+}
+
+impl Attachment {
+    pub(crate) fn new(
+        hub: Arc<Hub>,
+        seat: Arc<Seat>,
+        generation: u64,
+        bell: Arc<Notify>,
+        session_present: bool,
+    ) -> Self {
+        Self {
+            hub,
+            seat,
+            generation,
+            bell,
+            session_present,
+            cleanly: false,
+        }
+    }
+
+    /// Whether the client had a session before (MQTT-3.2.2-2, MQTT-3.2.2-3).
+    pub(crate) fn session_present(&self) -> bool {
+        self.session_present
+    }
+
+    /// Completes when [`Self::next`] may have something new to say. Cancel-safe.
+    pub(crate) async fn rung(&self) {
+        self.bell.notified().await;
+    }
+
+    /// The next message for the client, or why its connection has to end.
+    pub(crate) fn next(&self) -> Result<Option<Outgoing>, Cut> {
+        self.seat.next(self.generation, &self.hub.limits)
+    }
+
+    /// The connection goes on, or why it has to end.
+    pub(crate) fn standing(&self) -> Result<(), Cut> {
+        self.seat.standing(self.generation)
+    }
+
+    pub(crate) fn acknowledge(&self, pkid: u16) {
+        self.seat.acknowledge(self.generation, pkid);
+    }
+
+    /// Subscribes; which of the filters fitted.
+    pub(crate) fn subscribe(&self, filters: &[(Granted, Qos)]) -> Vec<bool> {
+        self.hub.subscribe(&self.seat, self.generation, filters)
+    }
+
+    pub(crate) fn unsubscribe(&self, filters: &[TopicFilter]) {
+        self.hub.unsubscribe(&self.seat, self.generation, filters);
+    }
+
+    /// The client has said goodbye.
+    pub(crate) fn disconnect(mut self) {
+        self.cleanly = true;
+    }
+}
+
+impl Drop for Attachment {
+    fn drop(&mut self) {
+        self.hub.detach(&self.seat, self.generation, self.cleanly);
+    }
+}

@@ -1,0 +1,215 @@
+//! The policy gate: everything a device wants is decided here, and what is allowed becomes a value.
+//!
+//! [`Admitted`], [`Accepted`] and [`Granted`] can be made nowhere else, and the hub takes nothing else from devices.
+
+use std::fmt;
+
+use policies::{Action, Decision, PolicySet, PolicySetError, RoleDocument};
+use protocol::{Label, Role};
+
+use crate::message::Message;
+use crate::peer::Peer;
+use crate::topic::{TopicFilter, TopicName};
+
+/// The realm's policies.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    policies: PolicySet,
+}
+
+/// A device that may be connected under its client id.
+#[derive(Clone, Debug)]
+pub(crate) struct Admitted {
+    peer: Peer,
+}
+
+/// A message that may be published, now or as a will.
+#[derive(Debug)]
+pub(crate) struct Accepted {
+    message: Message,
+}
+
+/// A filter that may be subscribed to.
+#[derive(Debug)]
+pub(crate) struct Granted {
+    filter: TopicFilter,
+}
+
+/// What was refused and by which rule: for the log, never for the peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub(crate) action: &'static str,
+    pub(crate) resource: String,
+    pub(crate) rule: String,
+}
+
+impl Gate {
+    /// The policies that come with the program, for this realm.
+    pub(crate) fn new(realm: &Label) -> Result<Self, PolicySetError> {
+        Ok(Self {
+            policies: PolicySet::for_realm(realm.as_str())?,
+        })
+    }
+
+    /// Decides a CONNECT whose client id is the certificate's common name.
+    pub(crate) fn connect(&self, peer: Peer) -> Result<Admitted, Refusal> {
+        self.decide(&peer, Action::Connect, peer.subject.client_id())?;
+        Ok(Admitted { peer })
+    }
+
+    /// Decides a PUBLISH, or the will of a CONNECT.
+    pub(crate) fn publish(&self, client: &Admitted, message: Message) -> Result<Accepted, Refusal> {
+        self.decide(&client.peer, Action::Publish, message.topic.as_str())?;
+        if message.retain {
+            self.decide(&client.peer, Action::RetainPublish, message.topic.as_str())?;
+        }
+        Ok(Accepted { message })
+    }
+
+    /// Decides one filter of a SUBSCRIBE.
+    pub(crate) fn subscribe(
+        &self,
+        client: &Admitted,
+        filter: TopicFilter,
+    ) -> Result<Granted, Refusal> {
+        self.decide(&client.peer, Action::Subscribe, filter.as_str())?;
+        Ok(Granted { filter })
+    }
+
+    /// Decides a delivery. A subscription may be wider than what its owner may see.
+    pub(crate) fn may_receive(&self, client: &Admitted, topic: &TopicName) -> bool {
+        self.decision(&client.peer, Action::Receive, topic.as_str())
+            .is_allowed()
+    }
+
+    fn decision(&self, peer: &Peer, action: Action, resource: &str) -> Decision<'_> {
+        let document = match peer.id.role() {
+            Role::Controller => RoleDocument::Controller,
+            Role::Target => RoleDocument::Target,
+        };
+        self.policies
+            .get(document)
+            .decide(&peer.subject, action, resource)
+    }
+
+    fn decide(&self, peer: &Peer, action: Action, resource: &str) -> Result<(), Refusal> {
+        let rule = match self.decision(peer, action, resource) {
+            Decision::Allowed { .. } => return Ok(()),
+            Decision::ExplicitDeny { statement } => format!("statement `{statement}` denies it"),
+            Decision::NoMatch => "no statement allows it".to_owned(),
+        };
+        Err(Refusal {
+            action: action.name(),
+            resource: resource.to_owned(),
+            rule,
+        })
+    }
+}
+
+impl Admitted {
+    pub(crate) fn peer(&self) -> &Peer {
+        &self.peer
+    }
+}
+
+impl Accepted {
+    pub(crate) fn into_message(self) -> Message {
+        self.message
+    }
+}
+
+impl Granted {
+    pub(crate) fn filter(&self) -> &TopicFilter {
+        &self.filter
+    }
+}
+
+impl Refusal {
+    /// What a peer asked for that is refused before policies are asked.
+    pub(crate) fn new(action: &'static str, resource: &str, rule: impl fmt::Display) -> Self {
+        Self {
+            action,
+            resource: resource.to_owned(),
+            rule: rule.to_string(),
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use policies::Subject;
+    use protocol::DeviceId;
+
+    use super::*;
+    use crate::message::Qos;
+    use crate::topic::tests::{filter, name};
+
+    /// An admitted device of the realm `atlas`.
+    pub(crate) fn admitted(gate: &Gate, id: &str) -> Admitted {
+        let id: DeviceId = id.parse().unwrap();
+        let text = id.to_string();
+        let subject = Subject::new(&text)
+            .and_then(|subject| subject.with_common_name(&text))
+            .and_then(|subject| subject.with_organization(id.system().as_str()))
+            .and_then(|subject| subject.with_organizational_unit(id.device().as_str()))
+            .unwrap();
+        gate.connect(Peer {
+            id,
+            address: "127.0.0.1:1".parse().unwrap(),
+            subject,
+        })
+        .unwrap()
+    }
+
+    #[test]
+    fn the_document_of_the_role_decides() {
+        let gate = Gate::new(&"atlas".parse().unwrap()).unwrap();
+        let (target, controller) = (
+            admitted(&gate, "333.hula.atlas"),
+            admitted(&gate, "controller-a.hula.atlas"),
+        );
+        let presence = |retain| {
+            Message::new(
+                name("atlas/hula/333/tunnel/presence"),
+                b"1",
+                Qos::AtLeastOnce,
+                retain,
+            )
+        };
+        assert!(gate.publish(&target, presence(true)).is_ok());
+        let refusal = gate.publish(&controller, presence(false)).unwrap_err();
+        assert_eq!(
+            (refusal.action, refusal.rule.as_str()),
+            ("iot:Publish", "no statement allows it")
+        );
+        assert!(
+            gate.subscribe(&controller, filter("atlas/hula/+/tunnel/presence"))
+                .is_ok()
+        );
+        assert!(
+            gate.subscribe(&target, filter("atlas/hula/+/tunnel/presence"))
+                .is_err()
+        );
+        assert!(gate.may_receive(&controller, &name("atlas/hula/333/tunnel/presence")));
+        assert!(!gate.may_receive(&controller, &name("atlas/other/333/tunnel/presence")));
+    }
+
+    #[test]
+    fn retaining_needs_its_own_permission() {
+        let gate = Gate::new(&"atlas".parse().unwrap()).unwrap();
+        let target = admitted(&gate, "333.hula.atlas");
+        let state = |retain| {
+            Message::new(
+                name("atlas/hula/333/tunnel/state"),
+                b"1",
+                Qos::AtLeastOnce,
+                retain,
+            )
+        };
+        assert!(gate.publish(&target, state(false)).is_ok());
+        assert_eq!(
+            gate.publish(&target, state(true)).unwrap_err().action,
+            "iot:RetainPublish"
+        );
+    }
+}

@@ -1,0 +1,190 @@
+//! The retained message of each topic, in memory.
+//!
+//! The topics are in order, so that a subscription costs as much as there is below its literal beginning, and not as much
+//! as there is in the realm.
+
+use std::borrow::Borrow;
+use std::cmp::Ordering;
+use std::collections::BTreeSet;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use crate::message::Message;
+use crate::topic::TopicFilter;
+
+/// The store; bounded in topics and in bytes.
+#[derive(Debug)]
+pub(crate) struct Retained {
+    messages: BTreeSet<ByTopic>,
+    bytes: usize,
+    max_messages: usize,
+    max_bytes: usize,
+}
+
+/// The store is full, and the message has not been kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the store of retained messages is full")]
+pub(crate) struct RetainedFull;
+
+impl Retained {
+    pub(crate) fn new(max_messages: usize, max_bytes: usize) -> Self {
+        Self {
+            messages: BTreeSet::new(),
+            bytes: 0,
+            max_messages,
+            max_bytes,
+        }
+    }
+
+    /// Takes a message that was published with `retain`: it replaces the one of its topic, or deletes that if empty
+    /// (MQTT-3.3.1-5, -10 and -11).
+    pub(crate) fn apply(&mut self, message: &Arc<Message>) -> Result<(), RetainedFull> {
+        let topic = message.topic.as_str();
+        let old = self.messages.get(topic).map_or(0, |old| old.0.weight());
+        if message.payload.is_empty() {
+            self.messages.remove(topic);
+            self.bytes -= old;
+            return Ok(());
+        }
+        let bytes = self.bytes - old + message.weight();
+        if bytes > self.max_bytes || (old == 0 && self.messages.len() >= self.max_messages) {
+            return Err(RetainedFull);
+        }
+        self.messages.replace(ByTopic(Arc::clone(message)));
+        self.bytes = bytes;
+        Ok(())
+    }
+
+    /// The message of a topic.
+    pub(crate) fn get(&self, topic: &str) -> Option<&Arc<Message>> {
+        self.messages.get(topic).map(|found| &found.0)
+    }
+
+    /// The messages that a new subscription is to be sent, in the order of their topics.
+    pub(crate) fn matching<'a>(
+        &'a self,
+        filter: &'a TopicFilter,
+    ) -> impl Iterator<Item = &'a Arc<Message>> {
+        let prefix = filter.literal_prefix();
+        self.messages
+            .range::<str, _>((Bound::Included(prefix), Bound::Unbounded))
+            .map(|entry| &entry.0)
+            .take_while(move |message| message.topic.as_str().starts_with(prefix))
+            .filter(|message| filter.matches(&message.topic))
+    }
+
+    /// How many topics have one.
+    pub(crate) fn len(&self) -> usize {
+        self.messages.len()
+    }
+
+    /// What they weigh.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+/// A message that is found by its topic, without keeping that twice.
+#[derive(Debug)]
+struct ByTopic(Arc<Message>);
+
+impl Borrow<str> for ByTopic {
+    fn borrow(&self) -> &str {
+        self.0.topic.as_str()
+    }
+}
+
+impl PartialEq for ByTopic {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.topic == other.0.topic
+    }
+}
+
+impl Eq for ByTopic {}
+
+impl PartialOrd for ByTopic {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for ByTopic {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.topic.as_str().cmp(other.0.topic.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::message::Qos;
+    use crate::topic::tests::{any_filter, any_name, filter, name};
+
+    fn message(topic: &str, payload: &str) -> Arc<Message> {
+        Arc::new(Message::new(
+            name(topic),
+            payload.as_bytes(),
+            Qos::AtLeastOnce,
+            true,
+        ))
+    }
+
+    #[test]
+    fn a_full_store_still_replaces_and_deletes() {
+        let mut retained = Retained::new(2, 10);
+        retained.apply(&message("a", "1")).unwrap();
+        retained.apply(&message("b", "1")).unwrap();
+        assert_eq!(retained.apply(&message("c", "1")), Err(RetainedFull));
+        retained.apply(&message("a", "1234567")).unwrap();
+        assert_eq!(retained.bytes(), 10);
+        assert_eq!(retained.apply(&message("b", "12")), Err(RetainedFull));
+        assert_eq!(
+            retained.get("b").map(|found| found.payload.as_ref()),
+            Some(&b"1"[..])
+        );
+        retained.apply(&message("a", "")).unwrap();
+        retained.apply(&message("nobody", "")).unwrap();
+        assert_eq!((retained.len(), retained.bytes()), (1, 2));
+    }
+
+    #[test]
+    fn a_filter_with_the_parent_finds_it() {
+        let mut retained = Retained::new(10, 100);
+        for topic in ["a", "a!", "a/b", "ab"] {
+            retained.apply(&message(topic, "1")).unwrap();
+        }
+        let filter = filter("a/#");
+        let found: Vec<_> = retained
+            .matching(&filter)
+            .map(|found| found.topic.as_str())
+            .collect();
+        assert_eq!(found, ["a", "a/b"]);
+    }
+
+    proptest! {
+        #[test]
+        fn it_is_a_map_with_a_filter(writes in vec((any_name(), "[x]{0,2}"), 0..30), filter in any_filter()) {
+            let mut retained = Retained::new(100, 10_000);
+            let mut model = BTreeMap::new();
+            for (topic, payload) in &writes {
+                retained.apply(&message(topic.as_str(), payload)).unwrap();
+                if payload.is_empty() {
+                    model.remove(topic.as_str());
+                } else {
+                    model.insert(topic.as_str(), payload.clone());
+                }
+            }
+            let found: Vec<_> = retained.matching(&filter).map(|found| found.topic.clone()).collect();
+            let expected: Vec<_> = model.keys().map(|topic| name(topic)).filter(|topic| filter.matches(topic)).collect();
+            prop_assert_eq!(found, expected);
+            prop_assert_eq!(retained.len(), model.len());
+            let bytes: usize = model.iter().map(|(topic, payload)| topic.len() + payload.len()).sum();
+            prop_assert_eq!(retained.bytes(), bytes);
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! A session's place in the hub, and the connection that has it now, if any.
+//!
+//! Connections are told apart by a generation: what a connection does after it has lost its seat reaches nobody. Ids are
+//! never used again.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::counters::Counters;
+use crate::gate::{Admitted, Gate};
+use crate::limits::Limits;
+use crate::message::{Message, Qos};
+use crate::session::{Delivery, Outgoing, Session};
+use crate::topic::TopicFilter;
+
+/// Names a session for as long as the broker runs.
+pub(crate) type SessionId = u64;
+
+/// A session, shared between the hub and its connection.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    id: SessionId,
+    client_id: Arc<str>,
+    clean: bool,
+    state: Mutex<State>,
+}
+
+/// Why a connection has to end, whatever it is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum Cut {
+    #[error("the broker is draining")]
+    Drain,
+    #[error("too many messages wait for the client")]
+    QueueFull,
+    #[error("the same client has connected again")]
+    TakenOver,
+}
+
+#[derive(Debug)]
+struct State {
+    session: Session,
+    generation: u64,
+    client: Option<Admitted>,
+    link: Option<Link>,
+    /// When the session is given up; only while nobody has the seat.
+    expiry: Option<Instant>,
+}
+
+/// The connection that has the seat.
+#[derive(Debug)]
+struct Link {
+    bell: Arc<Notify>,
+    will: Option<Arc<Message>>,
+    cut: Option<Cut>,
+}
+
+impl Seat {
+    /// An empty session; `clean` ones end with their connection.
+    pub(crate) fn new(id: SessionId, client_id: Arc<str>, clean: bool) -> Self {
+        let state = State {
+            session: Session::new(),
+            generation: 0,
+            client: None,
+            link: None,
+            expiry: None,
+        };
+        Self {
+            id,
+            client_id,
+            clean,
+            state: Mutex::new(state),
+        }
+    }
+
+    pub(crate) fn id(&self) -> SessionId {
+        self.id
+    }
+
+    pub(crate) fn client_id(&self) -> &Arc<str> {
+        &self.client_id
+    }
+
+    pub(crate) fn is_clean(&self) -> bool {
+        self.clean
+    }
+
+    /// A connection takes the seat. It gets its generation, and the bell that rings when there is something to do.
+    /// Returned too is when the session would have been given up, if nobody had it.
+    pub(crate) fn occupy(
+        &self,
+        client: Admitted,
+        will: Option<Arc<Message>>,
+    ) -> (u64, Arc<Notify>, Option<Instant>) {
+        let bell = Arc::new(Notify::new());
+        let mut state = self.lock();
+        state.generation += 1;
+        state.client = Some(client);
+        state.link = Some(Link {
+            bell: Arc::clone(&bell),
+            will,
+            cut: None,
+        });
+        state.session.resume();
+        (state.generation, bell, state.expiry.take())
+    }
+
+    /// Another connection is about to take the seat, or this session to be replaced. Returns the will of the one that had it.
+    pub(crate) fn displace(&self) -> Option<Arc<Message>> {
+        let mut state = self.lock();
+        let link = state.link.take()?;
+        state.generation += 1;
+        link.bell.notify_one();
+        link.will
+    }
+
+    /// The connection of this generation leaves, and its will with it.
+    pub(crate) fn vacate(
+        &self,
+        generation: u64,
+        expiry: Instant,
+    ) -> Result<Option<Arc<Message>>, Cut> {
+        let mut state = self.lock();
+        if state.generation != generation || state.link.is_none() {
+            return Err(Cut::TakenOver);
+        }
+        let link = state.link.take();
+        state.expiry = Some(expiry);
+        state.session.rest();
+        Ok(link.and_then(|link| link.will))
+    }
+
+    /// The connection has to end; the first reason stands.
+    pub(crate) fn cut(&self, reason: Cut) {
+        if let Some(link) = &mut self.lock().link {
+            link.cut.get_or_insert(reason);
+            link.bell.notify_one();
+        }
+    }
+
+    /// The next message to be sent, or why the connection has to end.
+    pub(crate) fn next(&self, generation: u64, limits: &Limits) -> Result<Option<Outgoing>, Cut> {
+        let mut state = self.lock();
+        state.check(generation)?;
+        Ok(state.session.next(limits))
+    }
+
+    pub(crate) fn acknowledge(&self, generation: u64, pkid: u16) {
+        let mut state = self.lock();
+        if state.check(generation).is_ok() {
+            state.session.acknowledge(pkid);
+        }
+    }
+
+    /// Adds a subscription to the session; false when it has too many, or another connection.
+    pub(crate) fn subscribe(
+        &self,
+        generation: u64,
+        filter: &TopicFilter,
+        qos: Qos,
+        limits: &Limits,
+    ) -> bool {
+        let mut state = self.lock();
+        state.check(generation).is_ok() && state.session.subscribe(filter, qos, limits)
+    }
+
+    /// Removes a subscription; whether there was one.
+    pub(crate) fn unsubscribe(&self, generation: u64, filter: &TopicFilter) -> bool {
+        let mut state = self.lock();
+        state.check(generation).is_ok() && state.session.unsubscribe(filter)
+    }
+
+    /// Queues a message, if the client may receive it. A full queue costs the client its connection; while it has none, it
+    /// costs the message.
+    pub(crate) fn deliver(
+        &self,
+        delivery: Delivery,
+        gate: &Gate,
+        limits: &Limits,
+        counters: &Counters,
+    ) {
+        let mut state = self.lock();
+        let state = &mut *state;
+        if !state
+            .client
+            .as_ref()
+            .is_some_and(|client| gate.may_receive(client, &delivery.message.topic))
+        {
+            counters.withheld.increment();
+            return;
+        }
+        match &mut state.link {
+            None if delivery.qos == Qos::AtMostOnce => {}
+            None => {
+                if state.session.enqueue(delivery, limits).is_err() {
+                    counters.dropped.increment();
+                }
+            }
+            Some(link) => {
+                if state.session.enqueue(delivery, limits).is_err() {
+                    counters.dropped.increment();
+                    link.cut.get_or_insert(Cut::QueueFull);
+                }
+                link.bell.notify_one();
+            }
+        }
+    }
+
+    /// The session's filters.
+    pub(crate) fn filters(&self) -> Vec<TopicFilter> {
+        self.lock().session.subscriptions().cloned().collect()
+    }
+
+    /// When the session is given up, if nobody has the seat.
+    pub(crate) fn expiry(&self) -> Option<Instant> {
+        self.lock().expiry
+    }
+
+    /// The connection goes on, or why it has to end.
+    pub(crate) fn standing(&self, generation: u64) -> Result<(), Cut> {
+        self.lock().check(generation)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Whether this connection still has the seat, and may go on.
+    fn check(&self, generation: u64) -> Result<(), Cut> {
+        match &self.link {
+            Some(link) if self.generation == generation => link.cut.map_or(Ok(()), Err),
+            Some(_) | None => Err(Cut::TakenOver),
+        }
+    }
+}

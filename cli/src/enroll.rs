@@ -1,0 +1,96 @@
+//! `tunnel enroll`
+
+use std::path::PathBuf;
+
+use daemon::device_dir::DeviceDir;
+use daemon::device_file::DeviceFile;
+use daemon::files;
+use daemon::realm_file::RealmFile;
+use enrollment::{Directory, Enrolled, Enrollment, Event};
+use protocol::{DeviceId, Role};
+
+use crate::arguments::Enroll;
+use crate::exit;
+use crate::failure::Failure;
+use crate::output;
+use crate::runtime::{self, device_dir};
+
+pub(crate) fn run(dir: Option<PathBuf>, arguments: &Enroll) -> Result<u8, Failure> {
+    let dir = device_dir(dir)?;
+    let realm = realm(&dir, arguments)?;
+    let id = DeviceId::new(arguments.device.clone(), arguments.system.clone(), realm.realm.clone())
+        .map_err(|error| Failure::new(error, None, exit::USAGE))?;
+    check_device_file(&dir, &id)?;
+    let registry = Directory::open(&realm.registry.directory)?;
+    let enrollment = Enrollment::new(dir.clone(), id.clone(), realm.client_id_suffix.clone(), realm.ca.clone())
+        .with_deadline(arguments.wait.into());
+    let enrollment = if arguments.replace { enrollment.replacing() } else { enrollment };
+    runtime::block_on(async {
+        let enrolled: Enrolled = enrollment.run(&registry, tell).await?;
+        write_device_file(&dir, &id)?;
+        let next = match id.role() {
+            Role::Controller => "tunnel list".to_owned(),
+            Role::Target => "tunnel agent".to_owned(),
+        };
+        let until = enrolled.not_after.date();
+        output::note(format_args!("`{id}` is enrolled until {until}; next: `{next}`"));
+        Ok(exit::OK)
+    })
+}
+
+/// The realm's file: the one that was named, which is then kept, or the one that is kept.
+fn realm(dir: &DeviceDir, arguments: &Enroll) -> Result<RealmFile, Failure> {
+    let kept = dir.realm_file();
+    let Some(named) = &arguments.realm else {
+        return RealmFile::load(&kept).map_err(|error| {
+            let hint = "name the file that the realm's admin gave you with `--realm realm.toml`".to_owned();
+            Failure::new(error, Some(hint), exit::CONFIG)
+        });
+    };
+    let realm = RealmFile::load(named)?;
+    // A copy: the text as it came, with the admin's comments.
+    let text = files::read_bounded(named, daemon::realm_file::MAX_CONFIG)?;
+    // The directory holds keys, so it is private from the beginning; the file itself is no secret.
+    files::write_private(&kept, &text)?;
+    Ok(realm)
+}
+
+/// A directory belongs to one device: another's keys beside its own would be taken for it.
+fn check_device_file(dir: &DeviceDir, id: &DeviceId) -> Result<(), Failure> {
+    let path = dir.device_file();
+    if !path.exists() {
+        return Ok(());
+    }
+    let file = DeviceFile::load(&path).map_err(|error| Failure::new(error, None, exit::CONFIG))?;
+    if file.device == *id.device() && file.system == *id.system() {
+        return Ok(());
+    }
+    Err(Failure::text(
+        format!("`{}` belongs to device `{}` of system `{}`", dir.path().display(), file.device, file.system),
+        Some("enroll another device in a directory of its own: `--dir DIR`"),
+        exit::CONFIG,
+    ))
+}
+
+/// What a person has changed in the file stays.
+fn write_device_file(dir: &DeviceDir, id: &DeviceId) -> Result<(), Failure> {
+    let path = dir.device_file();
+    if path.exists() {
+        return Ok(());
+    }
+    let text = format!("system = \"{}\"\ndevice = \"{}\"\n", id.system(), id.device());
+    Ok(files::write_private(&path, text.as_bytes())?)
+}
+
+fn tell(event: Event) {
+    match event {
+        Event::KeysReady { made: true } => output::note("keys made"),
+        Event::KeysReady { made: false } => output::note("keys are there already"),
+        Event::Uploaded { title, now: true } => output::note(format_args!("`{title}` handed in")),
+        Event::Uploaded { title, now: false } => output::note(format_args!("`{title}` has been handed in before")),
+        Event::Waiting { so_far } if so_far.is_zero() => output::note("waiting for the signer …"),
+        Event::Waiting { so_far } => tracing::debug!(?so_far, "still waiting for the signer"),
+        Event::Signed => output::note("signed"),
+        Event::Installed => output::note("certificate installed"),
+    }
+}

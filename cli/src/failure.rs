@@ -1,0 +1,151 @@
+//! Why a command failed: the error, what to do about it, and the exit code.
+
+use std::error::Error;
+use std::fmt;
+
+use daemon::report::Report;
+
+use crate::exit;
+
+/// A command's error on its way to the person.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    error: Box<dyn Error + Send + Sync>,
+    hint: Option<String>,
+    code: u8,
+}
+
+impl Failure {
+    /// An error with what to do about it.
+    pub(crate) fn new(error: impl Error + Send + Sync + 'static, hint: Option<String>, code: u8) -> Self {
+        Self { error: Box::new(error), hint, code }
+    }
+
+    /// An error that is only a sentence.
+    pub(crate) fn text(text: impl Into<String>, hint: Option<&str>, code: u8) -> Self {
+        Self { error: text.into().into(), hint: hint.map(str::to_owned), code }
+    }
+
+    /// The exit code.
+    pub(crate) fn code(&self) -> u8 {
+        self.code
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Report::new(&*self.error, self.hint.as_deref()).fmt(f)
+    }
+}
+
+impl From<daemon::device_dir::MembershipError> for Failure {
+    fn from(error: daemon::device_dir::MembershipError) -> Self {
+        let hint = error.hint();
+        Self::new(error, hint, exit::CONFIG)
+    }
+}
+
+impl From<daemon::realm_file::RealmFileError> for Failure {
+    fn from(error: daemon::realm_file::RealmFileError) -> Self {
+        let missing = matches!(&error, daemon::realm_file::RealmFileError::File(file) if file.is_not_found());
+        let hint = "make a realm with `tunnel realm init NAME --proxy HOST`, or name its directory with `--dir`";
+        Self::new(error, missing.then(|| hint.to_owned()), exit::CONFIG)
+    }
+}
+
+impl From<daemon::server_file::ServerFileError> for Failure {
+    fn from(error: daemon::server_file::ServerFileError) -> Self {
+        Self::new(error, None, exit::CONFIG)
+    }
+}
+
+impl From<daemon::identity::IdentityError> for Failure {
+    fn from(error: daemon::identity::IdentityError) -> Self {
+        let hint = error.hint();
+        Self::new(error, hint, exit::CONFIG)
+    }
+}
+
+impl From<daemon::files::FileError> for Failure {
+    fn from(error: daemon::files::FileError) -> Self {
+        let hint = error.hint();
+        Self::new(error, hint, exit::FAILURE)
+    }
+}
+
+impl From<agent::AgentError> for Failure {
+    fn from(error: agent::AgentError) -> Self {
+        Self::new(error, None, exit::CONFIG)
+    }
+}
+
+impl From<controller::OpenError> for Failure {
+    fn from(error: controller::OpenError) -> Self {
+        use controller::OpenError;
+        let code = match &error {
+            OpenError::NotAController { .. } | OpenError::Unknown { .. } | OpenError::Refused { .. } => exit::REFUSED,
+            OpenError::NoProxy | OpenError::ProxyHostKey { .. } => exit::CONFIG,
+            OpenError::ForeignProxy { .. } | OpenError::NoService { .. } => exit::DATA,
+            OpenError::Broker { source, .. } => broker_code(source),
+            // Offline, silent, or a proxy that is away.
+            _ => exit::UNAVAILABLE,
+        };
+        let hint = error.hint();
+        Self::new(error, hint, code)
+    }
+}
+
+impl From<controller::DisconnectError> for Failure {
+    fn from(error: controller::DisconnectError) -> Self {
+        let hint = error.hint();
+        Self::new(error, hint, exit::UNAVAILABLE)
+    }
+}
+
+impl From<controller::ListError> for Failure {
+    fn from(error: controller::ListError) -> Self {
+        let hint = error.hint();
+        Self::new(error, hint, exit::UNAVAILABLE)
+    }
+}
+
+impl From<controller::SshError> for Failure {
+    fn from(error: controller::SshError) -> Self {
+        let hint = error.hint();
+        Self::new(error, hint, exit::FAILURE)
+    }
+}
+
+impl From<controller::FdPassError> for Failure {
+    fn from(error: controller::FdPassError) -> Self {
+        Self::new(error, None, exit::FAILURE)
+    }
+}
+
+impl From<controller::KnownHostsError> for Failure {
+    fn from(error: controller::KnownHostsError) -> Self {
+        let hint = error.hint();
+        Self::new(error, hint, exit::DATA)
+    }
+}
+
+impl From<enrollment::EnrollError> for Failure {
+    fn from(error: enrollment::EnrollError) -> Self {
+        let hint = error.hint();
+        Self::new(error, hint, exit::FAILURE)
+    }
+}
+
+impl From<enrollment::RegistryError> for Failure {
+    fn from(error: enrollment::RegistryError) -> Self {
+        let hint = error.hint();
+        Self::new(error, hint, exit::CONFIG)
+    }
+}
+
+fn broker_code(error: &controller::BrokerError) -> u8 {
+    match error {
+        controller::BrokerError::Tls(_) => exit::CONFIG,
+        _ => exit::UNAVAILABLE,
+    }
+}

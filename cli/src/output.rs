@@ -1,0 +1,21 @@
+//! What is printed: results on standard output, everything else on standard error.
+
+use std::fmt::Display;
+use std::io::{self, Write};
+
+/// A line of a command's result. A reader that has gone away, such as `head`, is no error.
+pub(crate) fn line(text: impl Display) {
+    let mut out = io::stdout().lock();
+    // Flushed line by line: a script may wait for one.
+    let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+}
+
+/// A line for the person.
+pub(crate) fn note(text: impl Display) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
+/// An error, its causes and its hint.
+pub(crate) fn error(report: &str) {
+    note(report);
+}

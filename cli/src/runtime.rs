@@ -1,0 +1,61 @@
+//! What every command needs to begin: its directory, its runtime, and its controller's account.
+
+use std::io;
+use std::path::PathBuf;
+
+use controller::Account;
+use daemon::device_dir::DeviceDir;
+use daemon::identity::Identity;
+use tokio::runtime::Builder;
+
+use crate::exit;
+use crate::failure::Failure;
+
+/// Runs a command. What is still blocked at its end, such as a read from standard input, is not waited for.
+pub(crate) fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    // Two threads: one for the cryptography of an SSH connection, and one for whoever reads and writes on it.
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| cannot("start", error))?;
+    let result = runtime.block_on(future);
+    runtime.shutdown_background();
+    result
+}
+
+/// The failure of something that the operating system should have let us do.
+pub(crate) fn cannot(what: &str, error: io::Error) -> Failure {
+    Failure::new(Cannot { what: what.to_owned(), source: error }, None, exit::FAILURE)
+}
+
+/// The device's directory: the one that was named, or the usual one.
+pub(crate) fn device_dir(named: Option<PathBuf>) -> Result<DeviceDir, Failure> {
+    let usual = || {
+        if rustix::process::geteuid().is_root() {
+            return Some(PathBuf::from("/etc/tunnel"));
+        }
+        let config = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+        config
+            .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".config")))
+            .map(|config| config.join("tunnel"))
+    };
+    named.or_else(usual).map(DeviceDir::new).ok_or_else(|| {
+        Failure::text("there is no home directory to find the device's files in", Some("name the directory with `--dir`"), exit::CONFIG)
+    })
+}
+
+/// The controller's configuration and keys.
+pub(crate) fn account(dir: Option<PathBuf>) -> Result<Account, Failure> {
+    let dir = device_dir(dir)?;
+    let membership = dir.membership()?;
+    let identity = Identity::load(&dir, &membership)?;
+    Ok(Account { dir, membership, identity })
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {what}")]
+struct Cannot {
+    what: String,
+    source: io::Error,
+}

@@ -1,0 +1,45 @@
+//! `tunnel stdio`
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use controller::{Step, Timing, Wanted};
+
+use crate::arguments::Stdio;
+use crate::connect::open;
+use crate::exit;
+use crate::failure::Failure;
+use crate::output;
+use crate::runtime::{self, account};
+use crate::target;
+
+pub(crate) fn run(dir: Option<PathBuf>, arguments: &Stdio) -> Result<u8, Failure> {
+    let timing = Timing::start();
+    let account = Arc::new(account(dir)?);
+    let device = target::parse(&arguments.device, account.id())?.device;
+    timing.record(Step::Config, timing.began());
+    let wanted = Wanted { device, service: arguments.service.clone(), plain: arguments.plain };
+    runtime::block_on(async {
+        let tunnel = open(&account, wanted, &timing).await?;
+        let device = tunnel.device().clone();
+        // ssh reads this file when it checks the device's key, which is after our first byte.
+        let result = match controller::learn(&account.dir.known_hosts(), &device, tunnel.host_keys()) {
+            Ok(_) => match tunnel.stream(&timing).await {
+                Ok(stream) => Ok(controller::over_stdio(stream, &timing).await),
+                Err(error) => Err(error.into()),
+            },
+            Err(error) => Err(error.into()),
+        };
+        tunnel.close().await;
+        if arguments.timing {
+            output::note(timing.to_json());
+        }
+        let ended = result?;
+        if ended.is_clean() {
+            Ok(exit::OK)
+        } else {
+            let hint = Some("the device, its network or the proxy went away; connect again");
+            Err(Failure::text(format!("the stream to `{device}` broke: {}", ended.why), hint, exit::UNAVAILABLE))
+        }
+    })
+}

@@ -1,0 +1,64 @@
+//! A realm's directory on its server: where its keys, certificates and files lie.
+
+use std::path::{Path, PathBuf};
+
+use crate::realm_file::REALM_FILE;
+
+/// The directory that `tunnel realm init` makes. Parts of it may be on different hosts: the authority's key is only needed
+/// where the signer runs.
+#[derive(Clone, Debug)]
+pub struct RealmDir {
+    path: PathBuf,
+}
+
+impl RealmDir {
+    /// The directory at this path, which need not be there yet.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into() }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// `realm.toml`, which is handed to everybody.
+    pub fn realm_file(&self) -> PathBuf {
+        self.path.join(REALM_FILE)
+    }
+
+    /// `server.toml`, which says what listens where.
+    pub fn server_file(&self) -> PathBuf {
+        self.path.join("server.toml")
+    }
+
+    /// The authority's key and certificate.
+    pub fn authority(&self) -> PathBuf {
+        self.path.join("ca")
+    }
+
+    /// The broker's key.
+    pub fn broker_key(&self) -> PathBuf {
+        self.path.join("broker").join("server.key")
+    }
+
+    /// The broker's certificate.
+    pub fn broker_certificate(&self) -> PathBuf {
+        self.path.join("broker").join("server.cert")
+    }
+
+    /// The proxy's host key.
+    pub fn proxy_host_key(&self) -> PathBuf {
+        self.path.join("proxy").join("hostkey")
+    }
+
+    /// The registry, if it is a directory here.
+    pub fn registry(&self) -> PathBuf {
+        self.path.join("registry")
+    }
+
+    /// What the signer remembers.
+    pub fn signer(&self) -> PathBuf {
+        self.path.join("signer")
+    }
+}

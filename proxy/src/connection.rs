@@ -1,0 +1,218 @@
+//! One connection, from the first byte to the last.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use daemon::flow::Flow;
+use daemon::ssh::PeerKind;
+use daemon::ssh_client::PING_INTERVAL;
+use protocol::DeviceId;
+use russh::Disconnect;
+use russh::server::{Config, Handle, RunningSession, run_stream};
+use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout, timeout_at};
+
+use crate::doorway::Pass;
+use crate::hub::{Counted, Hub};
+use crate::rendezvous::ConnectionId;
+use crate::session::{Admitted, Visitor};
+
+/// One connection's place in the proxy. Dropping it takes it out of the table.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    hub: Arc<Hub>,
+    id: ConnectionId,
+    address: SocketAddr,
+    _place: OwnedSemaphorePermit,
+}
+
+/// Why a connection ends.
+#[derive(Debug, thiserror::Error)]
+enum End {
+    #[error("closed")]
+    Closed,
+    #[error("failed: {0}")]
+    Failed(russh::Error),
+    #[error("not authenticated in time")]
+    TooSlow,
+    #[error("its key was withdrawn")]
+    Withdrawn,
+    #[error("the proxy is stopping")]
+    Stopping,
+}
+
+impl Connection {
+    pub(crate) fn new(hub: &Arc<Hub>, address: SocketAddr, place: OwnedSemaphorePermit) -> Self {
+        Self {
+            hub: Arc::clone(hub),
+            id: hub.next_connection(),
+            address,
+            _place: place,
+        }
+    }
+
+    /// Serves it to its end. The pass is given back when the peer has authenticated.
+    pub(crate) async fn serve(self, ssh: Arc<Config>, socket: TcpStream, pass: Pass) {
+        let deadline = Instant::now() + self.hub.limits.auth_deadline;
+        let (stream, flow) = match Flow::over(socket) {
+            Ok(over) => over,
+            Err(error) => {
+                tracing::debug!(address = %self.address, %error, "connection not set up");
+                return;
+            }
+        };
+        let (sender, admitted) = oneshot::channel();
+        let hub = Arc::clone(&self.hub);
+        let visitor = Visitor::new(hub, self.id, self.address, flow.clone(), sender);
+        // Until the peer has identified itself, which it may never do.
+        let started = timeout_at(deadline, Box::pin(run_stream(ssh, stream, visitor)));
+        let mut session = match started.await {
+            Ok(Ok(session)) => session,
+            Ok(Err(error)) => {
+                tracing::debug!(address = %self.address, %error, "no ssh");
+                return;
+            }
+            Err(_) => {
+                tracing::info!(address = %self.address, "silent: cut");
+                return;
+            }
+        };
+        let admitted = tokio::select! {
+            Ok(admitted) = admitted => Ok(admitted),
+            result = &mut session => Err(End::of(result)),
+            () = sleep_until(deadline) => Err(End::TooSlow),
+            () = self.hub.stopping.cancelled() => Err(End::Stopping),
+        };
+        drop(pass);
+        let (device, end) = match admitted {
+            Ok(admitted) => {
+                let device = admitted.peer.id().clone();
+                (Some(device), self.attend(&mut session, &flow, admitted).await)
+            }
+            Err(end) => (None, end),
+        };
+        self.end(session, &flow, device.as_ref(), &end).await;
+    }
+
+    /// Stays with an authenticated connection until something ends it.
+    async fn attend(
+        &self,
+        session: &mut RunningSession<Visitor>,
+        flow: &Flow,
+        admitted: Admitted,
+    ) -> End {
+        let _counted = Counted::new(&self.hub, |hub| &hub.connections);
+        let handle = session.handle();
+        tokio::select! {
+            result = session => End::of(result),
+            () = self.withdrawn(&admitted) => End::Withdrawn,
+            () = self.stopped(flow) => End::Stopping,
+            () = ping(&handle, flow, &admitted) => End::Closed,
+        }
+    }
+
+    /// Completes when the key is no longer this device's.
+    async fn withdrawn(&self, admitted: &Admitted) {
+        let mut keys = self.hub.keys.subscribe();
+        while keys.borrow_and_update().owner(&admitted.key) == Some(admitted.peer.id()) {
+            if keys.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Completes when the proxy is stopping and nothing goes through this connection any more, or its time is over.
+    async fn stopped(&self, flow: &Flow) {
+        self.hub.stopping.cancelled().await;
+        let mut changes = self.hub.changes();
+        let cut = sleep_until(self.hub.cut_at());
+        tokio::pin!(cut);
+        while flow.streams() > 0 {
+            tokio::select! {
+                changed = changes.changed() => if changed.is_err() { return },
+                () = &mut cut => return,
+            }
+        }
+    }
+
+    async fn end(
+        self,
+        mut session: RunningSession<Visitor>,
+        flow: &Flow,
+        device: Option<&DeviceId>,
+        end: &End,
+    ) {
+        // First, so that no stream is sent its way any more.
+        self.hub.gone(self.id);
+        let device = device.map(ToString::to_string);
+        tracing::info!(
+            device, address = %self.address, connection = self.id.0, reason = %end, "connection ended"
+        );
+        match end {
+            End::Closed | End::Failed(_) => return,
+            End::TooSlow | End::Withdrawn | End::Stopping => {}
+        }
+        let handle = session.handle();
+        let goodbye = handle.disconnect(Disconnect::ByApplication, end.to_string(), "en".to_owned());
+        // A peer that does not listen is cut off without hearing why.
+        let _ = timeout(GOODBYE_LIMIT, async {
+            let _ = goodbye.await;
+            (&mut session).await
+        })
+        .await;
+        flow.cut("cut off");
+        let _ = timeout(GOODBYE_LIMIT, session).await;
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.hub.gone(self.id);
+    }
+}
+
+impl End {
+    fn of(result: Result<(), russh::Error>) -> Self {
+        match result {
+            Ok(()) => Self::Closed,
+            Err(error) => Self::Failed(error),
+        }
+    }
+}
+
+/// Gives a foreign peer a reason to speak when it has been silent; our own speak by themselves.
+///
+/// russh sends keepalives only by its own timer, which would also run before authentication, where OpenSSH's client gives
+/// up on any such message. This request, which every client has to refuse (RFC 4254, section 7.1), does as well.
+async fn ping(handle: &Handle, flow: &Flow, admitted: &Admitted) {
+    if flow.kind() == PeerKind::Own {
+        return std::future::pending().await;
+    }
+    let mut ticks = interval(PING_INTERVAL / 2);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let patience = if admitted.serves.load(Ordering::Relaxed) {
+            PING_INTERVAL
+        } else {
+            IDLE_PING
+        };
+        if flow.silent_for() >= patience {
+            // The refusal is the answer; a missing one is noticed by the flow.
+            let _ = handle.forward_tcpip(PING.to_owned(), 0).await;
+        }
+    }
+}
+
+/// What a foreign peer is asked to listen on, so that its debug log says what this is.
+const PING: &str = "keepalive@openssh.com";
+
+/// How long a foreign connection without forwards is silent before it is asked: often enough for the tables of NAT
+/// routers, which forget idle TCP connections after minutes.
+const IDLE_PING: Duration = Duration::from_secs(60);
+
+/// How long a peer may take to read why it is cut off, and then how long russh may take to end.
+const GOODBYE_LIMIT: Duration = Duration::from_secs(2);

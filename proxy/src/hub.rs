@@ -1,0 +1,150 @@
+//! What all connections of a proxy share.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use daemon::flow::Flow;
+use russh::server::Handle;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::keys::KeyStore;
+use crate::limits::Limits;
+use crate::rendezvous::{ConnectionId, Table};
+
+/// What all connections share, and the owner of the streams' tasks.
+#[derive(Debug)]
+pub(crate) struct Hub {
+    pub(crate) limits: Limits,
+    pub(crate) keys: KeyStore,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) stopping: CancellationToken,
+    pub(crate) connections: AtomicUsize,
+    pub(crate) streams: AtomicUsize,
+    cut_at: OnceLock<Instant>,
+    next_connection: AtomicU64,
+    table: Mutex<Table<Reach>>,
+    changes: watch::Sender<()>,
+}
+
+/// What it takes to open a stream on a member.
+#[derive(Clone, Debug)]
+pub(crate) struct Reach {
+    pub(crate) handle: Handle,
+    pub(crate) flow: Flow,
+}
+
+/// How much a proxy is doing now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Authenticated connections, of devices and controllers.
+    pub connections: usize,
+    /// Connections that serve at least one forward.
+    pub members: usize,
+    /// Devices that can be reached, each through one or more members.
+    pub tunnels: usize,
+    /// Streams that are open through the proxy.
+    pub streams: usize,
+}
+
+/// Reads a proxy's [`Stats`]. Clones read the same.
+#[derive(Clone, Debug)]
+pub struct StatsReader(Arc<Hub>);
+
+impl StatsReader {
+    /// The numbers now.
+    pub fn now(&self) -> Stats {
+        let occupancy = self.0.table().occupancy();
+        Stats {
+            connections: self.0.connections.load(Ordering::Relaxed),
+            members: occupancy.members,
+            tunnels: occupancy.tunnels,
+            streams: self.0.streams.load(Ordering::Relaxed),
+        }
+    }
+}
+
+impl Hub {
+    pub(crate) fn new(limits: Limits, keys: KeyStore) -> Arc<Self> {
+        Arc::new(Self {
+            limits,
+            keys,
+            tasks: TaskTracker::new(),
+            stopping: CancellationToken::new(),
+            connections: AtomicUsize::new(0),
+            streams: AtomicUsize::new(0),
+            cut_at: OnceLock::new(),
+            next_connection: AtomicU64::new(1),
+            table: Mutex::new(Table::new(&limits)),
+            changes: watch::Sender::new(()),
+        })
+    }
+
+    pub(crate) fn stats(self: &Arc<Self>) -> StatsReader {
+        StatsReader(Arc::clone(self))
+    }
+
+    pub(crate) fn next_connection(&self) -> ConnectionId {
+        ConnectionId(self.next_connection.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// The table, for a moment: never over an await.
+    pub(crate) fn table(&self) -> MutexGuard<'_, Table<Reach>> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells those who wait for a member, or for a stream to end, to look again.
+    pub(crate) fn changed(&self) {
+        self.changes.send_replace(());
+    }
+
+    /// Completes at each change after the last look.
+    pub(crate) fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
+    }
+
+    /// Takes a connection out of the table.
+    pub(crate) fn gone(&self, connection: ConnectionId) {
+        let was_there = self.table().gone(connection, Instant::now());
+        if was_there {
+            self.changed();
+        }
+    }
+
+    /// From now on nothing new is granted, and at `cut_at` what still goes on is cut.
+    pub(crate) fn stop(&self, cut_at: Instant) {
+        self.cut_at.get_or_init(|| cut_at);
+        self.stopping.cancel();
+    }
+
+    /// When what still goes on is cut, once the proxy is stopping.
+    pub(crate) fn cut_at(&self) -> Instant {
+        self.cut_at.get().copied().unwrap_or_else(Instant::now)
+    }
+}
+
+/// One more of something, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Counted {
+    hub: Arc<Hub>,
+    of: fn(&Hub) -> &AtomicUsize,
+}
+
+impl Counted {
+    pub(crate) fn new(hub: &Arc<Hub>, of: fn(&Hub) -> &AtomicUsize) -> Self {
+        of(hub).fetch_add(1, Ordering::Relaxed);
+        Self {
+            hub: Arc::clone(hub),
+            of,
+        }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        (self.of)(&self.hub).fetch_sub(1, Ordering::Relaxed);
+        self.hub.changed();
+    }
+}

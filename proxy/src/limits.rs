@@ -1,0 +1,90 @@
+//! Every limit of the proxy, each with its reason. They can be changed one by one; the defaults are the product.
+
+use std::time::Duration;
+
+/// What the proxy puts up with.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Connections in all. An idle one costs some 46 KiB, so these are 0.9 GB.
+    pub connections: usize,
+    /// Connections that have not authenticated yet, in all. Half a packet costs 305 KB before authentication: 156 MB.
+    pub unauthenticated: usize,
+    /// Connections that have not authenticated yet, of one address (of one /64 with IPv6). A site behind one address
+    /// logs in 16 devices at a time; a handshake takes a few milliseconds and some round trips.
+    pub unauthenticated_per_address: usize,
+    /// From the TCP connection to the end of authentication. OpenSSH allows 120 s; a person with a passphrase to type
+    /// needs some, and each slot is worth 305 KB to an attacker.
+    pub auth_deadline: Duration,
+    /// Remote forwards of one connection. A device has a handful of services, each by port and by name.
+    pub forwards_per_connection: usize,
+    /// Entries (ports and names) of one device, live or kept. All services of an order, by port and by name.
+    pub entries_per_device: usize,
+    /// Connections of one device that forward the same port: a pool of spares, or several `ssh -R`.
+    pub members_per_entry: usize,
+    /// Streams of one connection. A browser opens six to a host; 50 parallel requests fit. More could overrun
+    /// [`daemon::flow::OUT_MAX`].
+    pub streams_per_connection: usize,
+    /// Session channels of one connection in its life: they are only told that there is no shell. russh keeps some 3 KiB
+    /// of each until the connection ends.
+    pub sessions_per_connection: usize,
+    /// Channels of one connection which the proxy had to close first, before it drops the connection when idle. russh
+    /// keeps some 3 KiB of each until then: 13 MB.
+    pub forced_closes_per_connection: u64,
+    /// How long a port stays with its device after its last member has gone, so that a reconnecting one gets it again.
+    /// An agent's longest backoff, and a restart.
+    pub port_keep: Duration,
+    /// How many ports without members one device keeps; the oldest goes first.
+    pub kept_ports_per_device: usize,
+    /// How long a stream waits for a forward that is not there yet: an agent's order, handshake and forward over a slow
+    /// link. A name that does not exist, or is not for the asker, is refused after the same time.
+    pub forward_wait: Duration,
+    /// How long a stream waits for an idle member of an own agent, before it shares a busy one.
+    pub share_wait: Duration,
+    /// How long a member may take to open a stream: its service is local to it.
+    pub open_deadline: Duration,
+    /// How many members a stream is tried on.
+    pub tries: usize,
+    /// How long a foreign connection without forwards may say nothing, although it is asked: a laptop that sleeps for a
+    /// moment keeps its session.
+    pub idle_silence: Duration,
+    /// Public keys that are read. 16,000 devices, four times over.
+    pub keys: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 20_000,
+            unauthenticated: 512,
+            unauthenticated_per_address: 16,
+            auth_deadline: Duration::from_secs(30),
+            forwards_per_connection: 32,
+            entries_per_device: 64,
+            members_per_entry: 64,
+            streams_per_connection: 128,
+            sessions_per_connection: 32,
+            forced_closes_per_connection: 4096,
+            port_keep: Duration::from_mins(10),
+            kept_ports_per_device: 4,
+            forward_wait: Duration::from_secs(10),
+            share_wait: Duration::from_secs(2),
+            open_deadline: Duration::from_secs(10),
+            tries: 3,
+            idle_silence: Duration::from_mins(5),
+            keys: 65_536,
+        }
+    }
+}
+
+/// The ports that the proxy allocates: none that looks like a well-known service, up to the last of TCP's, since
+/// OpenSSH refuses larger ones.
+pub const FIRST_ALLOCATED_PORT: u16 = 10_000;
+
+/// The largest key file that is read, in bytes: an RSA-16384 key has 2.8 KiB.
+pub const MAX_KEY_FILE: usize = 16 * 1024;
+
+/// The smallest RSA key that is admitted, in bits (NIST SP 800-131A).
+pub const MIN_RSA_BITS: u32 = 2048;
+
+/// The service port that a device's first numeric forward stands for, if it has not registered that name: ssh.
+pub const SSH_PORT: u16 = 22;

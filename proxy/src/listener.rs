@@ -1,0 +1,149 @@
+//! The listening socket: who is let in, and how it all stops.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use daemon::shutdown::Shutdown;
+use daemon::ssh::server_config;
+use russh::server::Config;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::config::ProxyConfig;
+use crate::connection::Connection;
+use crate::doorway::Doorway;
+use crate::hub::{Hub, StatsReader};
+use crate::keys::{KeyStore, KeyStoreError};
+
+/// A proxy that listens.
+#[derive(Debug)]
+pub struct Proxy {
+    listener: TcpListener,
+    address: SocketAddr,
+    ssh: Arc<Config>,
+    hub: Arc<Hub>,
+    reload: Duration,
+}
+
+/// Why a proxy cannot be started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BindError {
+    /// The address is taken, or not ours.
+    #[error("cannot listen on `{address}`")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The devices' keys cannot be read.
+    #[error("cannot read the devices' keys")]
+    Keys {
+        /// Why.
+        #[source]
+        source: KeyStoreError,
+    },
+    /// Nobody could tell this proxy from another.
+    #[error("a proxy needs a host key")]
+    NoHostKey,
+}
+
+impl Proxy {
+    /// Reads the keys and listens. Connections wait until [`run`](Self::run).
+    pub async fn bind(config: ProxyConfig) -> Result<Self, BindError> {
+        let ProxyConfig {
+            listen: address,
+            realm,
+            host_keys,
+            keys,
+            reload,
+            limits,
+        } = config;
+        if host_keys.is_empty() {
+            return Err(BindError::NoHostKey);
+        }
+        let keys = KeyStore::open(&keys, realm, limits.keys)
+            .await
+            .map_err(|source| BindError::Keys { source })?;
+        let fail = |source| BindError::Listen { address, source };
+        let listener = TcpListener::bind(address).await.map_err(fail)?;
+        let address = listener.local_addr().map_err(fail)?;
+        Ok(Self {
+            listener,
+            address,
+            ssh: server_config(host_keys),
+            hub: Hub::new(limits, keys),
+            reload,
+        })
+    }
+
+    /// Where it listens.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// How much it is doing.
+    pub fn stats(&self) -> StatsReader {
+        self.hub.stats()
+    }
+
+    /// Serves until the shutdown is requested; then streams may go on for the shutdown's grace period.
+    pub async fn run(self, shutdown: Shutdown) {
+        let watch = self.hub.keys.watch(self.reload, &shutdown);
+        tokio::select! {
+            () = shutdown.requested() => {}
+            () = watch => {}
+            () = self.accept() => {}
+        }
+        let streams = self.hub.stats().now().streams;
+        tracing::info!(streams, grace = ?shutdown.grace(), "stopping: no new connections");
+        self.hub.stop(Instant::now() + shutdown.grace());
+        self.hub.tasks.close();
+        // A moment more than the grace period, in which those that are cut can say so.
+        if timeout(shutdown.grace() + CUT_LIMIT, self.hub.tasks.wait()).await.is_err() {
+            tracing::warn!(tasks = self.hub.tasks.len(), "some connections did not end");
+        }
+    }
+
+    async fn accept(&self) {
+        let limits = &self.hub.limits;
+        let doorway = Doorway::new(limits.unauthenticated, limits.unauthenticated_per_address);
+        let places = Arc::new(Semaphore::new(limits.connections));
+        loop {
+            let (socket, address) = match self.listener.accept().await {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    // Out of descriptors, mostly: others have to end first.
+                    tracing::error!(%error, "cannot accept");
+                    sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let pass = match doorway.enter(address.ip()) {
+                Ok(pass) => pass,
+                Err(full) => {
+                    tracing::warn!(%address, reason = %full, "connection refused");
+                    continue;
+                }
+            };
+            let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+                tracing::warn!(%address, "connection refused: too many in all");
+                continue;
+            };
+            let connection = Connection::new(&self.hub, address, place);
+            let ssh = Arc::clone(&self.ssh);
+            self.hub.tasks.spawn(connection.serve(ssh, socket, pass));
+        }
+    }
+}
+
+/// How long accepting pauses after it failed.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long the connections that are cut at the end may take to say goodbye.
+const CUT_LIMIT: Duration = Duration::from_secs(5);

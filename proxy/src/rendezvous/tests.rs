@@ -1,0 +1,302 @@
+//! The table's rules, one by one and at random.
+
+use proptest::prelude::*;
+use russh::keys::PublicKey;
+
+use super::*;
+use crate::admission::Peer;
+use crate::keys::Keys;
+
+const KEY: &str =
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIPb/GgeZSjv8gbUtwhA0/LFLa4UxB5XjlVnBJ59zqV1g";
+
+fn peer(id: &str) -> Peer {
+    let (key, id): (PublicKey, DeviceId) = (KEY.parse().unwrap(), id.parse().unwrap());
+    let keys = Keys::of([(key.clone(), id.clone())]);
+    Peer::admit(id.system().as_str(), &key, &keys).unwrap()
+}
+
+fn own(connection: u64) -> Member<u64> {
+    Member {
+        connection: ConnectionId(connection),
+        kind: PeerKind::Own,
+        reach: connection,
+    }
+}
+
+fn foreign(connection: u64) -> Member<u64> {
+    Member {
+        kind: PeerKind::Foreign,
+        ..own(connection)
+    }
+}
+
+fn table() -> Table<u64> {
+    Table::new(&Limits::default())
+}
+
+struct World {
+    table: Table<u64>,
+    now: Instant,
+}
+
+impl World {
+    fn new() -> Self {
+        Self {
+            table: table(),
+            now: Instant::now(),
+        }
+    }
+
+    fn forward(
+        &mut self,
+        device: &str,
+        host: &str,
+        port: u32,
+        member: Member<u64>,
+    ) -> Result<u16, ForwardRefusal> {
+        let permit = peer(device).forward(host, port).unwrap();
+        self.table.forward(&permit, host, member, 0, self.now)
+    }
+
+    fn pick(&mut self, host: &str, port: u16) -> Pick<u64> {
+        self.pick_as("controller.hula.atlas", host, port, &[], false)
+    }
+
+    fn pick_as(
+        &mut self,
+        controller: &str,
+        host: &str,
+        port: u16,
+        tried: &[u64],
+        share: bool,
+    ) -> Pick<u64> {
+        let permit = peer(controller).stream(host, u32::from(port)).unwrap();
+        let tried: Vec<ConnectionId> = tried.iter().copied().map(ConnectionId).collect();
+        self.table.pick(&permit, &tried, share)
+    }
+}
+
+fn member_of(pick: Pick<u64>) -> u64 {
+    match pick {
+        Pick::Member(chosen) => chosen.reach,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_port_is_the_devices_while_it_serves_it_and_a_while_longer() {
+    let mut world = World::new();
+    let port = world.forward("333.hula.atlas", "localhost", 0, own(1)).unwrap();
+    assert!(port >= FIRST_ALLOCATED_PORT);
+    let asked = u32::from(port);
+    assert_eq!(
+        world.forward("334.hula.atlas", "localhost", asked, own(2)),
+        Err(ForwardRefusal::Taken)
+    );
+    assert_eq!(world.forward("333.hula.atlas", "localhost", asked, own(3)), Ok(port));
+    assert_eq!(
+        world.forward("333.hula.atlas", "", asked, own(3)),
+        Err(ForwardRefusal::Twice)
+    );
+    world.table.gone(ConnectionId(1), world.now);
+    world.table.gone(ConnectionId(3), world.now);
+    assert_eq!(world.pick("localhost", port), Pick::Nobody);
+    assert_eq!(
+        world.forward("334.hula.atlas", "", asked, own(2)),
+        Err(ForwardRefusal::Taken),
+        "kept"
+    );
+    assert_eq!(world.forward("333.hula.atlas", "", 0, own(4)), Ok(port), "the same again");
+    world.table.gone(ConnectionId(4), world.now);
+    world.now += Limits::default().port_keep;
+    assert_eq!(world.forward("334.hula.atlas", "", asked, own(2)), Ok(port), "free again");
+}
+
+#[test]
+fn systems_do_not_share_ports() {
+    let mut world = World::new();
+    world.forward("333.hula.atlas", "", 20_000, own(1)).unwrap();
+    world.forward("333.lono.atlas", "", 20_000, own(2)).unwrap();
+    assert_eq!(member_of(world.pick("localhost", 20_000)), 1);
+    let other = world.pick_as("controller.lono.atlas", "localhost", 20_000, &[], false);
+    assert_eq!(member_of(other), 2);
+}
+
+#[test]
+fn a_name_is_found_and_port_22_falls_back_to_the_first_forward() {
+    let mut world = World::new();
+    assert_eq!(world.pick("333", 22), Pick::Nobody);
+    let port = world.forward("333.hula.atlas", "localhost", 0, foreign(1)).unwrap();
+    match world.pick("333.hula", 22) {
+        Pick::Member(chosen) => {
+            assert_eq!((chosen.address.as_str(), chosen.port), ("localhost", port));
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(world.pick("333", 80), Pick::Nobody);
+    world.forward("333.hula.atlas", "333", 22, foreign(2)).unwrap();
+    match world.pick("333", 22) {
+        Pick::Member(chosen) => assert_eq!((chosen.address.as_str(), chosen.port), ("333", 22)),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_least_busy_member_is_taken_and_an_own_one_is_not_shared_at_once() {
+    let mut world = World::new();
+    world.forward("333.hula.atlas", "", 20_000, own(1)).unwrap();
+    world.forward("333.hula.atlas", "", 20_000, own(2)).unwrap();
+    assert_eq!(member_of(world.pick("localhost", 20_000)), 2);
+    assert_eq!(member_of(world.pick("localhost", 20_000)), 1);
+    assert_eq!(world.pick("localhost", 20_000), Pick::Busy);
+    let controller = "controller.hula.atlas";
+    let shared = world.pick_as(controller, "localhost", 20_000, &[2], true);
+    assert_eq!(member_of(shared), 1);
+    world.table.release(ConnectionId(2));
+    assert_eq!(member_of(world.pick("localhost", 20_000)), 2);
+    assert_eq!(
+        world.pick_as(controller, "localhost", 20_000, &[1, 2], true),
+        Pick::Nobody
+    );
+    world.forward("333.hula.atlas", "", 20_000, foreign(3)).unwrap();
+    assert_eq!(member_of(world.pick("localhost", 20_000)), 3);
+    assert_eq!(
+        member_of(world.pick_as(controller, "localhost", 20_000, &[1, 2], false)),
+        3,
+        "a foreign one is shared at once"
+    );
+}
+
+#[test]
+fn a_cancelled_forward_is_gone_and_the_connection_is_not() {
+    let mut world = World::new();
+    world.forward("333.hula.atlas", "", 20_000, own(1)).unwrap();
+    world.forward("333.hula.atlas", "333", 80, own(1)).unwrap();
+    let permit = peer("333.hula.atlas").forward("", 20_000).unwrap();
+    assert!(world.table.cancel(ConnectionId(1), &permit, world.now));
+    assert!(!world.table.cancel(ConnectionId(1), &permit, world.now));
+    assert_eq!(world.pick("localhost", 20_000), Pick::Nobody);
+    assert_eq!(member_of(world.pick("333", 80)), 1);
+    assert_eq!(world.table.occupancy(), Occupancy { members: 1, tunnels: 1 });
+}
+
+#[test]
+fn the_limits_are_the_last_that_is_granted() {
+    let mut world = World::new();
+    let limits = Limits::default();
+    for port in 0..limits.forwards_per_connection {
+        let port = 20_000 + u32::try_from(port).unwrap();
+        world.forward("333.hula.atlas", "", port, own(1)).unwrap();
+    }
+    assert_eq!(
+        world.forward("333.hula.atlas", "", 30_000, own(1)),
+        Err(ForwardRefusal::TooMany)
+    );
+    world.table.gone(ConnectionId(1), world.now);
+    let kept = world.table.devices.values().map(Vec::len).sum::<usize>();
+    assert_eq!(kept, limits.kept_ports_per_device);
+    for connection in 0..limits.members_per_entry {
+        let connection = 100 + u64::try_from(connection).unwrap();
+        world.forward("334.hula.atlas", "", 40_000, own(connection)).unwrap();
+    }
+    assert_eq!(
+        world.forward("334.hula.atlas", "", 40_000, own(99)),
+        Err(ForwardRefusal::TooMany)
+    );
+}
+
+#[test]
+fn a_device_that_comes_and_goes_leaves_nothing_behind() {
+    let mut world = World::new();
+    for connection in 0..3_000 {
+        world.now += Duration::from_nanos(1);
+        world.forward("333.hula.atlas", "", 0, own(connection)).unwrap();
+        world.table.gone(ConnectionId(connection), world.now);
+    }
+    assert!(world.table.emptied.len() <= STALE_MARKS + 4, "{}", world.table.emptied.len());
+    world.now += Limits::default().port_keep;
+    world.table.expire(world.now);
+    assert!(world.table.entries.is_empty() && world.table.devices.is_empty());
+    assert!(world.table.connections.is_empty() && world.table.emptied.is_empty());
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Forward { device: u8, port: u32, connection: u64 },
+    Named { device: u8, connection: u64 },
+    Cancel { device: u8, port: u32, connection: u64 },
+    Gone(u64),
+    Pick(u16),
+    Release(u64),
+    Wait(u64),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let (port, connection) = (prop_oneof![Just(0), 10_000u32..10_004], 0u64..6);
+    let step = prop_oneof![
+        4 => (0u8..3, port.clone(), connection.clone())
+            .prop_map(|(device, port, connection)| Step::Forward { device, port, connection }),
+        1 => (0u8..3, connection.clone()).prop_map(|(device, connection)| Step::Named { device, connection }),
+        1 => (0u8..3, port, connection.clone())
+            .prop_map(|(device, port, connection)| Step::Cancel { device, port, connection }),
+        2 => connection.clone().prop_map(Step::Gone),
+        3 => (10_000u16..10_004).prop_map(Step::Pick),
+        2 => connection.prop_map(Step::Release),
+        1 => (0u64..400).prop_map(Step::Wait),
+    ];
+    prop::collection::vec(step, 1..80)
+}
+
+proptest! {
+    /// Whatever happens, a stream to a port reaches a connection of the port's owner which has that forward now.
+    #[test]
+    fn a_stream_never_reaches_a_stranger(steps in steps()) {
+        let mut world = World::new();
+        // A connection belongs to one device: connection n to device n mod 3.
+        let device = |connection: u64| format!("{}.hula.atlas", connection % 3);
+        for step in steps {
+            match step {
+                Step::Forward { device: number, port, connection } if connection % 3 == u64::from(number) => {
+                    let _ = world.forward(&device(connection), "", port, own(connection));
+                }
+                Step::Named { device: number, connection } if connection % 3 == u64::from(number) => {
+                    let _ = world.forward(&device(connection), &number.to_string(), 22, own(connection));
+                }
+                Step::Cancel { device: number, port, connection } if connection % 3 == u64::from(number) => {
+                    let permit = peer(&device(connection)).forward("", port).unwrap();
+                    world.table.cancel(ConnectionId(connection), &permit, world.now);
+                }
+                Step::Forward { .. } | Step::Named { .. } | Step::Cancel { .. } => {}
+                Step::Gone(connection) => drop(world.table.gone(ConnectionId(connection), world.now)),
+                Step::Pick(port) => {
+                    let pick = world.pick_as("controller.hula.atlas", "localhost", port, &[], true);
+                    if let Pick::Member(chosen) = pick {
+                        let slot = Slot::Port("hula".parse().unwrap(), port);
+                        let entry = &world.table.entries[&slot];
+                        prop_assert_eq!(entry.owner.to_string(), device(chosen.reach));
+                        prop_assert!(entry.has(chosen.connection));
+                        prop_assert!(world.table.connections[&chosen.connection].slots.contains(&slot));
+                    }
+                }
+                Step::Release(connection) => world.table.release(ConnectionId(connection)),
+                Step::Wait(seconds) => {
+                    world.now += Duration::from_secs(seconds);
+                    world.table.expire(world.now);
+                }
+            }
+            // Both indexes say the same.
+            let listed: usize = world.table.devices.values().map(Vec::len).sum();
+            prop_assert_eq!(listed, world.table.entries.len());
+            for entry in world.table.entries.values() {
+                prop_assert_eq!(entry.members.is_empty(), entry.emptied.is_some());
+            }
+        }
+        for connection in 0..6 {
+            world.table.gone(ConnectionId(connection), world.now);
+        }
+        world.now += Limits::default().port_keep;
+        world.table.expire(world.now);
+        prop_assert!(world.table.entries.is_empty() && world.table.connections.is_empty());
+    }
+}

@@ -1,0 +1,113 @@
+//! What the kernel says about processes and sockets.
+
+use std::fs;
+use std::path::Path;
+
+use crate::MARK;
+
+/// Processes that a test with this folder started, directly or not: `PID COMMAND LINE`. They are known by an environment
+/// variable that children inherit, or by a path on their command line.
+pub fn processes_marked(folder: &Path) -> Vec<String> {
+    let folder = folder.to_string_lossy();
+    let mark = format!("{MARK}={folder}");
+    let Ok(entries) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    entries
+        .filter_map(Result::ok)
+        .filter_map(|entry| {
+            let pid: u32 = entry.file_name().to_str()?.parse().ok()?;
+            let read = |file: &str| {
+                let bytes = fs::read(entry.path().join(file)).unwrap_or_default();
+                String::from_utf8_lossy(&bytes).replace('\0', " ")
+            };
+            let command = read("cmdline");
+            let ours = command.contains(&*folder) || read("environ").contains(&mark);
+            // A zombie has neither, which is right: it holds nothing but its exit code.
+            (ours && pid != std::process::id()).then(|| format!("{pid} {command}"))
+        })
+        .collect()
+}
+
+/// Whether somebody listens on this port of an IPv4 address.
+pub fn is_listening(port: u16) -> bool {
+    sockets(port).any(|state| state == LISTEN)
+}
+
+/// How many TCP connections have this port at their server's end.
+pub fn established(port: u16) -> usize {
+    sockets(port).filter(|state| state == ESTABLISHED).count()
+}
+
+/// Unix sockets with a path in this folder.
+pub fn unix_sockets_under(folder: &Path) -> Vec<String> {
+    let folder = folder.to_string_lossy();
+    fs::read_to_string("/proc/net/unix")
+        .unwrap_or_default()
+        .lines()
+        .filter_map(|line| line.split_whitespace().nth(7))
+        .filter(|path| path.contains(&*folder))
+        .map(str::to_owned)
+        .collect()
+}
+
+/// The kernel's names of TCP states in /proc/net/tcp (`include/net/tcp_states.h`).
+const ESTABLISHED: &str = "01";
+const LISTEN: &str = "0A";
+
+/// The states of the TCP sockets with this local port.
+fn sockets(port: u16) -> impl Iterator<Item = String> {
+    let suffix = format!(":{port:04X}");
+    fs::read_to_string("/proc/net/tcp")
+        .unwrap_or_default()
+        .lines()
+        .skip(1)
+        .filter_map(|line| {
+            let mut fields = line.split_whitespace().skip(1);
+            let local = fields.next()?;
+            let state = fields.nth(1)?;
+            local.ends_with(&suffix).then(|| state.to_owned())
+        })
+        .collect::<Vec<_>>()
+        .into_iter()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+    use std::process::Command;
+
+    use super::*;
+    use crate::Daemon;
+
+    #[test]
+    fn sees_listeners_and_connections() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        assert!(is_listening(port));
+        assert_eq!(established(port), 0);
+        let _client = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        let _server = listener.accept().unwrap();
+        drop(listener);
+        assert_eq!(established(port), 1);
+        assert!(!is_listening(port));
+    }
+
+    #[test]
+    fn sees_marked_processes_until_they_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = Command::new("sleep");
+        command.arg("60").env(MARK, folder.path());
+        let sleeper = Daemon::start("sleeper", &mut command, folder.path());
+        crate::wait_until("the sleeper to be seen", crate::CEILING, || {
+            let seen = processes_marked(folder.path());
+            if seen.len() == 1 {
+                Ok(())
+            } else {
+                Err(format!("{seen:?}"))
+            }
+        });
+        sleeper.kill();
+        assert_eq!(processes_marked(folder.path()), Vec::<String>::new());
+    }
+}

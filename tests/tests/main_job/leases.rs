@@ -1,0 +1,119 @@
+//! Several controllers at one device, and what is left when they go.
+
+use e2e::{CEILING, Session, current_user, established, run, wait_until};
+use rustix::process::Signal;
+
+use super::{GONE, Job};
+
+#[test]
+fn one_controllers_end_does_not_cut_anothers_session() {
+    let job = Job::start();
+    let other = job.second_controller();
+    let mut first = Session::start(&mut job.connect("cat"));
+    let mut second = Session::start(&mut job.connect_as(&other, "cat"));
+    first.echo("first");
+    second.echo("second");
+    assert_eq!(first.finish(), Some(0));
+    // Longer than the grace period of the one that left.
+    for round in 0..30 {
+        second.echo(&format!("round {round}"));
+        wait_until("a tick", CEILING, tick(50));
+    }
+    assert_eq!(second.finish(), Some(0));
+    wait_until_no_tunnel(&job);
+}
+
+#[test]
+fn the_last_end_leaves_no_tunnel_at_the_proxy() {
+    let job = Job::start();
+    assert_eq!(
+        established(job.world.proxy_port()),
+        0,
+        "no tunnel before anybody asked"
+    );
+    let mut session = Session::start(&mut job.connect("cat"));
+    session.echo("up");
+    assert_ne!(established(job.world.proxy_port()), 0);
+    assert_eq!(session.finish(), Some(0));
+    wait_until_no_tunnel(&job);
+    let mut ssh = job.stock("ssh");
+    ssh.arg("-J")
+        .arg(job.world.jump("hula"))
+        .arg(format!("{}@333", current_user()))
+        .arg("true");
+    let outcome = run(&mut ssh, CEILING);
+    assert_eq!(outcome.code, Some(255), "{}", outcome.report());
+}
+
+#[test]
+fn a_controller_that_vanishes_costs_nothing() {
+    let job = Job::start();
+    let mut session = Session::start(&mut job.connect("cat"));
+    session.echo("up");
+    session.signal(Signal::KILL);
+    session.wait(CEILING);
+    wait_until_no_tunnel(&job);
+}
+
+#[test]
+fn disconnect_ends_the_own_sessions_and_nobody_elses() {
+    let job = Job::start();
+    let other = job.second_controller();
+    let mut mine = Session::start(&mut job.connect("cat"));
+    let mut theirs = Session::start(&mut job.connect_as(&other, "cat"));
+    mine.echo("mine");
+    theirs.echo("theirs");
+    job.world
+        .run_as(&job.controller, &["disconnect", "333"])
+        .success();
+    assert_ne!(
+        mine.wait(CEILING),
+        Some(0),
+        "a session that was cut did not succeed"
+    );
+    theirs.echo("still here");
+    assert_eq!(theirs.finish(), Some(0));
+    wait_until_no_tunnel(&job);
+}
+
+#[test]
+fn many_sessions_share_one_device() {
+    let job = Job::start();
+    let mut sessions: Vec<_> = (0..6)
+        .map(|_| Session::start(&mut job.connect("cat")))
+        .collect();
+    for (number, session) in sessions.iter_mut().enumerate() {
+        session.echo(&format!("session {number}"));
+    }
+    // In the reverse order, so that each end meets others that are alive.
+    while let Some(session) = sessions.pop() {
+        assert_eq!(session.finish(), Some(0));
+        if let Some(next) = sessions.last_mut() {
+            next.echo("still here");
+        }
+    }
+    wait_until_no_tunnel(&job);
+}
+
+/// The proxy has no SSH connection at all: neither a device's nor a controller's.
+#[track_caller]
+fn wait_until_no_tunnel(job: &Job) {
+    wait_until("the proxy to hold no tunnel", GONE, || {
+        match established(job.world.proxy_port()) {
+            0 => Ok(()),
+            left => Err(format!("{left} connections")),
+        }
+    });
+}
+
+/// A probe that is true after this many milliseconds: the distance between two looks at something that has to last.
+fn tick(ms: u128) -> impl FnMut() -> Result<(), String> {
+    let watch = e2e::Stopwatch::start();
+    move || {
+        if watch.elapsed().as_millis() >= ms {
+            Ok(())
+        } else {
+            Err(String::new())
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! kill -9 of each part in the middle of a session, and the way back without anybody's help.
+
+use e2e::{CEILING, Daemon, Session, Stopwatch, World, run, wait_until};
+use std::time::Duration;
+
+use super::Job;
+
+/// The parts of a realm in processes of their own, so that one can be killed.
+struct Parts {
+    broker: Option<Daemon>,
+    proxy: Option<Daemon>,
+    _signer: Daemon,
+    job: Job,
+}
+
+impl Parts {
+    #[track_caller]
+    fn start() -> Self {
+        let world = World::new();
+        let (broker, proxy, signer) = (world.broker(), world.proxy(), world.signer());
+        let job = Job::around(world, None, &[]);
+        Self {
+            broker: Some(broker),
+            proxy: Some(proxy),
+            _signer: signer,
+            job,
+        }
+    }
+}
+
+#[test]
+fn the_agent_finds_a_restarted_broker() {
+    let mut parts = Parts::start();
+    let mut session = Session::start(&mut parts.job.connect("cat"));
+    session.echo("before");
+    parts.broker.take().unwrap().kill();
+    // What is connected does not need the broker.
+    session.echo("without a broker");
+    let outcome = run(&mut parts.job.connect("true"), CEILING);
+    assert_eq!(outcome.code, Some(69), "{}", outcome.report());
+    parts.broker = Some(parts.job.world.broker());
+    let watch = Stopwatch::start();
+    parts
+        .job
+        .world
+        .wait_for_presence(&parts.job.controller, &parts.job.device, true);
+    println!(
+        "broker restarted: presence true again after {:?}",
+        watch.elapsed()
+    );
+    connects(&parts.job, "broker restarted", watch);
+    session.echo("after");
+    assert_eq!(session.finish(), Some(0));
+}
+
+#[test]
+fn the_tunnel_comes_back_through_a_restarted_proxy() {
+    let mut parts = Parts::start();
+    let mut session = Session::start(&mut parts.job.connect("cat"));
+    session.echo("before");
+    parts.proxy.take().unwrap().kill();
+    // A stream through a dead proxy ends; it does not hang.
+    assert_ne!(session.wait(CEILING), Some(0));
+    let outcome = run(&mut parts.job.connect("true"), CEILING);
+    assert_eq!(outcome.code, Some(69), "{}", outcome.report());
+    parts.proxy = Some(parts.job.world.proxy());
+    let watch = Stopwatch::start();
+    connects(&parts.job, "proxy restarted", watch);
+    let listed = parts
+        .job
+        .world
+        .wait_for_presence(&parts.job.controller, &parts.job.device, true);
+    assert_eq!(listed["lost"], false, "{listed}");
+}
+
+#[test]
+fn a_killed_agent_is_seen_and_its_successor_serves() {
+    let mut parts = Parts::start();
+    let mut session = Session::start(&mut parts.job.connect("cat"));
+    session.echo("before");
+    let watch = Stopwatch::start();
+    parts.job.agent.take().unwrap().kill();
+    assert_ne!(session.wait(CEILING), Some(0));
+    println!(
+        "agent killed: the session ended after {:?}",
+        watch.elapsed()
+    );
+    let listed = parts
+        .job
+        .world
+        .wait_for_presence(&parts.job.controller, &parts.job.device, false);
+    println!("agent killed: seen offline after {:?}", watch.elapsed());
+    assert_eq!(
+        listed["lost"], true,
+        "a crash is no clean goodbye: {listed}"
+    );
+    parts.job.agent = Some(parts.job.world.agent(&parts.job.device));
+    let watch = Stopwatch::start();
+    parts
+        .job
+        .world
+        .wait_for_presence(&parts.job.controller, &parts.job.device, true);
+    println!(
+        "agent restarted: presence true again after {:?}",
+        watch.elapsed()
+    );
+    connects(&parts.job, "agent restarted", watch);
+}
+
+#[test]
+fn an_agent_that_starts_before_its_broker_waits_for_it() {
+    let mut parts = Parts::start();
+    parts.job.agent.take().unwrap().terminate();
+    parts.broker.take().unwrap().kill();
+    let mut agent = parts.job.world.agent(&parts.job.device);
+    // It has tried and failed at least once.
+    wait_until("a failed try in the agent's log", CEILING, || {
+        assert!(
+            agent.has_ended().is_none(),
+            "an agent never gives up: {}",
+            agent.stderr()
+        );
+        let log = agent.stderr();
+        if log.lines().any(|line| line.contains("broker")) {
+            Ok(())
+        } else {
+            Err(log)
+        }
+    });
+    parts.broker = Some(parts.job.world.broker());
+    let watch = Stopwatch::start();
+    parts.job.agent = Some(agent);
+    parts
+        .job
+        .world
+        .wait_for_presence(&parts.job.controller, &parts.job.device, true);
+    connects(&parts.job, "broker started after the agent", watch);
+}
+
+/// A new session works; prints how long after `watch` began that was.
+#[track_caller]
+fn connects(job: &Job, what: &str, watch: Stopwatch) {
+    let outcome = wait_until("a new session to work", CEILING, || {
+        let outcome = run(&mut job.connect("echo works"), CEILING);
+        if outcome.code == Some(0) {
+            Ok(outcome)
+        } else {
+            Err(outcome.report())
+        }
+    });
+    assert_eq!(outcome.stdout, "works\n");
+    let took: Duration = watch.elapsed();
+    println!("{what}: a new connect worked after {took:?}");
+}

@@ -1,0 +1,272 @@
+//! `cargo xtask bench connect`: from process start to the banner of the remote computer's sshd, on loopback.
+//!
+//! The peer is the original's sequence, replayed with the programs that it stands on: the order over a TLS MQTT broker
+//! (mosquitto), a reverse forward by stock `ssh` through a stock sshd, then `ssh -W`. Both begin each run cold, without a
+//! tunnel. The peer is spared what the original pays besides: the start of a JVM, and the repetition of its word every 5 s
+//! when the first one is lost; and where the original fails because the forward is not up yet, the peer tries again at once.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Command, Stdio};
+
+use e2e::{
+    CEILING, Daemon, Device, Mosquitto, OriginalTarget, ReservedPort, ReverseForward, Sshd,
+    Stopwatch, World, current_user, established, is_listening, original_order, wait_until,
+};
+
+use crate::bench::{Figure, Report};
+use crate::percentile::Samples;
+use crate::step::ChoreError;
+
+/// The whole way has to take at most this share of the original's.
+const GOAL: f64 = 0.6;
+
+/// The steps that `tunnel stdio --timing` reports, in order.
+const STEPS: [&str; 6] = [
+    "config",
+    "mqtt-connect",
+    "order",
+    "proxy-login",
+    "stream",
+    "banner",
+];
+
+pub(crate) fn measure(runs: usize) -> Result<Report, ChoreError> {
+    e2e::build_tunnel(&["--release", "--package", "cli", "--bin", "tunnel"])
+        .map_err(ChoreError::Failed)?;
+    let ours = Ours::start();
+    let original = Original::start(&ours.sshd);
+    let (mut total, mut peer) = (Samples::default(), Samples::default());
+    let mut steps: Vec<Samples> = STEPS.iter().map(|_| Samples::default()).collect();
+    // One of each beforehand: page cache and the first-time costs of the daemons are nobody's figure.
+    ours.connect()?;
+    original.connect();
+    for _ in 0..runs {
+        let (whole, parts) = ours.connect()?;
+        total.push(whole);
+        for (samples, part) in steps.iter_mut().zip(parts) {
+            samples.push(part);
+        }
+        peer.push(original.connect());
+    }
+    let whole = Figure {
+        name: "total".to_owned(),
+        ours: total,
+        peer: Some(("the original's sequence".to_owned(), peer)),
+        goal: Some(GOAL),
+    };
+    let parts = STEPS.iter().zip(steps).map(|(name, ours)| Figure {
+        name: format!("  {name}"),
+        ours,
+        peer: None,
+        goal: None,
+    });
+    Ok(Report {
+        about: "connect: from process start to the remote sshd's banner, cold, on loopback"
+            .to_owned(),
+        runs,
+        figures: std::iter::once(whole).chain(parts).collect(),
+    })
+}
+
+/// Our realm, agent and controller.
+struct Ours {
+    _agent: Daemon,
+    _serve: Daemon,
+    sshd: Sshd,
+    controller: Device,
+    world: World,
+}
+
+impl Ours {
+    fn start() -> Self {
+        let world = World::new();
+        let serve = world.serve();
+        let sshd = Sshd::start("sshd", world.folder(), &world.logs());
+        let device = world.enroll("hula", "333");
+        let controller = world.enroll("hula", "controller-a");
+        // Short, so that the next run soon begins cold.
+        device.configure(&sshd, &[], "100ms");
+        let agent = world.agent(&device);
+        world.wait_for_presence(&controller, &device, true);
+        Self {
+            _agent: agent,
+            _serve: serve,
+            sshd,
+            controller,
+            world,
+        }
+    }
+
+    /// One cold run: the whole time as seen from outside, and what the program says about its steps.
+    fn connect(&self) -> Result<(f64, Vec<f64>), ChoreError> {
+        let proxy = self.world.proxy_port();
+        wait_until("our tunnel to be gone", CEILING, || {
+            match established(proxy) {
+                0 => Ok(()),
+                left => Err(format!("{left} connections")),
+            }
+        });
+        let mut command = self
+            .world
+            .tunnel_as(&self.controller, &["stdio", "--timing", "333"]);
+        command.stderr(Stdio::piped());
+        let (took, mut child) = until_banner(&mut command).map_err(ChoreError::Failed)?;
+        // Its input ends, so sshd ends the stream, and the program says its times.
+        drop(child.stdin.take());
+        let mut said = String::new();
+        if let Some(mut stderr) = child.stderr.take() {
+            let _ = stderr.read_to_string(&mut said);
+        }
+        let _ = child.wait();
+        Ok((took, steps_of(&said)))
+    }
+}
+
+/// The original's parts.
+struct Original {
+    _target: OriginalTarget,
+    _broker: Mosquitto,
+    proxy: Sshd,
+    port: ReservedPort,
+    device: Device,
+    controller: Device,
+    world: World,
+}
+
+impl Original {
+    fn start(remote: &Sshd) -> Self {
+        let world = World::new();
+        let signer = world.signer();
+        let device = world.enroll("hula", "333");
+        let controller = world.enroll("hula", "controller-a");
+        drop(signer);
+        let broker = Mosquitto::start_open(&world);
+        let proxy = Sshd::start("proxy-sshd", world.folder(), &world.logs());
+        proxy.authorize(&device);
+        proxy.authorize(&controller);
+        let port = ReservedPort::take();
+        let forward = ReverseForward {
+            login: format!("{}@127.0.0.1", current_user()),
+            proxy_port: proxy.port(),
+            port: port.number(),
+            sshd_port: remote.port(),
+        };
+        let target = OriginalTarget::start(&world, &device, &forward);
+        Self {
+            _target: target,
+            _broker: broker,
+            proxy,
+            port,
+            device,
+            controller,
+            world,
+        }
+    }
+
+    /// One cold run, then the end of its tunnel.
+    fn connect(&self) -> f64 {
+        let (world, port) = (&self.world, self.port.number());
+        let watch = Stopwatch::start();
+        original_order(
+            world,
+            &self.controller,
+            &self.device,
+            "connect",
+            "connected|port=",
+            CEILING,
+        );
+        let (_, mut child) = wait_until("the original's tunnel", CEILING, || {
+            until_banner(&mut self.dial())
+        });
+        let took = watch.elapsed_ms();
+        let _ = child.kill();
+        let _ = child.wait();
+        original_order(
+            world,
+            &self.controller,
+            &self.device,
+            "disconnect",
+            "disconnected",
+            CEILING,
+        );
+        wait_until("the original's tunnel to be gone", CEILING, || {
+            if is_listening(port) {
+                Err("still listening".to_owned())
+            } else {
+                Ok(())
+            }
+        });
+        took
+    }
+
+    /// The inner `ssh` of the original's controller.
+    fn dial(&self) -> Command {
+        let mut ssh = Command::new(e2e::tool("ssh"));
+        self.world.mark(&mut ssh);
+        ssh.args([
+            "-F",
+            "none",
+            "-o",
+            "StrictHostKeyChecking=no",
+            "-o",
+            "LogLevel=ERROR",
+        ])
+        .args(["-o", "UserKnownHostsFile=/dev/null", "-i"])
+        .arg(self.controller.ssh_key())
+        .args(["-p", &self.proxy.port().to_string(), "-W"])
+        .arg(format!("localhost:{}", self.port.number()))
+        .arg(format!("{}@127.0.0.1", current_user()))
+        .stderr(Stdio::null());
+        ssh
+    }
+}
+
+/// Starts a command and reads its first line, which has to be sshd's banner; milliseconds from start to line.
+fn until_banner(command: &mut Command) -> Result<(f64, Child), String> {
+    let watch = Stopwatch::start();
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(|error| error.to_string())?;
+    let mut line = String::new();
+    if let Some(stdout) = child.stdout.as_mut() {
+        let _ = BufReader::new(stdout).read_line(&mut line);
+    }
+    let took = watch.elapsed_ms();
+    if line.starts_with("SSH-2.0-") {
+        return Ok((took, child));
+    }
+    let _ = child.kill();
+    let output = child
+        .wait_with_output()
+        .map_err(|error| error.to_string())?;
+    Err(format!(
+        "`{line}` {}",
+        String::from_utf8_lossy(&output.stderr)
+    ))
+}
+
+/// The milliseconds of each step from the JSON object on the last line.
+fn steps_of(said: &str) -> Vec<f64> {
+    let timing: serde_json::Value = said
+        .lines()
+        .last()
+        .and_then(|line| serde_json::from_str(line).ok())
+        .unwrap_or_default();
+    STEPS
+        .iter()
+        .map(|name| {
+            timing
+                .get("steps")
+                .and_then(|steps| {
+                    steps
+                        .as_array()?
+                        .iter()
+                        .find(|step| step.get("name").is_some_and(|n| n == name))
+                })
+                .and_then(|step| step.get("ms")?.as_f64())
+                .unwrap_or(f64::NAN)
+        })
+        .collect()
+}

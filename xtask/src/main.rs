@@ -1,0 +1,61 @@
+//! The project's chores: `cargo xtask COMMAND`.
+
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command line for the people who work on the project"
+)]
+
+mod arguments;
+mod bench;
+mod bench_connect;
+mod ci;
+mod packages;
+mod percentile;
+mod step;
+mod test;
+
+use std::process::ExitCode;
+
+use arguments::Arguments;
+use step::ChoreError;
+
+const USAGE: &str = "\
+The project's chores.
+
+Usage: cargo xtask COMMAND
+
+  test [--fast] [-- ARGUMENT…]   every test; installs the Debian packages that the end-to-end tests need when it may.
+                                 --fast leaves the end-to-end tests out; arguments go to the test runner
+  ci                             everything that has to hold before a change goes in: format, lints, documentation,
+                                 licences, lockfile, tests, fuzzing for a bounded time
+  bench connect [--runs 50] [--json] [--check]
+                                 time from process start to the remote sshd's banner, beside the original's sequence in
+                                 the same run. --check exits with 1 when a goal is missed
+";
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::new(std::env::args().skip(1));
+    let done = match arguments.word().as_deref() {
+        Some("test") => test::command(arguments),
+        Some("ci") => ci::command(arguments),
+        Some("bench") => bench::command(arguments),
+        Some("help" | "--help" | "-h") => {
+            print!("{USAGE}");
+            Ok(())
+        }
+        Some(other) => Err(ChoreError::Usage(format!("no command `{other}`"))),
+        None => Err(ChoreError::Usage("a command is needed".to_owned())),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error @ ChoreError::Usage(_)) => {
+            eprint!("error: {error}\n\n{USAGE}");
+            ExitCode::from(64)
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

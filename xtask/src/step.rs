@@ -1,0 +1,51 @@
+//! One program run as a step of a chore.
+
+use std::process::Command;
+
+use e2e::Stopwatch;
+
+/// Why a chore was not done.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ChoreError {
+    /// The command line is wrong.
+    #[error("{0}")]
+    Usage(String),
+    /// A step ran and failed; its own output says why.
+    #[error("failed: {0}")]
+    Failed(String),
+    /// A program is needed that is not there.
+    #[error("{0}")]
+    Missing(String),
+    /// A bench has missed a goal.
+    #[error("a goal was missed: {0}")]
+    GoalMissed(String),
+}
+
+/// Runs a step, its output being the chore's, and says how long it took.
+pub(crate) fn step(name: &str, command: &mut Command) -> Result<(), ChoreError> {
+    println!("\n== {name}");
+    let watch = Stopwatch::start();
+    let succeeded = command.status().is_ok_and(|status| status.success());
+    println!(
+        "== {name}: {} in {:.1?}",
+        if succeeded { "ok" } else { "FAILED" },
+        watch.elapsed()
+    );
+    if succeeded {
+        Ok(())
+    } else {
+        Err(ChoreError::Failed(name.to_owned()))
+    }
+}
+
+/// Whether a command runs and succeeds, its output being nobody's.
+pub(crate) fn works(command: &mut Command) -> bool {
+    command.output().is_ok_and(|output| output.status.success())
+}
+
+/// A `cargo` at the root of the workspace.
+pub(crate) fn cargo(arguments: &[&str]) -> Command {
+    let mut command = e2e::cargo();
+    command.args(arguments);
+    command
+}

@@ -1,0 +1,51 @@
+//! `cargo xtask test`: every test there is.
+
+use e2e::Stopwatch;
+
+use crate::arguments::Arguments;
+use crate::packages;
+use crate::step::{ChoreError, cargo, step, works};
+
+pub(crate) fn command(mut arguments: Arguments) -> Result<(), ChoreError> {
+    let fast = arguments.flag("--fast");
+    run(fast, &arguments.rest()?)
+}
+
+/// Runs the tests; `fast` leaves the end-to-end tests out, and says so.
+pub(crate) fn run(fast: bool, for_runner: &[String]) -> Result<(), ChoreError> {
+    let watch = Stopwatch::start();
+    if !fast {
+        packages::ensure()?;
+    }
+    // Everything at once, so that no crate is built for two sets of features.
+    println!("\n== build");
+    let binary = e2e::build_tunnel(&["--workspace", "--all-targets", "--locked"])
+        .map_err(ChoreError::Failed)?;
+    println!("== build: ok in {:.1?}", watch.elapsed());
+    let mut tests = if works(&mut cargo(&["nextest", "--version"])) {
+        let mut nextest = cargo(&["nextest", "run", "--workspace", "--locked"]);
+        if fast {
+            nextest.args(["-E", "not (package(e2e) and binary(e2e))"]);
+        }
+        nextest
+    } else {
+        println!(
+            "cargo-nextest is not installed: `cargo test` runs the tests, without limits of their time"
+        );
+        let mut test = cargo(&["test", "--workspace", "--locked", "--all-targets"]);
+        if fast {
+            test.args(["--exclude", "e2e"]);
+        }
+        test
+    };
+    step("tests", tests.args(for_runner).env("TUNNEL_BIN", binary))?;
+    step(
+        "documentation tests",
+        &mut cargo(&["test", "--workspace", "--locked", "--doc", "--quiet"]),
+    )?;
+    if fast {
+        println!("\n--fast: the end-to-end tests were not run");
+    }
+    println!("\nall tests passed in {:.1?}", watch.elapsed());
+    Ok(())
+}
