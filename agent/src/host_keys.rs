@@ -3,16 +3,23 @@
 use std::path::{Path, PathBuf};
 
 use daemon::files;
-use protocol::limits::{MAX_HOST_KEY, MAX_HOST_KEYS};
+use protocol::limits::{MAX_HOST_KEY, MAX_HOST_KEYS, MAX_PAYLOAD};
 use russh::keys::PublicKey;
 
-/// Reads the public keys as `TYPE BASE64`. Without a configuration they are sshd's usual ones; a file that cannot be
+/// Reads the public keys as `TYPE BASE64`, no more than half of what a reply may hold. Without a configuration they are sshd's usual ones; a file that cannot be
 /// read is left out with a warning, since a controller can also ask a person.
 pub(crate) fn read(configured: Option<&[PathBuf]>) -> Vec<String> {
     let paths = configured.map_or_else(usual, <[PathBuf]>::to_vec);
+    let mut room = MAX_PAYLOAD / 2;
+    let fits = |key: &String| {
+        let fits = key.len() <= room;
+        room -= if fits { key.len() } else { 0 };
+        fits
+    };
     paths
         .iter()
         .filter_map(|path| read_one(path))
+        .filter(fits)
         .take(MAX_HOST_KEYS)
         .collect()
 }

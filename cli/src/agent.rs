@@ -19,11 +19,16 @@ pub(crate) fn run(dir: Option<PathBuf>, arguments: &arguments::Agent) -> Result<
     let identity = Identity::load(&dir, &membership)?;
     let agent = Agent::new(&membership, &identity)?;
     if arguments.check {
-        output::line(format_args!("`{}` can serve as `{}`", dir.path().display(), membership.id));
+        output::line(format_args!(
+            "`{}` can serve as `{}`",
+            dir.path().display(),
+            membership.id
+        ));
         return Ok(exit::OK);
     }
     runtime::block_on(async {
-        let shutdown = Shutdown::on_signals(DRAIN).map_err(|error| runtime::cannot("watch for signals", error))?;
+        let shutdown = Shutdown::on_signals(DRAIN)
+            .map_err(|error| runtime::cannot("watch for signals", error))?;
         agent.run(&shutdown).await;
         shutdown.request();
         if !shutdown.drained().await {

@@ -83,7 +83,9 @@ pub(crate) enum Command {
 ///
 /// Orders a tunnel, and runs ssh through it with this controller's key. The exit code is the remote command's.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  tunnel connect atlas@333\n  tunnel connect atlas@333 -- journalctl -f")]
+#[command(
+    after_help = "Examples:\n  tunnel connect atlas@333\n  tunnel connect atlas@333 -- journalctl -f"
+)]
 pub(crate) struct Connect {
     /// Print how long each step took, as JSON on standard error
     #[arg(long)]
@@ -101,7 +103,9 @@ pub(crate) struct Connect {
 
 /// Join standard input and output with a device's service.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  ssh -o ProxyCommand='tunnel stdio %h' atlas@333.hula.atlas\n  scp -o ProxyCommand='tunnel stdio %h' file atlas@333.hula.atlas:")]
+#[command(
+    after_help = "Examples:\n  ssh -o ProxyCommand='tunnel stdio %h' atlas@333.hula.atlas\n  scp -o ProxyCommand='tunnel stdio %h' file atlas@333.hula.atlas:"
+)]
 pub(crate) struct Stdio {
     /// Print how long each step took, as JSON on standard error
     #[arg(long)]
@@ -172,7 +176,9 @@ pub(crate) enum RealmCommand {
 
 /// Make a realm.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  tunnel realm init atlas --proxy proxy.example.org\n  tunnel serve --dir atlas")]
+#[command(
+    after_help = "Example:\n  tunnel realm init atlas --proxy proxy.example.org\n  tunnel serve --dir atlas"
+)]
 pub(crate) struct RealmInit {
     /// The realm's name
     pub(crate) name: Label,
@@ -260,9 +266,11 @@ impl Arguments {
             Format::Json => LogFormat::Json,
         };
         let verbosity = match self.command {
-            Command::Agent(_) | Command::Serve(_) | Command::Broker(_) | Command::Proxy(_) | Command::Signer(_) => {
-                Verbosity::Daemon
-            }
+            Command::Agent(_)
+            | Command::Serve(_)
+            | Command::Broker(_)
+            | Command::Proxy(_)
+            | Command::Signer(_) => Verbosity::Daemon,
             Command::Connect(_)
             | Command::Stdio(_)
             | Command::Disconnect(_)

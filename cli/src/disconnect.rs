@@ -14,7 +14,9 @@ pub(crate) fn run(dir: Option<PathBuf>, arguments: &Disconnect) -> Result<u8, Fa
     let device = target::parse(&arguments.device, account.id())?.device;
     runtime::block_on(async {
         controller::disconnect(&account, &device, arguments.plain).await?;
-        output::note(format_args!("`{device}` has given up this controller's tunnels"));
+        output::note(format_args!(
+            "`{device}` has given up this controller's tunnels"
+        ));
         Ok(exit::OK)
     })
 }

@@ -8,6 +8,7 @@ use daemon::files;
 use daemon::realm_file::RealmFile;
 use enrollment::{Directory, Enrolled, Enrollment, Event};
 use protocol::{DeviceId, Role};
+use time::OffsetDateTime;
 
 use crate::arguments::Enroll;
 use crate::exit;
@@ -18,13 +19,26 @@ use crate::runtime::{self, device_dir};
 pub(crate) fn run(dir: Option<PathBuf>, arguments: &Enroll) -> Result<u8, Failure> {
     let dir = device_dir(dir)?;
     let realm = realm(&dir, arguments)?;
-    let id = DeviceId::new(arguments.device.clone(), arguments.system.clone(), realm.realm.clone())
-        .map_err(|error| Failure::new(error, None, exit::USAGE))?;
+    let id = DeviceId::new(
+        arguments.device.clone(),
+        arguments.system.clone(),
+        realm.realm.clone(),
+    )
+    .map_err(|error| Failure::new(error, None, exit::USAGE))?;
     check_device_file(&dir, &id)?;
     let registry = Directory::open(&realm.registry.directory)?;
-    let enrollment = Enrollment::new(dir.clone(), id.clone(), realm.client_id_suffix.clone(), realm.ca.clone())
-        .with_deadline(arguments.wait.into());
-    let enrollment = if arguments.replace { enrollment.replacing() } else { enrollment };
+    let enrollment = Enrollment::new(
+        dir.clone(),
+        id.clone(),
+        realm.client_id_suffix.clone(),
+        realm.ca.clone(),
+    )
+    .with_deadline(arguments.wait.into());
+    let enrollment = if arguments.replace {
+        enrollment.replacing()
+    } else {
+        enrollment
+    };
     runtime::block_on(async {
         let enrolled: Enrolled = enrollment.run(&registry, tell).await?;
         write_device_file(&dir, &id)?;
@@ -32,8 +46,10 @@ pub(crate) fn run(dir: Option<PathBuf>, arguments: &Enroll) -> Result<u8, Failur
             Role::Controller => "tunnel list".to_owned(),
             Role::Target => "tunnel agent".to_owned(),
         };
-        let until = enrolled.not_after.date();
-        output::note(format_args!("`{id}` is enrolled until {until}; next: `{next}`"));
+        let until = OffsetDateTime::from(enrolled.not_after).date();
+        output::note(format_args!(
+            "`{id}` is enrolled until {until}; next: `{next}`"
+        ));
         Ok(exit::OK)
     })
 }
@@ -43,7 +59,8 @@ fn realm(dir: &DeviceDir, arguments: &Enroll) -> Result<RealmFile, Failure> {
     let kept = dir.realm_file();
     let Some(named) = &arguments.realm else {
         return RealmFile::load(&kept).map_err(|error| {
-            let hint = "name the file that the realm's admin gave you with `--realm realm.toml`".to_owned();
+            let hint = "name the file that the realm's admin gave you with `--realm realm.toml`"
+                .to_owned();
             Failure::new(error, Some(hint), exit::CONFIG)
         });
     };
@@ -66,7 +83,12 @@ fn check_device_file(dir: &DeviceDir, id: &DeviceId) -> Result<(), Failure> {
         return Ok(());
     }
     Err(Failure::text(
-        format!("`{}` belongs to device `{}` of system `{}`", dir.path().display(), file.device, file.system),
+        format!(
+            "`{}` belongs to device `{}` of system `{}`",
+            dir.path().display(),
+            file.device,
+            file.system
+        ),
         Some("enroll another device in a directory of its own: `--dir DIR`"),
         exit::CONFIG,
     ))
@@ -78,7 +100,11 @@ fn write_device_file(dir: &DeviceDir, id: &DeviceId) -> Result<(), Failure> {
     if path.exists() {
         return Ok(());
     }
-    let text = format!("system = \"{}\"\ndevice = \"{}\"\n", id.system(), id.device());
+    let text = format!(
+        "system = \"{}\"\ndevice = \"{}\"\n",
+        id.system(),
+        id.device()
+    );
     Ok(files::write_private(&path, text.as_bytes())?)
 }
 
@@ -87,7 +113,9 @@ fn tell(event: Event) {
         Event::KeysReady { made: true } => output::note("keys made"),
         Event::KeysReady { made: false } => output::note("keys are there already"),
         Event::Uploaded { title, now: true } => output::note(format_args!("`{title}` handed in")),
-        Event::Uploaded { title, now: false } => output::note(format_args!("`{title}` has been handed in before")),
+        Event::Uploaded { title, now: false } => {
+            output::note(format_args!("`{title}` has been handed in before"));
+        }
         Event::Waiting { so_far } if so_far.is_zero() => output::note("waiting for the signer …"),
         Event::Waiting { so_far } => tracing::debug!(?so_far, "still waiting for the signer"),
         Event::Signed => output::note("signed"),

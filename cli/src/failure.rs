@@ -17,13 +17,25 @@ pub(crate) struct Failure {
 
 impl Failure {
     /// An error with what to do about it.
-    pub(crate) fn new(error: impl Error + Send + Sync + 'static, hint: Option<String>, code: u8) -> Self {
-        Self { error: Box::new(error), hint, code }
+    pub(crate) fn new(
+        error: impl Error + Send + Sync + 'static,
+        hint: Option<String>,
+        code: u8,
+    ) -> Self {
+        Self {
+            error: Box::new(error),
+            hint,
+            code,
+        }
     }
 
     /// An error that is only a sentence.
     pub(crate) fn text(text: impl Into<String>, hint: Option<&str>, code: u8) -> Self {
-        Self { error: text.into().into(), hint: hint.map(str::to_owned), code }
+        Self {
+            error: text.into().into(),
+            hint: hint.map(str::to_owned),
+            code,
+        }
     }
 
     /// The exit code.
@@ -47,7 +59,8 @@ impl From<daemon::device_dir::MembershipError> for Failure {
 
 impl From<daemon::realm_file::RealmFileError> for Failure {
     fn from(error: daemon::realm_file::RealmFileError) -> Self {
-        let missing = matches!(&error, daemon::realm_file::RealmFileError::File(file) if file.is_not_found());
+        let missing =
+            matches!(&error, daemon::realm_file::RealmFileError::File(file) if file.is_not_found());
         let hint = "make a realm with `tunnel realm init NAME --proxy HOST`, or name its directory with `--dir`";
         Self::new(error, missing.then(|| hint.to_owned()), exit::CONFIG)
     }
@@ -83,12 +96,16 @@ impl From<controller::OpenError> for Failure {
     fn from(error: controller::OpenError) -> Self {
         use controller::OpenError;
         let code = match &error {
-            OpenError::NotAController { .. } | OpenError::Unknown { .. } | OpenError::Refused { .. } => exit::REFUSED,
+            OpenError::NotAController { .. }
+            | OpenError::Unknown { .. }
+            | OpenError::Refused { .. } => exit::REFUSED,
             OpenError::NoProxy | OpenError::ProxyHostKey { .. } => exit::CONFIG,
             OpenError::ForeignProxy { .. } | OpenError::NoService { .. } => exit::DATA,
             OpenError::Broker { source, .. } => broker_code(source),
-            // Offline, silent, or a proxy that is away.
-            _ => exit::UNAVAILABLE,
+            OpenError::Offline { .. }
+            | OpenError::NoAnswer { .. }
+            | OpenError::Proxy { .. }
+            | OpenError::Stream { .. } => exit::UNAVAILABLE,
         };
         let hint = error.hint();
         Self::new(error, hint, code)
@@ -138,14 +155,14 @@ impl From<enrollment::EnrollError> for Failure {
 
 impl From<enrollment::RegistryError> for Failure {
     fn from(error: enrollment::RegistryError) -> Self {
-        let hint = error.hint();
-        Self::new(error, hint, exit::CONFIG)
+        let hint = "the registry is the directory that `realm.toml` names: is it there, and may you use it?";
+        Self::new(error, Some(hint.to_owned()), exit::CONFIG)
     }
 }
 
 fn broker_code(error: &controller::BrokerError) -> u8 {
     match error {
         controller::BrokerError::Tls(_) => exit::CONFIG,
-        _ => exit::UNAVAILABLE,
+        controller::BrokerError::Link(_) | controller::BrokerError::Ended => exit::UNAVAILABLE,
     }
 }

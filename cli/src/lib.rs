@@ -32,11 +32,13 @@ pub fn run(arguments: Arguments) -> ExitCode {
     let result = match arguments.command {
         Command::Agent(command) => agent::run(dir, &command),
         Command::Broker(command) => serve::run(dir, &command, Parts::BROKER),
-        Command::Connect(command) => connect::run(dir, command),
+        Command::Connect(command) => connect::run(dir, &command),
         Command::Demo(command) => demo::run(&command),
         Command::Disconnect(command) => disconnect::run(dir, &command),
         Command::Enroll(command) => enroll::run(dir, &command),
-        Command::Fdpass { socket } => controller::pass_stream(&socket).map(|()| exit::OK).map_err(Failure::from),
+        Command::Fdpass { socket } => controller::pass_stream(&socket)
+            .map(|()| exit::OK)
+            .map_err(Failure::from),
         Command::List(command) => list::run(dir, &command),
         Command::Policies(PoliciesCommand::Aws(command)) => policies::aws(dir, &command),
         Command::Policies(PoliciesCommand::Mosquitto) => policies::mosquitto(dir),
@@ -44,7 +46,9 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Realm(RealmCommand::Init(command)) => realm_init::run(dir, &command),
         Command::Serve(command) => serve::run(dir, &command, Parts::ALL),
         Command::Signer(SignerCommand::Run(command)) if command.once => signer_once::run(dir),
-        Command::Signer(SignerCommand::Run(command)) => serve::run(dir, &command.serve, Parts::SIGNER),
+        Command::Signer(SignerCommand::Run(command)) => {
+            serve::run(dir, &command.serve, Parts::SIGNER)
+        }
         Command::Stdio(command) => stdio::run(dir, &command),
     };
     match result {
@@ -60,5 +64,9 @@ pub fn run(arguments: Arguments) -> ExitCode {
 pub fn usage(error: &clap::Error) -> ExitCode {
     // A closed standard output is no reason for another message.
     let _ = error.print();
-    if error.use_stderr() { ExitCode::from(exit::USAGE) } else { ExitCode::from(exit::OK) }
+    if error.use_stderr() {
+        ExitCode::from(exit::USAGE)
+    } else {
+        ExitCode::from(exit::OK)
+    }
 }

@@ -26,7 +26,14 @@ pub(crate) fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> R
 
 /// The failure of something that the operating system should have let us do.
 pub(crate) fn cannot(what: &str, error: io::Error) -> Failure {
-    Failure::new(Cannot { what: what.to_owned(), source: error }, None, exit::FAILURE)
+    Failure::new(
+        Cannot {
+            what: what.to_owned(),
+            source: error,
+        },
+        None,
+        exit::FAILURE,
+    )
 }
 
 /// The device's directory: the one that was named, or the usual one.
@@ -35,13 +42,19 @@ pub(crate) fn device_dir(named: Option<PathBuf>) -> Result<DeviceDir, Failure> {
         if rustix::process::geteuid().is_root() {
             return Some(PathBuf::from("/etc/tunnel"));
         }
-        let config = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+        let config = std::env::var_os("XDG_CONFIG_HOME")
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute());
         config
             .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".config")))
             .map(|config| config.join("tunnel"))
     };
     named.or_else(usual).map(DeviceDir::new).ok_or_else(|| {
-        Failure::text("there is no home directory to find the device's files in", Some("name the directory with `--dir`"), exit::CONFIG)
+        Failure::text(
+            "there is no home directory to find the device's files in",
+            Some("name the directory with `--dir`"),
+            exit::CONFIG,
+        )
     })
 }
 
@@ -50,7 +63,11 @@ pub(crate) fn account(dir: Option<PathBuf>) -> Result<Account, Failure> {
     let dir = device_dir(dir)?;
     let membership = dir.membership()?;
     let identity = Identity::load(&dir, &membership)?;
-    Ok(Account { dir, membership, identity })
+    Ok(Account {
+        dir,
+        membership,
+        identity,
+    })
 }
 
 #[derive(Debug, thiserror::Error)]

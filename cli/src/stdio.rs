@@ -18,18 +18,21 @@ pub(crate) fn run(dir: Option<PathBuf>, arguments: &Stdio) -> Result<u8, Failure
     let account = Arc::new(account(dir)?);
     let device = target::parse(&arguments.device, account.id())?.device;
     timing.record(Step::Config, timing.began());
-    let wanted = Wanted { device, service: arguments.service.clone(), plain: arguments.plain };
+    let wanted = Wanted {
+        device,
+        service: arguments.service.clone(),
+        plain: arguments.plain,
+    };
     runtime::block_on(async {
         let tunnel = open(&account, wanted, &timing).await?;
         let device = tunnel.device().clone();
-        // ssh reads this file when it checks the device's key, which is after our first byte.
-        let result = match controller::learn(&account.dir.known_hosts(), &device, tunnel.host_keys()) {
-            Ok(_) => match tunnel.stream(&timing).await {
-                Ok(stream) => Ok(controller::over_stdio(stream, &timing).await),
-                Err(error) => Err(error.into()),
-            },
-            Err(error) => Err(error.into()),
+        let spliced = async {
+            // ssh reads this file when it checks the device's key, which is after our first byte.
+            controller::learn(&account.dir.known_hosts(), &device, tunnel.host_keys())?;
+            let stream = tunnel.stream(&timing).await?;
+            Ok::<_, Failure>(controller::over_stdio(stream, &timing).await)
         };
+        let result = spliced.await;
         tunnel.close().await;
         if arguments.timing {
             output::note(timing.to_json());
@@ -39,7 +42,11 @@ pub(crate) fn run(dir: Option<PathBuf>, arguments: &Stdio) -> Result<u8, Failure
             Ok(exit::OK)
         } else {
             let hint = Some("the device, its network or the proxy went away; connect again");
-            Err(Failure::text(format!("the stream to `{device}` broke: {}", ended.why), hint, exit::UNAVAILABLE))
+            Err(Failure::text(
+                format!("the stream to `{device}` broke: {}", ended.why),
+                hint,
+                exit::UNAVAILABLE,
+            ))
         }
     })
 }

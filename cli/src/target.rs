@@ -23,7 +23,14 @@ pub(crate) fn parse(text: &str, own: &DeviceId) -> Result<Target, Failure> {
     };
     let device = device(name, own).map_err(|error| {
         let hint = Some("a device is `333`, `333.hula` or `333.hula.atlas`".to_owned());
-        Failure::new(NotADevice { name: name.chars().take(80).collect(), source: error }, hint, exit::USAGE)
+        Failure::new(
+            NotADevice {
+                name: name.chars().take(80).collect(),
+                source: error,
+            },
+            hint,
+            exit::USAGE,
+        )
     })?;
     Ok(Target { user, device })
 }
@@ -65,11 +72,20 @@ mod tests {
             (user, device.to_string())
         };
         let user = |name: &str| Some(name.to_owned());
-        assert_eq!(parsed("atlas@333"), (user("atlas"), "333.hula.atlas".into()));
+        assert_eq!(
+            parsed("atlas@333"),
+            (user("atlas"), "333.hula.atlas".into())
+        );
         assert_eq!(parsed("333"), (None, "333.hula.atlas".into()));
         assert_eq!(parsed("@333"), (None, "333.hula.atlas".into()));
-        assert_eq!(parsed("a@b@333.other"), (user("a@b"), "333.other.atlas".into()));
-        assert_eq!(parsed("x@333.other.realm"), (user("x"), "333.other.realm".into()));
+        assert_eq!(
+            parsed("a@b@333.other"),
+            (user("a@b"), "333.other.atlas".into())
+        );
+        assert_eq!(
+            parsed("x@333.other.realm"),
+            (user("x"), "333.other.realm".into())
+        );
     }
 
     #[test]

@@ -19,7 +19,6 @@ pub struct Account {
 
 /// Why there is no session with the broker.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
 pub enum BrokerError {
     /// TLS cannot be set up with what the directory holds.
     #[error(transparent)]

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use daemon::mqtt::{Link, LinkEvent, Message};
 use daemon::shutdown::Shutdown;
-use protocol::{DeviceId, Order, PlainOrder, PlainState, Presence, Reply, ReplyBody, Topic, filter};
+use protocol::{
+    DeviceId, Order, PlainOrder, PlainState, Presence, Reply, ReplyBody, Topic, filter,
+};
 use tokio::time::{Instant, timeout_at};
 
 use crate::connection::{Account, BrokerError, wait_until_up};
@@ -64,7 +66,11 @@ pub async fn disconnect(
         Topic::Presence(device.clone()),
         Topic::PlainState(device.clone()),
     );
-    let filters = vec![filter::replies(account.id()), presence.to_string(), state.to_string()];
+    let filters = vec![
+        filter::replies(account.id()),
+        presence.to_string(),
+        state.to_string(),
+    ];
     let mut link = account.link(filters, &shutdown).map_err(broker)?;
     wait_until_up(&mut link).await.map_err(broker)?;
     if plain {

@@ -78,6 +78,11 @@ async fn collect(account: &Account, shutdown: &Shutdown) -> Result<Vec<Listed>, 
 
 /// A presence of an earlier session, such as a late last will, does not replace a later one's.
 fn note(found: &mut BTreeMap<DeviceId, Presence>, topic: &str, payload: &[u8]) {
+    if let (Ok(Topic::Presence(device)), true) = (topic.parse(), payload.is_empty()) {
+        // An empty retained message is how a presence is deleted (MQTT 3.1.1, section 3.3.1.3).
+        found.remove(&device);
+        return;
+    }
     let (Ok(Topic::Presence(device)), Ok(presence)) = (topic.parse(), Presence::decode(payload))
     else {
         tracing::warn!(topic, "a presence that cannot be read was ignored");
@@ -146,5 +151,7 @@ mod tests {
         );
         assert_eq!(found.len(), 1);
         assert!(found.values().all(|presence| presence.online));
+        note(&mut found, topic, b"");
+        assert!(found.is_empty(), "a deleted presence");
     }
 }

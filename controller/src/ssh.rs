@@ -97,8 +97,8 @@ impl SshCommand {
             text.push(value);
             arguments.extend(["-o".into(), text]);
         };
-        let mut fetch = OsString::from("exec ");
-        fetch.push(quoted(self.program.as_os_str()));
+        // ssh runs it with `exec`, so that no shell stays between the two.
+        let mut fetch = quoted(self.program.as_os_str());
         fetch.push(" fdpass ");
         fetch.push(quoted(socket.as_os_str()));
         option("ProxyCommand", &fetch);
@@ -220,7 +220,7 @@ mod tests {
             arguments,
             [
                 "-o",
-                r"ProxyCommand=exec '/opt/it'\''s 100%%/tunnel' fdpass '/run/x/stream'",
+                r"ProxyCommand='/opt/it'\''s 100%%/tunnel' fdpass '/run/x/stream'",
                 "-o",
                 "ProxyUseFdpass=yes",
                 "-o",

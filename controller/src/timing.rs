@@ -62,7 +62,10 @@ impl Timing {
     pub fn record(&self, name: Step, began: Instant) {
         let now = Instant::now();
         let mut recorded = self.recorded.lock().unwrap_or_else(PoisonError::into_inner);
-        recorded.steps.push(Timed { name, ms: millis(now - began) });
+        recorded.steps.push(Timed {
+            name,
+            ms: millis(now - began),
+        });
         recorded.last = Some(now);
     }
 
@@ -75,8 +78,16 @@ impl Timing {
     /// recorded last.
     pub fn to_json(&self) -> String {
         let recorded = self.recorded.lock().unwrap_or_else(PoisonError::into_inner);
-        let total_ms = millis(recorded.last.map_or(Duration::ZERO, |last| last - self.began));
-        serde_json::to_string(&Report { total_ms, steps: &recorded.steps }).unwrap_or_default()
+        let total_ms = millis(
+            recorded
+                .last
+                .map_or(Duration::ZERO, |last| last - self.began),
+        );
+        serde_json::to_string(&Report {
+            total_ms,
+            steps: &recorded.steps,
+        })
+        .unwrap_or_default()
     }
 }
 

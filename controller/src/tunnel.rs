@@ -9,7 +9,8 @@ use daemon::shutdown::Shutdown;
 use daemon::splice::ChannelEnd;
 use daemon::ssh_client::{self, Dialed};
 use protocol::{
-    DeviceId, Label, LeaseId, Lifetime, Order, PlainOrder, PlainState, Presence, Reply, Role, Topic, filter,
+    DeviceId, Label, LeaseId, Lifetime, Order, PlainOrder, PlainState, Presence, Reply, Role,
+    Topic, filter,
 };
 use russh::client::Msg;
 use russh::keys::PublicKey;
@@ -154,7 +155,11 @@ async fn order(
         Topic::Presence(device.clone()),
         Topic::PlainState(device.clone()),
     );
-    let filters = vec![filter::replies(account.id()), presence.to_string(), state.to_string()];
+    let filters = vec![
+        filter::replies(account.id()),
+        presence.to_string(),
+        state.to_string(),
+    ];
     // The link outlives this function and is ended by its last handle.
     let mut link = account
         .link(filters, &Shutdown::new(FAREWELL))

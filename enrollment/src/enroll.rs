@@ -31,7 +31,6 @@ pub struct Enrollment {
 
 /// What has happened so far.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum Event {
     /// Both private keys are there.
     KeysReady {

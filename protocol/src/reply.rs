@@ -54,7 +54,6 @@ pub struct Forward {
 /// Why an order is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
 pub enum RefusalCode {
     /// Version, order or field unknown: the text names the versions spoken.
     Unsupported,

@@ -153,18 +153,24 @@ impl Connection {
         );
         match end {
             End::Closed | End::Failed(_) => return,
-            End::TooSlow | End::Withdrawn | End::Stopping => {}
+            End::TooSlow => {
+                flow.cut("not authenticated in time");
+                let _ = timeout(GOODBYE_LIMIT, session).await;
+                return;
+            }
+            End::Withdrawn | End::Stopping => {}
         }
         let handle = session.handle();
         let goodbye = handle.disconnect(Disconnect::ByApplication, end.to_string(), "en".to_owned());
         // A peer that does not listen is cut off without hearing why.
-        let _ = timeout(GOODBYE_LIMIT, async {
+        let parting = async {
             let _ = goodbye.await;
             (&mut session).await
-        })
-        .await;
-        flow.cut("cut off");
-        let _ = timeout(GOODBYE_LIMIT, session).await;
+        };
+        if timeout(GOODBYE_LIMIT, parting).await.is_err() {
+            flow.cut("cut off");
+            let _ = timeout(GOODBYE_LIMIT, session).await;
+        }
     }
 }
 

@@ -100,13 +100,16 @@ impl Proxy {
             () = watch => {}
             () = self.accept() => {}
         }
-        let streams = self.hub.stats().now().streams;
+        let Self { listener, hub, .. } = self;
+        // Who comes now should go elsewhere at once, rather than wait in the kernel's queue.
+        drop(listener);
+        let streams = hub.stats().now().streams;
         tracing::info!(streams, grace = ?shutdown.grace(), "stopping: no new connections");
-        self.hub.stop(Instant::now() + shutdown.grace());
-        self.hub.tasks.close();
+        hub.stop(Instant::now() + shutdown.grace());
+        hub.tasks.close();
         // A moment more than the grace period, in which those that are cut can say so.
-        if timeout(shutdown.grace() + CUT_LIMIT, self.hub.tasks.wait()).await.is_err() {
-            tracing::warn!(tasks = self.hub.tasks.len(), "some connections did not end");
+        if timeout(shutdown.grace() + CUT_LIMIT, hub.tasks.wait()).await.is_err() {
+            tracing::warn!(tasks = hub.tasks.len(), "some connections did not end");
         }
     }
 

@@ -178,7 +178,11 @@ impl Visitor {
         };
         if self.flow.streams() >= self.hub.limits.streams_per_connection {
             tracing::warn!(device = %peer.id(), connection = self.connection.0, "stream refused: too many on one connection");
-            return Err((reply, ChannelOpenFailure::ResourceShortage));
+            let reason = ChannelOpenFailure::Other {
+                code: ChannelOpenFailure::ResourceShortage.code(),
+                reason: "too many streams on one connection".to_owned(),
+            };
+            return Err((reply, reason));
         }
         self.flow.open(channel.id());
         let request = Request {

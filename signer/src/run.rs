@@ -28,7 +28,6 @@ pub struct Signer {
 
 /// What became of one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum Outcome {
     /// A certificate was issued and handed out.
     Signed {

@@ -11,7 +11,6 @@ use crate::connection::BrokerError;
 
 /// Why there is no tunnel.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
 pub enum OpenError {
     /// This computer is no controller.
     #[error("`{id}` is not a controller and may not connect to devices")]
@@ -138,7 +137,7 @@ impl OpenError {
                     "the device and the proxy do not get together: see the agent's and the proxy's log"
                 }
                 RefusalCode::UnknownService => "services are set in the device's `device.toml`",
-                RefusalCode::Other | _ => return None,
+                RefusalCode::Other => return None,
             },
             Self::NoAnswer { .. } => {
                 "its link to the broker may just have broken: try again in a minute"

@@ -34,6 +34,9 @@ impl FlowStream {
         sockopt::set_tcp_keepidle(&socket, KEEPALIVE_IDLE)?;
         sockopt::set_tcp_keepintvl(&socket, KEEPALIVE_INTERVAL)?;
         sockopt::set_tcp_keepcnt(&socket, KEEPALIVE_COUNT)?;
+        // A process that is killed resets its connections. Otherwise the kernel would go on offering what was still to be
+        // sent, and a peer that has paused would not learn for minutes that nobody is there.
+        sockopt::set_socket_linger(&socket, Some(Duration::ZERO))?;
         Ok(Self {
             socket,
             flow,
@@ -224,6 +227,8 @@ impl AsyncWrite for FlowStream {
             return Poll::Pending;
         }
         ready!(Pin::new(&mut this.socket).poll_shutdown(cx))?;
+        // An orderly end: the kernel may take its time to deliver the last of it.
+        sockopt::set_socket_linger(&this.socket, None)?;
         Poll::Ready(Ok(()))
     }
 }

@@ -60,7 +60,7 @@ pub enum LinkEvent {
     Message {
         /// Its topic.
         topic: String,
-        /// Its payload, at most [`MAX_PAYLOAD`] bytes.
+        /// Its payload. It may be over [`MAX_PAYLOAD`], which its decoder then says.
         payload: Bytes,
     },
 }
@@ -86,6 +86,7 @@ impl Link {
             settings,
             events: event_sender,
             commands: command_receiver,
+            epoch: Epoch(0),
         };
         shutdown.spawn(task.run());
         Self {
@@ -148,6 +149,7 @@ struct LinkTask {
     settings: LinkSettings,
     events: mpsc::Sender<LinkEvent>,
     commands: mpsc::Receiver<Command>,
+    epoch: Epoch,
 }
 
 impl LinkTask {
@@ -174,7 +176,9 @@ impl LinkTask {
 
     /// Connects, subscribes and moves packets until the session ends.
     async fn session(&mut self) -> Ended {
-        let epoch = Epoch(clock::unix_millis());
+        // It grows even when the clock is set back.
+        self.epoch = Epoch(clock::unix_millis().max(self.epoch.0 + 1));
+        let epoch = self.epoch;
         let (client, event_loop) = AsyncClient::new(self.settings.options(epoch), REQUESTS);
         let (up, is_up) = watch::channel(false);
         let poll = poll(event_loop, &client, &self.settings, &self.events, epoch, up);
@@ -242,14 +246,6 @@ async fn poll(
                 }
             }
             Event::Incoming(Packet::Publish(publish)) => {
-                if publish.payload.len() > MAX_PAYLOAD {
-                    tracing::warn!(
-                        topic = publish.topic,
-                        bytes = publish.payload.len(),
-                        "a message over the cap was ignored"
-                    );
-                    continue;
-                }
                 let message = LinkEvent::Message {
                     topic: publish.topic,
                     payload: publish.payload,

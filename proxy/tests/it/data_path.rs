@@ -1,1 +1,228 @@
-//! x
+//! Bytes: all of them, in order, in both directions, whoever stands still meanwhile.
+
+use std::time::Duration;
+
+use daemon::ssh_client::Dialed;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::world::{LONG, Stream, World, open, receive, send};
+
+const MIB: u64 = 1024 * 1024;
+
+/// Sends and receives at once, through a service that gives back what it gets.
+async fn both_ways(stream: Stream, count: u64) {
+    let (mut read, mut write) = tokio::io::split(stream.pipe);
+    timeout(LONG, async { tokio::join!(send(&mut write, count), receive(&mut read, count)) })
+        .await
+        .expect("stuck");
+    let ended = timeout(LONG, stream.ended).await.unwrap().unwrap();
+    assert!(ended.is_clean(), "{ended:?}");
+    assert_eq!((ended.up, ended.down), (count, count));
+}
+
+/// Reads until nothing comes any more for a while: everything on the way is full.
+async fn fill(stream: &mut Stream) -> u64 {
+    let (mut sent, chunk) = (0, vec![1; 64 * 1024]);
+    while let Ok(result) = timeout(Duration::from_secs(1), stream.pipe.write_all(&chunk)).await {
+        result.unwrap();
+        sent += chunk.len() as u64;
+        assert!(sent < 512 * MIB, "nothing holds it back");
+    }
+    sent
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn full_duplex_between_own_peers() {
+    let mut world = World::new().await;
+    let (echo, key) = (world.echo().await, world.key("333.hula.atlas"));
+    let port = world.agent("333.hula.atlas", &key, "localhost", 0, echo).await;
+    let controller = world.controller("controller.hula.atlas").await;
+    both_ways(open(&controller, "localhost", port).await.unwrap(), 64 * MIB).await;
+    drop(controller);
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn six_full_duplex_streams_in_one_connection() {
+    let mut world = World::new().await;
+    let (echo, key) = (world.echo().await, world.key("333.hula.atlas"));
+    let port = world.agent("333.hula.atlas", &key, "localhost", 0, echo).await;
+    let controller = world.controller("controller.hula.atlas").await;
+    let mut streams = Vec::new();
+    for _ in 0..6 {
+        streams.push(both_ways(open(&controller, "localhost", port).await.unwrap(), 8 * MIB));
+    }
+    assert_eq!((world.stats().members, world.stats().streams), (1, 6));
+    futures_util::future::join_all(streams).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn half_close_is_kept() {
+    let mut world = World::new().await;
+    // Answers only after the end of the question.
+    let late = world
+        .service(|mut socket| async move {
+            let (mut read, mut write) = socket.split();
+            let mut question = Vec::new();
+            read.read_to_end(&mut question).await.unwrap();
+            send(&mut write, MIB + question.len() as u64).await;
+        })
+        .await;
+    let key = world.key("333.hula.atlas");
+    let port = world.agent("333.hula.atlas", &key, "localhost", 0, late).await;
+    let controller = world.controller("controller.hula.atlas").await;
+    let mut stream = open(&controller, "localhost", port).await.unwrap();
+    stream.pipe.write_all(&[0; 1000]).await.unwrap();
+    stream.pipe.shutdown().await.unwrap();
+    timeout(LONG, receive(&mut stream.pipe, MIB + 1000)).await.expect("no answer");
+    assert!(timeout(LONG, stream.ended).await.unwrap().unwrap().is_clean());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_remote_end_of_file_does_not_end_what_we_still_send() {
+    let mut world = World::new().await;
+    let (sender, mut receiver) = tokio::sync::mpsc::channel(1);
+    // Says goodbye first, and goes on listening.
+    let early = world
+        .service(move |mut socket| {
+            let sender = sender.clone();
+            async move {
+                socket.shutdown().await.unwrap();
+                receive(&mut socket, MIB).await;
+                sender.send(()).await.unwrap();
+            }
+        })
+        .await;
+    let key = world.key("333.hula.atlas");
+    let port = world.agent("333.hula.atlas", &key, "localhost", 0, early).await;
+    let controller = world.controller("controller.hula.atlas").await;
+    let mut stream = open(&controller, "localhost", port).await.unwrap();
+    assert_eq!(timeout(LONG, stream.pipe.read(&mut [0])).await.unwrap().unwrap(), 0);
+    send(&mut stream.pipe, MIB).await;
+    timeout(LONG, receiver.recv()).await.unwrap().unwrap();
+    assert!(timeout(LONG, stream.ended).await.unwrap().unwrap().is_clean());
+}
+
+async fn pings_pass(controller: &Dialed, host: &str, port: u16) {
+    let mut stream = open(controller, host, port).await.unwrap();
+    for _ in 0..50 {
+        assert!(stream.ping().await < Duration::from_secs(2), "slow");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_controller_that_does_not_read_disturbs_nobody_and_gets_its_bytes_later() {
+    const COUNT: u64 = 96 * MIB;
+    let mut world = World::new().await;
+    let source = world
+        .service(|mut socket| async move { send(&mut socket, COUNT).await })
+        .await;
+    let (echo, key) = (world.echo().await, world.key("333.hula.atlas"));
+    let port = world.agent("333.hula.atlas", &key, "localhost", 0, source).await;
+    let other_port = world.agent("333.hula.atlas", &key, "localhost", 30_000, echo).await;
+    let lazy = world.controller("controller-lazy.hula.atlas").await;
+    let stalled = open(&lazy, "localhost", port).await.unwrap();
+    let busy = world.controller("controller-busy.hula.atlas").await;
+    pings_pass(&busy, "localhost", other_port).await;
+    // On the very connection of the stalled stream, too, since its peer is only slow with that stream.
+    let Stream { mut pipe, ended, .. } = stalled;
+    timeout(LONG, receive(&mut pipe, COUNT)).await.expect("it never resumes");
+    pipe.shutdown().await.unwrap();
+    assert!(timeout(LONG, ended).await.unwrap().unwrap().is_clean());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_target_that_does_not_read_stops_its_sender_only() {
+    let mut world = World::new().await;
+    let deaf = world
+        .service(|socket| async move {
+            std::future::pending::<()>().await;
+            drop(socket);
+        })
+        .await;
+    let (echo, key) = (world.echo().await, world.key("333.hula.atlas"));
+    let deaf_port = world.agent("333.hula.atlas", &key, "localhost", 0, deaf).await;
+    let port = world.agent("333.hula.atlas", &key, "localhost", 30_000, echo).await;
+    let sender = world.controller("controller-a.hula.atlas").await;
+    let mut stream = open(&sender, "localhost", deaf_port).await.unwrap();
+    fill(&mut stream).await;
+    let other = world.controller("controller-b.hula.atlas").await;
+    pings_pass(&other, "localhost", port).await;
+    // The target still does not read when the controller has gone: the stream ends all the same.
+    drop(stream);
+    drop(sender);
+    world.until("released", |stats| stats.streams == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_download_that_is_broken_off_leaves_the_member_as_it_was() {
+    let mut world = World::new().await;
+    let endless = world
+        .service(|mut socket| async move {
+            let chunk = vec![0; 64 * 1024];
+            while socket.write_all(&chunk).await.is_ok() {}
+        })
+        .await;
+    let key = world.key("333.hula.atlas");
+    let port = world.agent("333.hula.atlas", &key, "localhost", 0, endless).await;
+    for _ in 0..5 {
+        let controller = world.controller("controller.hula.atlas").await;
+        let mut stream = open(&controller, "localhost", port).await.unwrap();
+        let mut some = vec![0; 4 * 1024 * 1024];
+        timeout(LONG, stream.pipe.read_exact(&mut some)).await.unwrap().unwrap();
+        stream.ended.abort();
+        drop(controller);
+        world.until("released", |stats| stats.streams == 0).await;
+    }
+    assert_eq!((world.stats().members, world.stats().tunnels), (1, 1));
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_member_is_told_as_a_loss_and_not_as_the_end() {
+    let mut world = World::new().await;
+    let relay = Relay::to(&mut world).await;
+    let (echo, key) = (world.echo().await, world.key("333.hula.atlas"));
+    let direct = world.address;
+    world.address = relay.address;
+    let port = world.agent("333.hula.atlas", &key, "localhost", 0, echo).await;
+    world.address = direct;
+    let controller = world.controller("controller.hula.atlas").await;
+    let mut stream = open(&controller, "localhost", port).await.unwrap();
+    stream.ping().await;
+    // No FIN, no RST: the link is simply silent from now on.
+    relay.cut.cancel();
+    let start = tokio::time::Instant::now();
+    let ended = timeout(LONG, stream.ended).await.unwrap().unwrap();
+    assert!(!ended.is_clean(), "{ended:?}");
+    assert!(start.elapsed() <= Duration::from_secs(11), "{:?}", start.elapsed());
+    world.until("gone", |stats| stats.members == 0).await;
+}
+
+/// A link that can be cut.
+struct Relay {
+    address: std::net::SocketAddr,
+    cut: tokio_util::sync::CancellationToken,
+}
+
+impl Relay {
+    async fn to(world: &mut World) -> Self {
+        let cut = tokio_util::sync::CancellationToken::new();
+        let (proxy, token) = (world.address, cut.clone());
+        let address = world
+            .service(move |mut near| {
+                let token = token.clone();
+                async move {
+                    let mut far = TcpStream::connect(proxy).await.unwrap();
+                    tokio::select! {
+                        _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+                        () = token.cancelled() => std::future::pending().await,
+                    }
+                }
+            })
+            .await;
+        Self { address, cut }
+    }
+}

@@ -150,7 +150,7 @@ async fn the_limits_of_one_connection_hold() {
         open_streams.push(open(&controller, "localhost", port).await.unwrap());
     }
     let refused = open(&controller, "localhost", 20_004).await.err().unwrap();
-    assert_eq!(refused.to_string(), "the proxy refuses it: resource shortage");
+    assert_eq!(refused.to_string(), "the proxy refuses it: too many streams on one connection");
     let greedy = world.dial("333.hula.atlas", key).await.unwrap();
     greedy.request_forward("localhost", 20_001, LONG).await.unwrap();
     greedy.request_forward("localhost", 20_002, LONG).await.unwrap();

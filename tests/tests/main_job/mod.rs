@@ -8,8 +8,10 @@ mod plain;
 mod policy;
 mod recovery;
 mod refusals;
+mod setup;
 mod shutdown;
 mod stage;
+mod supervision;
 mod wire;
 
 use std::process::Command;

@@ -1,0 +1,17 @@
+//! The broker over real TLS, with clients that behave and clients that do not. One binary, to link once.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test fails by panicking; the lints excuse only test functions, not what these share"
+)]
+
+mod access;
+mod clients;
+mod delivery;
+mod hostile;
+mod raw;
+mod sessions;
+mod world;

@@ -1,0 +1,65 @@
+//! `tunnel policies`
+
+use std::path::PathBuf;
+
+use enrollment::{Kind, Registry};
+use policies::{PolicySet, RoleDocument, render};
+use protocol::Role;
+
+use crate::arguments::PoliciesAws;
+use crate::exit;
+use crate::failure::Failure;
+use crate::output;
+use crate::runtime;
+use crate::serve::Realm;
+
+/// The policy documents for AWS IoT Core.
+pub(crate) fn aws(dir: Option<PathBuf>, arguments: &PoliciesAws) -> Result<u8, Failure> {
+    let realm = Realm::load(dir)?;
+    let mut documents = serde_json::Map::new();
+    for role in RoleDocument::ALL {
+        let policy = role
+            .policy()
+            .map_err(|error| Failure::new(error, None, exit::FAILURE))?;
+        let text = render::aws(
+            &policy,
+            &arguments.region,
+            &arguments.account,
+            realm.file().realm.as_str(),
+        )
+        .map_err(|error| Failure::new(error, None, exit::USAGE))?;
+        let document = serde_json::from_str(&text)
+            .map_err(|error| Failure::new(error, None, exit::FAILURE))?;
+        documents.insert(role.name().to_owned(), document);
+    }
+    let text = serde_json::to_string_pretty(&documents)
+        .map_err(|error| Failure::new(error, None, exit::FAILURE))?;
+    output::line(text);
+    Ok(exit::OK)
+}
+
+/// The access control list for mosquitto.
+pub(crate) fn mosquitto(dir: Option<PathBuf>) -> Result<u8, Failure> {
+    let realm = Realm::load(dir)?;
+    let registry = realm.registry()?;
+    let certificates = runtime::block_on(async { Ok(registry.list(Kind::Certificate).await?) })?;
+    let failure = |error: Box<dyn std::error::Error + Send + Sync>| {
+        Failure::text(error.to_string(), None, exit::FAILURE)
+    };
+    let mut devices = Vec::new();
+    for entry in certificates {
+        let id = entry.title.id();
+        let role = match id.role() {
+            Role::Controller => RoleDocument::Controller,
+            Role::Target => RoleDocument::Target,
+        };
+        let name = realm.file().client_id_suffix.client_id(id);
+        let device = render::Device::new(&name, id.device().as_str(), id.system().as_str(), role);
+        devices.push(device.map_err(|error| failure(error.into()))?);
+    }
+    let set =
+        PolicySet::for_realm(realm.file().realm.as_str()).map_err(|error| failure(error.into()))?;
+    let text = render::mosquitto(&set, &devices).map_err(|error| failure(error.into()))?;
+    output::line(text.trim_end());
+    Ok(exit::OK)
+}

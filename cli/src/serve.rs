@@ -1,0 +1,276 @@
+//! `tunnel serve`, and its parts alone: `tunnel broker`, `tunnel proxy` and `tunnel signer run`.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use broker::{Broker, BrokerConfig, Pem};
+use daemon::identity;
+use daemon::realm_dir::RealmDir;
+use daemon::realm_file::RealmFile;
+use daemon::server_file::ServerFile;
+use daemon::shutdown::Shutdown;
+use daemon::systemd;
+use enrollment::{Directory, UploadPermission};
+use proxy::{Proxy, ProxyConfig};
+use signer::{Authority, Signer};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::arguments::Serve;
+use crate::exit;
+use crate::failure::Failure;
+use crate::output;
+use crate::runtime;
+
+/// Which parts of a realm a process runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Parts {
+    broker: bool,
+    proxy: bool,
+    signer: bool,
+}
+
+impl Parts {
+    /// `tunnel serve`
+    pub(crate) const ALL: Self = Self {
+        broker: true,
+        proxy: true,
+        signer: true,
+    };
+    /// `tunnel broker`
+    pub(crate) const BROKER: Self = Self {
+        broker: true,
+        proxy: false,
+        signer: false,
+    };
+    /// `tunnel proxy`
+    pub(crate) const PROXY: Self = Self {
+        broker: false,
+        proxy: true,
+        signer: false,
+    };
+    /// `tunnel signer run`
+    pub(crate) const SIGNER: Self = Self {
+        broker: false,
+        proxy: false,
+        signer: true,
+    };
+}
+
+pub(crate) fn run(dir: Option<PathBuf>, arguments: &Serve, parts: Parts) -> Result<u8, Failure> {
+    let realm = Realm::load(dir)?;
+    if arguments.check {
+        realm.check(parts)?;
+        output::line(format_args!(
+            "realm `{}` in `{}` can be served",
+            realm.file.realm,
+            realm.dir.path().display()
+        ));
+        return Ok(exit::OK);
+    }
+    runtime::block_on(async {
+        let shutdown = Shutdown::on_signals(realm.server.grace_period)
+            .map_err(|error| runtime::cannot("watch for signals", error))?;
+        let running = realm.start(parts, &shutdown).await?;
+        output::line("ready");
+        systemd::feed_watchdog(&shutdown);
+        systemd::ready();
+        running.wait(&shutdown).await
+    })
+}
+
+/// A realm's directory, read.
+pub(crate) struct Realm {
+    dir: RealmDir,
+    file: RealmFile,
+    server: ServerFile,
+}
+
+impl Realm {
+    /// Reads the directory's two files.
+    pub(crate) fn load(dir: Option<PathBuf>) -> Result<Self, Failure> {
+        let dir = RealmDir::new(dir.unwrap_or_else(|| PathBuf::from(".")));
+        let file = RealmFile::load(&dir.realm_file())?;
+        let server = ServerFile::load(&dir.server_file())?;
+        Ok(Self { dir, file, server })
+    }
+
+    /// The realm's own files.
+    pub(crate) fn file(&self) -> &RealmFile {
+        &self.file
+    }
+
+    /// The signer, and the registry that it reads.
+    pub(crate) fn signer(&self) -> Result<(Signer, Directory), Failure> {
+        let authority = Authority::load(&self.dir.authority()).map_err(|error| {
+            let hint = error.hint();
+            Failure::new(error, hint, exit::CONFIG)
+        })?;
+        let mut uids: BTreeSet<u32> = self.server.signer.controller_uids.iter().copied().collect();
+        uids.extend([0, rustix::process::geteuid().as_raw()]);
+        let permission = UploadPermission::controllers_only_from(uids);
+        let suffix = self.file.client_id_suffix.clone();
+        let signer =
+            Signer::new(authority, suffix, permission, &self.dir.signer()).map_err(|error| {
+                let hint = error.hint();
+                Failure::new(error, hint, exit::CONFIG)
+            })?;
+        Ok((signer, self.registry()?))
+    }
+
+    /// The registry.
+    pub(crate) fn registry(&self) -> Result<Directory, Failure> {
+        Ok(Directory::open(&self.file.registry.directory)?)
+    }
+
+    fn check(&self, parts: Parts) -> Result<(), Failure> {
+        if parts.broker {
+            identity::certificates(&self.dir.broker_certificate())?;
+            identity::private_key(&self.dir.broker_key())?;
+        }
+        if parts.proxy {
+            identity::ssh_key(&self.dir.proxy_host_key())?;
+        }
+        if parts.signer {
+            self.signer()?;
+        }
+        Ok(())
+    }
+
+    /// Binds everything before anything runs: a part that cannot start stops the rest from pretending.
+    async fn start(&self, parts: Parts, shutdown: &Shutdown) -> Result<Running, Failure> {
+        let broker = parts.broker.then(|| self.broker()).transpose()?;
+        let proxy = if parts.proxy {
+            Some(self.proxy().await?)
+        } else {
+            None
+        };
+        let signer = parts.signer.then(|| self.signer()).transpose()?;
+        let mut running = Running {
+            parts: JoinSet::new(),
+            online: None,
+            tunnels: None,
+        };
+        if let Some(broker) = broker {
+            output::line(format_args!("broker  listening on {}", broker.local_addr()));
+            running.online = Some(broker.roster());
+            let until = shutdown.clone();
+            running.parts.spawn(async move {
+                broker.run(until).await;
+                "broker"
+            });
+        }
+        if let Some(proxy) = proxy {
+            output::line(format_args!("proxy   listening on {}", proxy.local_addr()));
+            running.tunnels = Some(proxy.stats());
+            let until = shutdown.clone();
+            running.parts.spawn(async move {
+                proxy.run(until).await;
+                "proxy"
+            });
+        }
+        if let Some((signer, registry)) = signer {
+            output::line(format_args!(
+                "signer  watching {}",
+                registry.path().display()
+            ));
+            let until = shutdown.clone();
+            running.parts.spawn(async move {
+                signer.run(&registry, &until).await;
+                "signer"
+            });
+        }
+        Ok(running)
+    }
+
+    fn broker(&self) -> Result<Broker, Failure> {
+        let config = BrokerConfig {
+            listen: self.server.broker.listen,
+            realm: self.file.realm.clone(),
+            client_id_suffix: self.file.client_id_suffix.clone(),
+            certificates: Pem::File(self.dir.broker_certificate()),
+            key: Pem::File(self.dir.broker_key()),
+            client_authorities: Pem::Text(self.file.ca.clone().into_bytes()),
+            limits: broker::Limits::default(),
+        };
+        Broker::bind(config).map_err(|error| {
+            let hint = error.hint();
+            Failure::new(error, hint, exit::CONFIG)
+        })
+    }
+
+    async fn proxy(&self) -> Result<Proxy, Failure> {
+        let config = ProxyConfig {
+            listen: self.server.proxy.listen,
+            realm: self.file.realm.clone(),
+            host_keys: vec![identity::ssh_key(&self.dir.proxy_host_key())?],
+            keys: self.file.registry.directory.clone(),
+            reload: proxy::RELOAD,
+            limits: proxy::Limits::default(),
+        };
+        Proxy::bind(config)
+            .await
+            .map_err(|error| Failure::new(error, None, exit::CONFIG))
+    }
+}
+
+struct Running {
+    parts: JoinSet<&'static str>,
+    online: Option<watch::Receiver<usize>>,
+    tunnels: Option<proxy::StatsReader>,
+}
+
+impl Running {
+    /// Runs until the shutdown, and then until all parts have drained.
+    async fn wait(mut self, shutdown: &Shutdown) -> Result<u8, Failure> {
+        let mut ticks = interval(STATUS);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let ended = loop {
+            tokio::select! {
+                biased;
+                () = shutdown.requested() => break None,
+                ended = self.parts.join_next() => break ended,
+                _ = ticks.tick() => self.tell_status(),
+            }
+        };
+        systemd::stopping();
+        // A listener that died must not look like a service that runs: the supervisor starts it anew.
+        let died = ended.map(|ended| ended.unwrap_or("part"));
+        shutdown.request();
+        while self.parts.join_next().await.is_some() {}
+        if !shutdown.drained().await {
+            tracing::warn!(
+                "connections were cut: they did not end within {:?}",
+                shutdown.grace()
+            );
+        }
+        match died {
+            None => Ok(exit::OK),
+            Some(part) => Err(Failure::text(
+                format!("the {part} has ended by itself"),
+                Some("its log says why"),
+                exit::FAILURE,
+            )),
+        }
+    }
+
+    fn tell_status(&self) {
+        let online = self
+            .online
+            .as_ref()
+            .map(|online| format!("{} devices online", *online.borrow()));
+        let tunnels = self.tunnels.as_ref().map(|stats| {
+            let stats = stats.now();
+            format!("{} tunnels, {} streams", stats.tunnels, stats.streams)
+        });
+        let told: Vec<String> = online.into_iter().chain(tunnels).collect();
+        if !told.is_empty() {
+            systemd::status(&told.join("; "));
+        }
+    }
+}
+
+/// How often `systemctl status` is told anew.
+const STATUS: Duration = Duration::from_secs(5);

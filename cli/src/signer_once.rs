@@ -1,0 +1,39 @@
+//! `tunnel signer run --once`
+
+use std::path::PathBuf;
+
+use signer::Outcome;
+
+use crate::exit;
+use crate::failure::Failure;
+use crate::output;
+use crate::runtime;
+use crate::serve::Realm;
+
+pub(crate) fn run(dir: Option<PathBuf>) -> Result<u8, Failure> {
+    let realm = Realm::load(dir)?;
+    let (signer, registry) = realm.signer()?;
+    let outcomes = runtime::block_on(async { Ok(signer.once(&registry).await?) })?;
+    let mut code = exit::OK;
+    for (title, outcome) in outcomes {
+        match outcome {
+            Outcome::Signed { serial } => {
+                output::line(format_args!("{title}: signed, serial {serial}"));
+            }
+            Outcome::HandedOut { serial } => {
+                output::line(format_args!("{title}: handed out again, serial {serial}"));
+            }
+            Outcome::Refused(refusal) => output::line(format_args!(
+                "{title}: refused: {}; {}",
+                refusal.reason(),
+                refusal.remedy()
+            )),
+            Outcome::StillRefused => output::line(format_args!("{title}: was refused before")),
+            Outcome::Failed => {
+                output::line(format_args!("{title}: failed, will be tried again"));
+                code = exit::FAILURE;
+            }
+        }
+    }
+    Ok(code)
+}
