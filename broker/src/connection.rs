@@ -112,6 +112,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     async fn serve(&mut self) -> End {
         let timer = sleep_until(self.deadline());
         tokio::pin!(timer);
+        // A client need not wait for its CONNACK (MQTT 3.1.1, section 3.1.4): there may be packets already.
+        if let Err(end) = self.receive() {
+            return end;
+        }
         loop {
             if let Err(end) = self.fill() {
                 return end;

@@ -92,10 +92,10 @@ impl Flow {
     /// not opened here, or were closed, do not count, since nobody holds their data.
     pub fn received(&self, channel: ChannelId, len: usize) {
         let mut state = self.lock();
-        let cost = cost(len);
+        let (cost, streams) = (cost(len), state.channels.len());
         if let Some(pending) = state.channels.get_mut(&channel) {
             *pending = pending.saturating_add(cost);
-            state.gate.received(len, cost, Instant::now());
+            state.gate.received(len, cost, streams, Instant::now());
         }
     }
 

@@ -1,5 +1,7 @@
 //! Who may do what. Pure; each answer is a value that carries what it allows, and only this module can make it.
 
+use std::net::Ipv4Addr;
+
 use protocol::{DeviceId, Label, Role};
 use russh::keys::PublicKey;
 
@@ -75,6 +77,8 @@ impl Peer {
 
     /// The device of the same system that a host name means.
     fn neighbour(&self, host: &str) -> Result<DeviceId, Refusal> {
+        let number = number_of(host).map(|number| number.to_string());
+        let host = number.as_deref().unwrap_or(host);
         let (device, rest) = match host.split_once('.') {
             Some((device, rest)) => (device, Some(rest)),
             None => (host, None),
@@ -91,6 +95,14 @@ impl Peer {
         }
         DeviceId::new(device, system.clone(), realm.clone()).map_err(|_| Refusal::Host)
     }
+}
+
+/// The number that OpenSSH took for an address: `ssh -J … 333` asks the jump host for `0.0.1.77`, since 333 is an IPv4
+/// address in a form of old (`inet_aton`). Addresses of the network 0 are nobody's (RFC 1122, section 3.2.1.3), so
+/// nothing else can be meant. A name with leading zeros is another number there: it is asked for with its system.
+fn number_of(host: &str) -> Option<u32> {
+    let number = host.parse::<Ipv4Addr>().ok()?.to_bits();
+    (number < 1 << 24).then_some(number)
 }
 
 /// A forward that may be registered.
@@ -200,7 +212,7 @@ mod tests {
     fn a_controller_opens_streams_in_its_own_system_only() {
         let controller = peer("controller-a.hula.atlas");
         let service = Destination::Service("333.hula.atlas".parse().unwrap(), 22);
-        for host in ["333", "333.hula", "333.hula.atlas"] {
+        for host in ["333", "333.hula", "333.hula.atlas", "0.0.1.77"] {
             assert_eq!(controller.stream(host, 22).unwrap().to(), &service);
         }
         let port = Destination::Port("hula".parse().unwrap(), 10_000);
@@ -209,6 +221,7 @@ mod tests {
         }
         assert_eq!(controller.stream("333.other", 22), Err(Refusal::System));
         assert_eq!(controller.stream("333.hula.other", 22), Err(Refusal::System));
+        assert_eq!(controller.stream("1.0.1.77", 22), Err(Refusal::System));
         assert_eq!(controller.stream("", 22), Err(Refusal::Host));
         assert_eq!(controller.stream("333", 0), Err(Refusal::Port));
     }

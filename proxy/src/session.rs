@@ -198,8 +198,10 @@ impl Visitor {
 
     /// Says what this is not, and ends the channel: a client that wants a shell should not be left hanging.
     fn no_shell(&mut self, channel: ChannelId, session: &mut Session) -> Result<(), Error> {
+        // Success, because OpenSSH's client does not show what comes before a failure.
+        session.channel_success(channel)?;
         session.extended_data(channel, STDERR, NO_SHELL)?;
-        session.channel_failure(channel)?;
+        session.exit_status_request(channel, 1)?;
         session.eof(channel)?;
         session.close(channel)?;
         self.sessions.remove(&channel);

@@ -287,11 +287,13 @@ async fn a_slow_subscriber_costs_only_itself() {
     assert_eq!(world.count().connected, 2);
 }
 
-/// Without more messages to overflow the queue, the write deadline finds it.
+/// Where the queue never overflows, the write deadline finds it.
 #[tokio::test]
 async fn a_subscriber_that_stops_reading_is_noticed() {
     let world = World::with(Limits {
         write: Duration::from_millis(300),
+        queue_bytes: usize::MAX,
+        queue_messages: usize::MAX,
         ..Limits::default()
     });
     let mut slow = world.client(CONTROLLER).await;

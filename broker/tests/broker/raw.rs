@@ -17,14 +17,14 @@ use tokio_rustls::client::TlsStream;
 
 use crate::world::PATIENCE;
 
-pub struct Raw {
+pub(crate) struct Raw {
     stream: TlsStream<TcpStream>,
     received: BytesMut,
     last_pkid: u16,
 }
 
 impl Raw {
-    pub async fn open(address: SocketAddr, tls: Arc<ClientConfig>) -> io::Result<Self> {
+    pub(crate) async fn open(address: SocketAddr, tls: Arc<ClientConfig>) -> io::Result<Self> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
         let name = "localhost".try_into().unwrap();
@@ -39,20 +39,20 @@ impl Raw {
         })
     }
 
-    pub async fn bytes(&mut self, bytes: &[u8]) {
+    pub(crate) async fn bytes(&mut self, bytes: &[u8]) {
         // The broker may have closed already; what it then says is what the tests look at.
         drop(self.stream.write_all(bytes).await);
         drop(self.stream.flush().await);
     }
 
-    pub async fn send(&mut self, packet: Packet) {
+    pub(crate) async fn send(&mut self, packet: Packet) {
         let mut bytes = BytesMut::new();
         packet.write(&mut bytes, usize::MAX).unwrap();
         self.bytes(&bytes).await;
     }
 
     /// The next packet, or none when the broker closes.
-    pub async fn next(&mut self) -> Option<Packet> {
+    pub(crate) async fn next(&mut self) -> Option<Packet> {
         timeout(PATIENCE, self.next_in_time())
             .await
             .expect("a packet in time")
@@ -75,7 +75,7 @@ impl Raw {
     }
 
     /// Everything until the broker closes, as bytes.
-    pub async fn rest(mut self) -> Vec<u8> {
+    pub(crate) async fn rest(mut self) -> Vec<u8> {
         let mut rest = self.received.to_vec();
         let reading =
             async { while !matches!(self.stream.read_buf(&mut rest).await, Ok(0) | Err(_)) {} };
@@ -84,17 +84,20 @@ impl Raw {
     }
 
     /// The broker must close, and say nothing more.
-    pub async fn closed(mut self) {
+    pub(crate) async fn closed(mut self) {
         assert_eq!(self.next().await, None);
     }
 
     /// Connects with a clean session and no will.
-    pub async fn connect(&mut self, id: &str) {
+    pub(crate) async fn connect(&mut self, id: &str) {
         assert!(!self.connect_with(Connect::new(id)).await.unwrap());
     }
 
     /// Connects; whether the session was there, or the refusal.
-    pub async fn connect_with(&mut self, connect: Connect) -> Result<bool, ConnectReturnCode> {
+    pub(crate) async fn connect_with(
+        &mut self,
+        connect: Connect,
+    ) -> Result<bool, ConnectReturnCode> {
         self.send(Packet::Connect(connect)).await;
         match self.next().await {
             Some(Packet::ConnAck(ack)) if ack.code == ConnectReturnCode::Success => {
@@ -105,11 +108,14 @@ impl Raw {
         }
     }
 
-    pub async fn subscribe(&mut self, filter: &str, qos: QoS) -> SubscribeReasonCode {
+    pub(crate) async fn subscribe(&mut self, filter: &str, qos: QoS) -> SubscribeReasonCode {
         self.subscribe_all(&[(filter, qos)]).await[0]
     }
 
-    pub async fn subscribe_all(&mut self, filters: &[(&str, QoS)]) -> Vec<SubscribeReasonCode> {
+    pub(crate) async fn subscribe_all(
+        &mut self,
+        filters: &[(&str, QoS)],
+    ) -> Vec<SubscribeReasonCode> {
         let filters = filters
             .iter()
             .map(|(path, qos)| SubscribeFilter::new((*path).to_owned(), *qos));
@@ -125,7 +131,7 @@ impl Raw {
         }
     }
 
-    pub async fn unsubscribe(&mut self, filter: &str) {
+    pub(crate) async fn unsubscribe(&mut self, filter: &str) {
         let mut unsubscribe = Unsubscribe::new(filter);
         unsubscribe.pkid = self.pkid();
         self.send(Packet::Unsubscribe(unsubscribe)).await;
@@ -136,7 +142,7 @@ impl Raw {
     }
 
     /// Publishes, and waits for the PUBACK if there is to be one.
-    pub async fn publish(&mut self, topic: &str, qos: QoS, retain: bool, payload: &str) {
+    pub(crate) async fn publish(&mut self, topic: &str, qos: QoS, retain: bool, payload: &str) {
         self.publish_unanswered(topic, qos, retain, payload).await;
         if qos == QoS::AtLeastOnce {
             let pkid = self.last_pkid;
@@ -144,7 +150,13 @@ impl Raw {
         }
     }
 
-    pub async fn publish_unanswered(&mut self, topic: &str, qos: QoS, retain: bool, payload: &str) {
+    pub(crate) async fn publish_unanswered(
+        &mut self,
+        topic: &str,
+        qos: QoS,
+        retain: bool,
+        payload: &str,
+    ) {
         let mut publish = Publish::new(topic, qos, payload);
         publish.retain = retain;
         publish.pkid = self.pkid();
@@ -152,7 +164,7 @@ impl Raw {
     }
 
     /// The next message; it is acknowledged.
-    pub async fn message(&mut self) -> Publish {
+    pub(crate) async fn message(&mut self) -> Publish {
         let publish = self.unacknowledged().await;
         if publish.qos == QoS::AtLeastOnce {
             self.send(Packet::PubAck(PubAck { pkid: publish.pkid }))
@@ -161,7 +173,7 @@ impl Raw {
         publish
     }
 
-    pub async fn unacknowledged(&mut self) -> Publish {
+    pub(crate) async fn unacknowledged(&mut self) -> Publish {
         match self.next().await {
             Some(Packet::Publish(publish)) => publish,
             other => panic!("no message but {other:?}"),
@@ -169,18 +181,18 @@ impl Raw {
     }
 
     /// The payload of the next message.
-    pub async fn text(&mut self) -> String {
+    pub(crate) async fn text(&mut self) -> String {
         String::from_utf8(self.message().await.payload.to_vec()).unwrap()
     }
 
     /// Nothing has come but the answer to this.
-    pub async fn quiet(&mut self) {
+    pub(crate) async fn quiet(&mut self) {
         self.send(Packet::PingReq).await;
         assert_eq!(self.next().await, Some(Packet::PingResp));
     }
 
     /// Says goodbye, and waits for the broker to close.
-    pub async fn disconnect(mut self) {
+    pub(crate) async fn disconnect(mut self) {
         self.send(Packet::Disconnect).await;
         self.closed().await;
     }
@@ -192,14 +204,14 @@ impl Raw {
 }
 
 /// A CONNECT with a retained will.
-pub fn with_will(id: &str, topic: &str, payload: &str) -> Connect {
+pub(crate) fn with_will(id: &str, topic: &str, payload: &str) -> Connect {
     let mut connect = Connect::new(id);
     connect.last_will = Some(LastWill::new(topic, payload, QoS::AtLeastOnce, true));
     connect
 }
 
 /// A CONNECT of a session that is to be kept.
-pub fn kept(id: &str) -> Connect {
+pub(crate) fn kept(id: &str) -> Connect {
     let mut connect = Connect::new(id);
     connect.clean_session = false;
     connect

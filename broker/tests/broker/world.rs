@@ -21,40 +21,40 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::raw::Raw;
 
 /// How long a test waits for what must happen.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A realm `atlas` with a running broker.
-pub struct World {
-    pub authority: Authority,
-    pub address: SocketAddr,
-    pub counters: CounterView,
-    pub roster: watch::Receiver<usize>,
+pub(crate) struct World {
+    pub(crate) authority: Authority,
+    pub(crate) address: SocketAddr,
+    pub(crate) counters: CounterView,
+    pub(crate) roster: watch::Receiver<usize>,
     shutdown: Shutdown,
     run: JoinHandle<()>,
 }
 
 /// Somebody who signs.
-pub struct Authority(CertifiedIssuer<'static, KeyPair>);
+pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 /// A certificate and its key, in PEM.
 #[derive(Clone)]
-pub struct Identity {
-    pub certificate: String,
-    pub key: String,
+pub(crate) struct Identity {
+    pub(crate) certificate: String,
+    pub(crate) key: String,
 }
 
 impl World {
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self::with(Limits::default())
     }
 
-    pub fn with(limits: Limits) -> Self {
+    pub(crate) fn with(limits: Limits) -> Self {
         let authority = Authority::new("atlas");
         let broker = Broker::bind(config(&authority, &authority.pem(), limits)).unwrap();
         Self::of(authority, broker)
     }
 
-    pub fn of(authority: Authority, broker: Broker) -> Self {
+    pub(crate) fn of(authority: Authority, broker: Broker) -> Self {
         let shutdown = Shutdown::new(PATIENCE);
         Self {
             authority,
@@ -67,29 +67,29 @@ impl World {
     }
 
     /// A client that has done its TLS handshake, and nothing else.
-    pub async fn raw(&self, id: &str) -> Raw {
+    pub(crate) async fn raw(&self, id: &str) -> Raw {
         let tls = self.authority.client(Some(&self.authority.device(id)));
         Raw::open(self.address, tls).await.unwrap()
     }
 
     /// A connected client with a clean session and no will.
-    pub async fn client(&self, id: &str) -> Raw {
+    pub(crate) async fn client(&self, id: &str) -> Raw {
         let mut raw = self.raw(id).await;
         raw.connect(id).await;
         raw
     }
 
-    pub fn count(&self) -> CounterSnapshot {
+    pub(crate) fn count(&self) -> CounterSnapshot {
         self.counters.snapshot()
     }
 
     /// Waits until the counters are as wished.
-    pub async fn until(&self, what: &str, wished: impl Fn(&CounterSnapshot) -> bool) {
+    pub(crate) async fn until(&self, what: &str, wished: impl Fn(&CounterSnapshot) -> bool) {
         wait_until(|| async { (self.count(), wished(&self.count())) }, what).await;
     }
 
     /// Asks the broker to drain and waits for it.
-    pub async fn stop(self) -> CounterView {
+    pub(crate) async fn stop(self) -> CounterView {
         self.shutdown.request();
         timeout(PATIENCE, self.run)
             .await
@@ -100,19 +100,19 @@ impl World {
 }
 
 impl Authority {
-    pub fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let mut params = CertificateParams::default();
         params.distinguished_name = subject(&[(DnType::CommonName, name)]);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
 
-    pub fn pem(&self) -> String {
+    pub(crate) fn pem(&self) -> String {
         self.0.pem()
     }
 
     /// The certificate of a device, as enrollment makes it.
-    pub fn device(&self, id: &str) -> Identity {
+    pub(crate) fn device(&self, id: &str) -> Identity {
         let parsed: DeviceId = id.parse().unwrap();
         self.sign(
             &[
@@ -124,7 +124,11 @@ impl Authority {
         )
     }
 
-    pub fn sign(&self, names: &[(DnType, &str)], usage: ExtendedKeyUsagePurpose) -> Identity {
+    pub(crate) fn sign(
+        &self,
+        names: &[(DnType, &str)],
+        usage: ExtendedKeyUsagePurpose,
+    ) -> Identity {
         let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
         params.distinguished_name = subject(names);
         params.extended_key_usages = vec![usage];
@@ -137,7 +141,7 @@ impl Authority {
     }
 
     /// The settings of a client that trusts this authority.
-    pub fn client(&self, identity: Option<&Identity>) -> Arc<ClientConfig> {
+    pub(crate) fn client(&self, identity: Option<&Identity>) -> Arc<ClientConfig> {
         let mut roots = RootCertStore::empty();
         roots.add(self.0.der().clone()).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -159,7 +163,11 @@ impl Authority {
 }
 
 /// A broker's configuration, with its certificate from this authority.
-pub fn config(authority: &Authority, client_authorities: &str, limits: Limits) -> BrokerConfig {
+pub(crate) fn config(
+    authority: &Authority,
+    client_authorities: &str,
+    limits: Limits,
+) -> BrokerConfig {
     let identity = authority.sign(
         &[(DnType::CommonName, "broker")],
         ExtendedKeyUsagePurpose::ServerAuth,
@@ -176,7 +184,7 @@ pub fn config(authority: &Authority, client_authorities: &str, limits: Limits) -
 }
 
 /// Looks often and waits long.
-pub async fn wait_until<T, F>(mut look: impl FnMut() -> F, what: &str)
+pub(crate) async fn wait_until<T, F>(mut look: impl FnMut() -> F, what: &str)
 where
     F: Future<Output = (T, bool)>,
     T: std::fmt::Debug,
@@ -195,7 +203,7 @@ where
     }
 }
 
-pub fn presence(device: impl Display) -> String {
+pub(crate) fn presence(device: impl Display) -> String {
     format!("atlas/hula/{device}/tunnel/presence")
 }
 

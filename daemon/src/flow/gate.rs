@@ -55,11 +55,15 @@ impl Gate {
         self.unconsumed
     }
 
-    /// A message of `len` bytes, which costs `cost`, was handed to a channel.
-    pub(super) fn received(&mut self, len: usize, cost: usize, now: Instant) {
+    /// A message of `len` bytes, which costs `cost`, was handed to one of so many channels.
+    pub(super) fn received(&mut self, len: usize, cost: usize, streams: usize, now: Instant) {
         self.unconsumed = self.unconsumed.saturating_add(cost);
         self.settle();
         if self.shut && self.kind == PeerKind::Foreign && len <= PROBE {
+            if streams > 1 {
+                // Its neighbours wait for the same reads.
+                self.probe_delay = FIRST_PROBE_DELAY;
+            }
             self.not_before = Some(now + self.probe_delay);
             self.probe_delay = (self.probe_delay * 2).min(MAX_PROBE_DELAY);
         }
@@ -153,7 +157,8 @@ const SHUT_WINDOW: u32 = 2;
 /// A message no larger than this, while shut, is the use of such a grant.
 const PROBE: usize = SHUT_WINDOW as usize;
 
-/// The pause after each such message, doubling, so that a stalled stream costs one packet a second.
+/// The pause after each such message. A stream that has its connection to itself comes down to one packet a second by
+/// doubling. One among others costs fifty, until it is given up, since each pause also holds up the others.
 const FIRST_PROBE_DELAY: Duration = Duration::from_millis(20);
 const MAX_PROBE_DELAY: Duration = Duration::from_secs(1);
 
@@ -177,9 +182,9 @@ mod tests {
     #[test]
     fn an_own_peer_is_paused_between_the_marks() {
         let (mut gate, now) = (Gate::new(PeerKind::Own), Instant::now());
-        gate.received(IN_HI, IN_HI, now);
+        gate.received(IN_HI, IN_HI, 1, now);
         assert_eq!(gate.may_read(now), Verdict::Read);
-        gate.received(1, 1, now);
+        gate.received(1, 1, 1, now);
         assert_eq!(gate.may_read(now), Verdict::Wait(None));
         assert!(
             !gate.consumed(IN_HI - IN_LO),
@@ -194,11 +199,11 @@ mod tests {
     #[test]
     fn a_writer_that_waits_lets_a_bounded_amount_in() {
         let (mut gate, start) = (Gate::new(PeerKind::Own), Instant::now());
-        gate.received(IN_HI + 1, IN_HI + 1, start);
+        gate.received(IN_HI + 1, IN_HI + 1, 1, start);
         assert!(gate.writer_begins(start), "the reader has to set its timer");
         assert_eq!(gate.may_read(start), Verdict::Wait(Some(start + PATIENCE)));
         assert_eq!(gate.may_read(start + PATIENCE), Verdict::Read);
-        gate.received(ABSORB, ABSORB, start);
+        gate.received(ABSORB, ABSORB, 1, start);
         assert_eq!(gate.may_read(start + PATIENCE), Verdict::Wait(None));
         gate.writer_ends(start);
         gate.consumed(ABSORB);
@@ -209,21 +214,23 @@ mod tests {
     fn a_foreign_peer_is_read_on_with_small_grants_and_growing_pauses() {
         let (mut gate, now) = (Gate::new(PeerKind::Foreign), Instant::now());
         assert_eq!(gate.window(1), FULL_WINDOW);
-        gate.received(IN_HI + 1, IN_HI + 1, now);
+        gate.received(IN_HI + 1, IN_HI + 1, 1, now);
         assert_eq!(
             (gate.may_read(now), gate.window(1)),
             (Verdict::Read, SHUT_WINDOW)
         );
-        gate.received(2, 130, now);
+        gate.received(2, 130, 1, now);
         assert_eq!(gate.may_read(now), Verdict::Wait(Some(now + ms(20))));
         assert_eq!(gate.may_read(now + ms(20)), Verdict::Read);
         for _ in 0..10 {
-            gate.received(2, 130, now);
+            gate.received(2, 130, 1, now);
         }
         assert_eq!(
             gate.may_read(now),
             Verdict::Wait(Some(now + MAX_PROBE_DELAY))
         );
+        gate.received(2, 130, 2, now);
+        assert_eq!(gate.may_read(now), Verdict::Wait(Some(now + ms(20))), "neighbours");
         assert!(gate.consumed(IN_HI));
         assert_eq!(
             (gate.may_read(now), gate.window(1)),
@@ -247,7 +254,7 @@ mod tests {
             let kind = if own { PeerKind::Own } else { PeerKind::Foreign };
             let (mut gate, now) = (Gate::new(kind), Instant::now());
             for size in sizes {
-                gate.received(size, size, now);
+                gate.received(size, size, 1, now);
                 if gate.unconsumed() > HARD_CAP {
                     prop_assert_eq!(gate.may_read(now), Verdict::TooMuch);
                 }

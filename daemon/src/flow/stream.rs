@@ -328,7 +328,7 @@ mod tests {
     async fn a_paused_stream_reads_again_when_its_data_is_consumed() {
         let (mut stream, flow, mut peer) = pair().await;
         flow.set_kind(crate::ssh::PeerKind::Own);
-        flow.lock().gate.received(0, IN_HI + 1, Instant::now());
+        flow.lock().gate.received(0, IN_HI + 1, 1, Instant::now());
         peer.write_all(b"x").await.unwrap();
         let mut one = [0];
         assert!(
@@ -377,7 +377,7 @@ mod tests {
         let (mut stream, flow, _peer) = pair().await;
         flow.set_kind(crate::ssh::PeerKind::Own);
         flow.limit_silence(limit);
-        flow.lock().gate.received(0, IN_HI + 1, Instant::now());
+        flow.lock().gate.received(0, IN_HI + 1, 1, Instant::now());
         assert!(timeout(limit * 6, stream.read(&mut one)).await.is_err());
     }
 }

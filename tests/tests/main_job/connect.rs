@@ -4,8 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use e2e::{
-    CEILING, Outcome, Session, World, checksum, current_user, processes_marked, random_file, run,
-    wait_until,
+    CEILING, Session, World, checksum, current_user, processes_marked, random_file, run, wait_until,
 };
 use rustix::process::Signal;
 
@@ -118,13 +117,16 @@ fn stock_ssh_jumps_to_a_device_by_name() {
     let job = Job::start();
     let mut held = Session::start(&mut job.connect("cat"));
     held.echo("the tunnel is up");
-    let outcome = jump(&job, "echo by name; exit 5");
-    assert_eq!(
-        (outcome.code, &*outcome.stdout),
-        (Some(5), "by name\n"),
-        "{}",
-        outcome.report()
-    );
+    // OpenSSH takes a bare number for an address and asks the proxy for 0.0.1.77 (inet_aton(3)).
+    for name in ["333.hula.atlas", "333"] {
+        let mut ssh = job.stock("ssh");
+        ssh.arg("-J").arg(job.world.jump("hula"));
+        ssh.arg(format!("{}@{name}", current_user()))
+            .arg("echo by name; exit 5");
+        let outcome = run(&mut ssh, CEILING);
+        let seen = (outcome.code, &*outcome.stdout);
+        assert_eq!(seen, (Some(5), "by name\n"), "{name}: {}", outcome.report());
+    }
     // It did not cost the other session anything.
     held.echo("still here");
     assert_eq!(held.finish(), Some(0));
@@ -171,46 +173,34 @@ fn timing_is_one_json_object_with_every_step() {
     let last = outcome.stderr.lines().last().unwrap_or_default();
     let timing: serde_json::Value =
         serde_json::from_str(last).unwrap_or_else(|error| panic!("{error}: {}", outcome.report()));
-    let steps: Vec<&str> = timing["steps"]
+    let total = timing["total_ms"].as_f64().unwrap();
+    let mut steps: Vec<(&str, f64)> = timing["steps"]
         .as_array()
         .unwrap()
         .iter()
-        .filter_map(|step| step["name"].as_str())
+        .map(|step| (step["name"].as_str().unwrap(), step["ms"].as_f64().unwrap()))
         .collect();
+    // Some run beside each other, so their order and sum may differ; none takes longer than the whole.
+    assert!(
+        steps.iter().all(|(_, ms)| (0.0..=total).contains(ms)),
+        "{timing}"
+    );
+    steps.sort_by_key(|(name, _)| *name);
+    let names: Vec<_> = steps.iter().map(|(name, _)| *name).collect();
     assert_eq!(
-        steps,
+        names,
         [
+            "banner",
             "config",
             "mqtt-connect",
             "order",
             "proxy-login",
-            "stream",
-            "banner"
+            "stream"
         ]
-    );
-    let sum: f64 = timing["steps"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .filter_map(|step| step["ms"].as_f64())
-        .sum();
-    let total = timing["total_ms"].as_f64().unwrap();
-    assert!(
-        sum <= total + 1.0,
-        "the steps ({sum} ms) are parts of the total ({total} ms)"
     );
     assert!(
         outcome.stdout.starts_with("SSH-2.0-OpenSSH"),
         "{}",
         outcome.report()
     );
-}
-
-fn jump(job: &Job, command: &str) -> Outcome {
-    let mut ssh = job.stock("ssh");
-    ssh.arg("-J")
-        .arg(job.world.jump("hula"))
-        .arg(format!("{}@333", current_user()))
-        .arg(command);
-    run(&mut ssh, CEILING)
 }

@@ -245,6 +245,6 @@ fn full_duplex(job: &Job, command: &mut Command, name: &str) {
 fn jump<'a>(job: &Job, ssh: &'a mut Command, command: &str) -> &'a mut Command {
     ssh.arg("-J")
         .arg(job.world.jump("hula"))
-        .arg(format!("{}@333", current_user()))
+        .arg(format!("{}@333.hula.atlas", current_user()))
         .arg(command)
 }

@@ -1,9 +1,14 @@
 //! Several controllers at one device, and what is left when they go.
 
-use e2e::{CEILING, Session, current_user, established, run, wait_until};
+use std::time::Duration;
+
+use e2e::{CEILING, Session, Stopwatch, current_user, established, run, wait_until};
 use rustix::process::Signal;
 
 use super::{GONE, Job};
+
+/// The lifetime that our controller asks for (docs/protocol.md).
+const LEASE: Duration = Duration::from_mins(1);
 
 #[test]
 fn one_controllers_end_does_not_cut_anothers_session() {
@@ -20,7 +25,7 @@ fn one_controllers_end_does_not_cut_anothers_session() {
         wait_until("a tick", CEILING, tick(50));
     }
     assert_eq!(second.finish(), Some(0));
-    wait_until_no_tunnel(&job);
+    wait_until_no_tunnel(&job, GONE);
 }
 
 #[test]
@@ -35,7 +40,7 @@ fn the_last_end_leaves_no_tunnel_at_the_proxy() {
     session.echo("up");
     assert_ne!(established(job.world.proxy_port()), 0);
     assert_eq!(session.finish(), Some(0));
-    wait_until_no_tunnel(&job);
+    wait_until_no_tunnel(&job, GONE);
     let mut ssh = job.stock("ssh");
     ssh.arg("-J")
         .arg(job.world.jump("hula"))
@@ -48,11 +53,28 @@ fn the_last_end_leaves_no_tunnel_at_the_proxy() {
 #[test]
 fn a_controller_that_vanishes_costs_nothing() {
     let job = Job::start();
-    let mut session = Session::start(&mut job.connect("cat"));
+    let marker = job.world.path("remote-is-alive");
+    let file = marker.display();
+    let mut session = Session::start(&mut job.connect(&format!("touch {file}; cat; rm {file}")));
     session.echo("up");
+    assert!(marker.exists());
     session.signal(Signal::KILL);
     session.wait(CEILING);
-    wait_until_no_tunnel(&job);
+    // The remote command's connection closes with the controller's.
+    wait_until("the remote command to end", GONE, || {
+        if marker.exists() {
+            Err("still there".to_owned())
+        } else {
+            Ok(())
+        }
+    });
+    // Nobody has given the lease up, so it lasts as long as it was asked for.
+    let watch = Stopwatch::start();
+    wait_until_no_tunnel(&job, LEASE + GONE);
+    println!(
+        "the tunnel of a vanished controller was gone after {:?}",
+        watch.elapsed()
+    );
 }
 
 #[test]
@@ -73,7 +95,7 @@ fn disconnect_ends_the_own_sessions_and_nobody_elses() {
     );
     theirs.echo("still here");
     assert_eq!(theirs.finish(), Some(0));
-    wait_until_no_tunnel(&job);
+    wait_until_no_tunnel(&job, GONE);
 }
 
 #[test]
@@ -92,13 +114,13 @@ fn many_sessions_share_one_device() {
             next.echo("still here");
         }
     }
-    wait_until_no_tunnel(&job);
+    wait_until_no_tunnel(&job, GONE);
 }
 
 /// The proxy has no SSH connection at all: neither a device's nor a controller's.
 #[track_caller]
-fn wait_until_no_tunnel(job: &Job) {
-    wait_until("the proxy to hold no tunnel", GONE, || {
+fn wait_until_no_tunnel(job: &Job, limit: Duration) {
+    wait_until("the proxy to hold no tunnel", limit, || {
         match established(job.world.proxy_port()) {
             0 => Ok(()),
             left => Err(format!("{left} connections")),
@@ -108,7 +130,7 @@ fn wait_until_no_tunnel(job: &Job) {
 
 /// A probe that is true after this many milliseconds: the distance between two looks at something that has to last.
 fn tick(ms: u128) -> impl FnMut() -> Result<(), String> {
-    let watch = e2e::Stopwatch::start();
+    let watch = Stopwatch::start();
     move || {
         if watch.elapsed().as_millis() >= ms {
             Ok(())

@@ -109,6 +109,29 @@ impl Job {
     }
 }
 
+/// The parts of a realm in processes of their own, so that one can be killed.
+struct Parts {
+    broker: Option<Daemon>,
+    proxy: Option<Daemon>,
+    _signer: Daemon,
+    job: Job,
+}
+
+impl Parts {
+    #[track_caller]
+    fn start() -> Self {
+        let world = World::new();
+        let (broker, proxy, signer) = (world.broker(), world.proxy(), world.signer());
+        let job = Job::around(world, None, &[]);
+        Self {
+            broker: Some(broker),
+            proxy: Some(proxy),
+            _signer: signer,
+            job,
+        }
+    }
+}
+
 /// How long the tunnels of these tests outlive their last lease: long enough to be seen, short enough to be waited for.
 const GRACE: &str = "1s";
 

@@ -3,30 +3,7 @@
 use e2e::{CEILING, Daemon, Session, Stopwatch, World, run, wait_until};
 use std::time::Duration;
 
-use super::Job;
-
-/// The parts of a realm in processes of their own, so that one can be killed.
-struct Parts {
-    broker: Option<Daemon>,
-    proxy: Option<Daemon>,
-    _signer: Daemon,
-    job: Job,
-}
-
-impl Parts {
-    #[track_caller]
-    fn start() -> Self {
-        let world = World::new();
-        let (broker, proxy, signer) = (world.broker(), world.proxy(), world.signer());
-        let job = Job::around(world, None, &[]);
-        Self {
-            broker: Some(broker),
-            proxy: Some(proxy),
-            _signer: signer,
-            job,
-        }
-    }
-}
+use super::{Job, Parts};
 
 #[test]
 fn the_agent_finds_a_restarted_broker() {

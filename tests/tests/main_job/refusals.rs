@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use e2e::{Outcome, World, current_user, run};
 
-use super::Job;
+use super::{Job, Parts};
 
 /// `at once`, on a machine that runs other tests: no timeout of the program's is as short.
 const AT_ONCE: Duration = Duration::from_secs(5);
@@ -76,14 +76,20 @@ fn a_device_that_crashed_is_offline_too() {
 
 #[test]
 fn a_broker_that_is_away_is_named() {
-    let mut job = Job::start();
-    job.serve.take().unwrap().kill();
-    let outcome = connect(&job, "333");
-    assert_refused(
-        &outcome,
-        UNAVAILABLE,
-        &format!("127.0.0.1:{}", job.world.broker_port()),
-    );
+    let mut parts = Parts::start();
+    parts.broker.take().unwrap().kill();
+    let outcome = connect(&parts.job, "333");
+    let broker = format!("127.0.0.1:{}", parts.job.world.broker_port());
+    assert_refused(&outcome, UNAVAILABLE, &broker);
+}
+
+#[test]
+fn a_proxy_that_is_away_is_named() {
+    let mut parts = Parts::start();
+    parts.proxy.take().unwrap().kill();
+    let outcome = connect(&parts.job, "333");
+    let proxy = format!("127.0.0.1:{}", parts.job.world.proxy_port());
+    assert_refused(&outcome, UNAVAILABLE, &proxy);
 }
 
 #[test]
