@@ -364,7 +364,8 @@ impl Handler for Visitor {
         _modes: &[(Pty, u32)],
         session: &mut Session,
     ) -> Result<(), Error> {
-        session.channel_failure(channel)
+        // There is none; but OpenSSH's client would give up here, before it is told what this is.
+        session.channel_success(channel)
     }
 
     async fn x11_request(

@@ -1,0 +1,326 @@
+use super::*;
+
+const UNIX: u64 = 1_795_305_600;
+const GRACE: Duration = Duration::from_secs(30);
+
+struct World {
+    leases: Leases,
+    now: Instant,
+}
+
+impl World {
+    fn new() -> Self {
+        let services = vec![label("ssh"), label("web")];
+        let device = "333.hula.atlas".parse().unwrap();
+        let leases = Leases::new(
+            device,
+            services,
+            "proxy:2222".into(),
+            vec!["ssh-ed25519 AAAA".into()],
+            GRACE,
+        );
+        Self {
+            leases,
+            now: Instant::now(),
+        }
+    }
+
+    fn on(&mut self, event: Event) -> Vec<Action> {
+        self.leases.on_event(event, self.now)
+    }
+
+    fn open(&mut self, controller: &str, lease: u8) -> Vec<Action> {
+        self.open_services(controller, lease, &["ssh"])
+    }
+
+    fn open_services(&mut self, controller: &str, lease: u8, services: &[&str]) -> Vec<Action> {
+        let order = Order::Open {
+            lease: id(lease),
+            services: services.iter().map(|name| label(name)).collect(),
+            issued: UNIX,
+            lifetime: Lifetime::from_secs(60).unwrap(),
+        };
+        self.on(Event::Order {
+            controller: label(controller),
+            order,
+            unix_now: UNIX,
+        })
+    }
+
+    fn close(&mut self, controller: &str, lease: Option<u8>) -> Vec<Action> {
+        let order = Order::Close {
+            lease: lease.map(id),
+        };
+        self.on(Event::Order {
+            controller: label(controller),
+            order,
+            unix_now: UNIX,
+        })
+    }
+
+    fn after(&mut self, seconds: u64) -> Vec<Action> {
+        self.now += Duration::from_secs(seconds);
+        self.on(Event::Deadline)
+    }
+}
+
+fn label(name: &str) -> Label {
+    name.parse().unwrap()
+}
+
+fn id(byte: u8) -> LeaseId {
+    LeaseId::from_bytes([byte; 16])
+}
+
+fn forwards(port: u16) -> Vec<Forward> {
+    vec![
+        Forward {
+            service: label("ssh"),
+            port,
+        },
+        Forward {
+            service: label("web"),
+            port: port + 1,
+        },
+    ]
+}
+
+fn opened(controller: &str, lease: u8, port: u16) -> Action {
+    let body = ReplyBody::Opened {
+        proxy: "proxy:2222".into(),
+        forwards: vec![Forward {
+            service: label("ssh"),
+            port,
+        }],
+        host_keys: vec!["ssh-ed25519 AAAA".into()],
+    };
+    Action::Reply(
+        label(controller),
+        Reply {
+            lease: Some(id(lease)),
+            body,
+        },
+    )
+}
+
+fn refusal(actions: &[Action]) -> (RefusalCode, &str) {
+    match actions {
+        [
+            Action::Reply(
+                _,
+                Reply {
+                    body: ReplyBody::Refused { code, text },
+                    ..
+                },
+            ),
+        ] => (*code, text),
+        other => panic!("no refusal: {other:?}"),
+    }
+}
+
+#[test]
+fn opened_is_told_only_when_the_forward_is_granted() {
+    let mut world = World::new();
+    assert_eq!(world.open("controller-a", 1), [Action::Open]);
+    assert_eq!(
+        world.open("controller-a", 1),
+        [],
+        "the same order again changes nothing"
+    );
+    assert_eq!(
+        world.on(Event::Opened(forwards(61333))),
+        [opened("controller-a", 1, 61333)]
+    );
+    assert_eq!(
+        world.open("controller-a", 1),
+        [opened("controller-a", 1, 61333)],
+        "a repeated order is answered"
+    );
+}
+
+#[test]
+fn one_controller_s_close_never_cuts_another() {
+    let mut world = World::new();
+    world.open("controller-a", 1);
+    world.open("controller-b", 1);
+    world.on(Event::Opened(forwards(61333)));
+    assert!(
+        !world
+            .close("controller-a", Some(1))
+            .contains(&Action::Close)
+    );
+    assert_eq!(
+        world.leases.len(),
+        1,
+        "the same lease id of another controller is another lease"
+    );
+    let actions = world.close("controller-b", None);
+    assert!(
+        actions.contains(&Action::EndStreams(label("controller-b"))),
+        "{actions:?}"
+    );
+    assert!(
+        !actions.contains(&Action::Close),
+        "the grace period has only begun"
+    );
+    assert_eq!(world.after(29), []);
+    assert_eq!(world.after(1), [Action::Close]);
+    assert_eq!(world.leases.deadline(), None);
+}
+
+#[test]
+fn a_stream_keeps_the_tunnel_after_its_lease() {
+    let mut world = World::new();
+    world.open("controller-a", 1);
+    world.on(Event::Opened(forwards(61333)));
+    world.on(Event::Streams(1));
+    assert_eq!(world.after(3600), []);
+    assert_eq!(world.leases.len(), 0);
+    world.on(Event::Streams(0));
+    assert_eq!(world.after(30), [Action::Close]);
+}
+
+#[test]
+fn a_vanished_controller_costs_a_lifetime_and_a_grace_period() {
+    let mut world = World::new();
+    world.open("controller-a", 1);
+    world.on(Event::Opened(forwards(61333)));
+    assert_eq!(
+        world.leases.deadline(),
+        Some(world.now + Duration::from_mins(1))
+    );
+    assert_eq!(world.after(60), []);
+    assert_eq!(world.leases.deadline(), Some(world.now + GRACE));
+    assert_eq!(world.after(30), [Action::Close]);
+}
+
+#[test]
+fn a_tunnel_that_died_comes_back_at_the_port_it_gets() {
+    let mut world = World::new();
+    world.open("controller-a", 1);
+    world.on(Event::Opened(forwards(61333)));
+    assert_eq!(world.on(Event::Lost), []);
+    assert_eq!(
+        world.on(Event::OpenFailed("no route".into())),
+        [],
+        "whoever had a tunnel keeps the lease"
+    );
+    assert_eq!(
+        world.on(Event::Opened(forwards(50000))),
+        [opened("controller-a", 1, 50000)]
+    );
+}
+
+#[test]
+fn who_waits_is_told_what_is_wrong_and_nothing_is_kept_open() {
+    let mut world = World::new();
+    world.open("controller-a", 1);
+    let actions = world.on(Event::OpenFailed("the proxy\nrefused the key".into()));
+    assert_eq!(actions.last(), Some(&Action::Close));
+    let (code, text) = refusal(&actions[..1]);
+    assert_eq!(code, RefusalCode::ProxyUnavailable);
+    assert_eq!(
+        text,
+        "`333.hula.atlas` cannot open a tunnel: the proxyrefused the key"
+    );
+    assert_eq!(
+        world.open("controller-a", 2),
+        [Action::Open],
+        "the next order tries again"
+    );
+}
+
+#[test]
+fn refusals_say_why() {
+    let mut world = World::new();
+    let (code, text) = (
+        RefusalCode::UnknownService,
+        "`333.hula.atlas` offers no service `vnc`, only: ssh, web",
+    );
+    assert_eq!(
+        refusal(&world.open_services("controller-a", 1, &["vnc"])),
+        (code, text)
+    );
+
+    let order = Order::Open {
+        lease: id(1),
+        services: vec![label("ssh")],
+        issued: UNIX,
+        lifetime: Lifetime::from_secs(60).unwrap(),
+    };
+    let late = Event::Order {
+        controller: label("controller-a"),
+        order,
+        unix_now: UNIX + 3600,
+    };
+    let actions = world.on(late);
+    let (code, text) = refusal(&actions);
+    assert_eq!(code, RefusalCode::Stale);
+    assert!(
+        text.starts_with("the clock of `333.hula.atlas` is 3600 s ahead of the controller's"),
+        "{text}"
+    );
+
+    (0..64).for_each(|lease| drop(world.open("controller-a", lease)));
+    assert_eq!(refusal(&world.open("controller-b", 1)).0, RefusalCode::Busy);
+    assert_eq!(
+        world.open("controller-a", 1),
+        [],
+        "a renewal is never too many"
+    );
+
+    world.on(Event::ShuttingDown);
+    assert_eq!(
+        refusal(&world.open("controller-a", 1)).0,
+        RefusalCode::ShuttingDown
+    );
+}
+
+#[test]
+fn the_plain_grammar_is_answered_word_by_word() {
+    let state = |port| Action::PlainState(PlainState::Connected { port: Some(port) });
+    let disconnected = || Action::PlainState(PlainState::Disconnected);
+    let mut world = World::new();
+    assert_eq!(world.on(Event::Plain(None)), [disconnected()]);
+    assert_eq!(
+        world.on(Event::Plain(Some(PlainOrder::Connect))),
+        [Action::Open, disconnected()]
+    );
+    assert_eq!(world.on(Event::Opened(forwards(61333))), [state(61333)]);
+    assert_eq!(
+        world.on(Event::Plain(Some(PlainOrder::Connect))),
+        [state(61333)]
+    );
+    assert_eq!(
+        world.on(Event::Plain(Some(PlainOrder::Disconnect))),
+        [disconnected()]
+    );
+    assert_eq!(world.after(30), [Action::Close]);
+}
+
+#[test]
+fn a_plain_disconnect_cuts_no_lease() {
+    let mut world = World::new();
+    world.open("controller-a", 1);
+    world.on(Event::Opened(forwards(61333)));
+    world.on(Event::Plain(Some(PlainOrder::Connect)));
+    world.on(Event::Plain(Some(PlainOrder::Disconnect)));
+    assert_eq!(world.after(59), []);
+    assert_eq!(world.leases.port(), Some(61333));
+}
+
+#[test]
+fn a_shutdown_tells_everybody_and_closes() {
+    let mut world = World::new();
+    world.open("controller-a", 1);
+    world.on(Event::Opened(forwards(61333)));
+    let actions = world.on(Event::ShuttingDown);
+    let closed = Reply {
+        lease: Some(id(1)),
+        body: ReplyBody::Closed,
+    };
+    assert_eq!(
+        actions,
+        [Action::Reply(label("controller-a"), closed), Action::Close]
+    );
+}
