@@ -42,17 +42,11 @@ enum Format {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Log in to a remote computer, or run a command there
     Connect(Connect),
-    /// Join standard input and output with a device's service: for ssh's ProxyCommand
     Stdio(Stdio),
-    /// Give up this controller's tunnels to a device and end its sessions there
     Disconnect(Disconnect),
-    /// Show the devices of this controller's system
     List(List),
-    /// Make this computer's keys, hand in its request, and install its certificate
     Enroll(Enroll),
-    /// Serve controllers on this remote computer
     Agent(Agent),
     /// Make a realm
     #[command(subcommand)]
@@ -69,7 +63,6 @@ pub(crate) enum Command {
     /// Print the access rules for a broker that somebody else runs
     #[command(subcommand)]
     Policies(PoliciesCommand),
-    /// Show everything on this machine: a realm, an agent, a connection
     Demo(Demo),
     /// Pass a stream on to ssh
     #[command(hide = true)]
@@ -101,7 +94,7 @@ pub(crate) struct Connect {
     pub(crate) command: Vec<OsString>,
 }
 
-/// Join standard input and output with a device's service.
+/// Join standard input and output with a device's service: for ssh's ProxyCommand.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  ssh -o ProxyCommand='tunnel stdio %h' atlas@333.hula.atlas\n  scp -o ProxyCommand='tunnel stdio %h' file atlas@333.hula.atlas:"
@@ -120,7 +113,9 @@ pub(crate) struct Stdio {
     pub(crate) service: Label,
 }
 
-/// Give up this controller's tunnels to a device and end its sessions there. Other controllers' go on.
+/// Give up this controller's tunnels to a device and end its sessions there.
+///
+/// Other controllers' sessions go on.
 #[derive(Debug, Args)]
 pub(crate) struct Disconnect {
     /// Speak the original's plain grammar with the device
@@ -130,7 +125,10 @@ pub(crate) struct Disconnect {
     pub(crate) device: String,
 }
 
-/// Show the devices of this controller's system: which are online, since when, and their agents' versions.
+/// Show the devices of this controller's system.
+///
+/// Which are online, since when, and the versions of their agents. Of a device whose link was lost it is only known when
+/// it had come online: that time has a `<` before it.
 #[derive(Debug, Args)]
 pub(crate) struct List {
     /// Print JSON
@@ -160,7 +158,9 @@ pub(crate) struct Enroll {
     pub(crate) replace: bool,
 }
 
-/// Serve controllers on this remote computer, until SIGTERM. Without a network it waits for one, for ever.
+/// Serve controllers on this remote computer.
+///
+/// Until SIGTERM; without a network it waits for one, for ever.
 #[derive(Debug, Args)]
 pub(crate) struct Agent {
     /// Only check configuration, keys and certificate
@@ -170,11 +170,10 @@ pub(crate) struct Agent {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum RealmCommand {
-    /// Make a realm: authority, broker certificate, proxy host key, registry, and the realm.toml for everybody
     Init(RealmInit),
 }
 
-/// Make a realm.
+/// Make a realm: authority, broker certificate, proxy host key, registry, and the realm.toml for everybody.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  tunnel realm init atlas --proxy proxy.example.org\n  tunnel serve --dir atlas"
@@ -215,11 +214,13 @@ pub(crate) struct Serve {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum SignerCommand {
-    /// Sign the requests of permitted devices as they come
     Run(SignerRun),
 }
 
-/// Sign the requests of permitted devices as they come, until SIGTERM.
+/// Sign the requests of permitted devices as they come.
+///
+/// Until SIGTERM. A target's request may come from whoever can write to the registry, a controller's only from root, the
+/// signer's own user, and the users that `server.toml` names.
 #[derive(Debug, Args)]
 pub(crate) struct SignerRun {
     /// Deal with the requests that are there, print what became of each, and end
@@ -231,7 +232,6 @@ pub(crate) struct SignerRun {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum PoliciesCommand {
-    /// The two policy documents for AWS IoT Core, as one JSON object
     Aws(PoliciesAws),
     /// The access control list for mosquitto, for all devices whose certificates are in the registry
     Mosquitto,
@@ -248,7 +248,7 @@ pub(crate) struct PoliciesAws {
     pub(crate) account: String,
 }
 
-/// Show everything on this machine: a realm, an agent, a connection.
+/// Show everything on this machine: a realm, a remote computer, a connection.
 ///
 /// In a temporary directory and on free ports; nothing else is touched, and everything is removed at the end.
 #[derive(Debug, Args)]
