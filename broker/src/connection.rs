@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use daemon::report::one_line;
 use rumqttc::mqttbytes::v4::{Packet, PubAck, Publish, SubAck, SubscribeReasonCode, UnsubAck};
 use rumqttc::mqttbytes::{self, QoS};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -301,8 +302,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             | End::Cut(Cut::Drain) => {}
         }
         let peer = self.client.peer();
-        let cause = std::error::Error::source(end).map(tracing::field::display);
-        tracing::info!(device = %peer.id, address = %peer.address, cause, "{end}");
+        tracing::info!(device = %peer.id, address = %peer.address, "{}", one_line(end));
     }
 }
 

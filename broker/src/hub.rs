@@ -338,3 +338,142 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::time::Duration;
+
+    use super::*;
+    use crate::gate::tests::admitted;
+    use crate::topic::tests::{filter, name};
+
+    const DEVICE: &str = "333.hula.atlas";
+    const CONTROLLER: &str = "controller-a.hula.atlas";
+    const PRESENCE: &str = "atlas/hula/333/tunnel/presence";
+
+    fn hub() -> (Arc<Hub>, mpsc::Receiver<Arc<Message>>) {
+        let limits = Limits {
+            bus_queue: 2,
+            ..Limits::default()
+        };
+        Hub::new(Gate::new(&"atlas".parse().unwrap()).unwrap(), limits)
+    }
+
+    fn attach(hub: &Arc<Hub>, id: &str, clean: bool) -> Attachment {
+        hub.attach(admitted(&hub.gate, id), clean, None).unwrap()
+    }
+
+    fn presence(hub: &Hub, text: &str) -> Accepted {
+        let message = Message::new(name(PRESENCE), text.as_bytes(), Qos::AtLeastOnce, true);
+        hub.gate
+            .publish(&admitted(&hub.gate, DEVICE), message)
+            .unwrap()
+    }
+
+    fn watch(hub: &Hub, attachment: &Attachment) {
+        let client = admitted(&hub.gate, CONTROLLER);
+        let granted = hub.gate.subscribe(&client, filter(PRESENCE)).unwrap();
+        assert_eq!(attachment.subscribe(&[(granted, Qos::AtLeastOnce)]), [true]);
+    }
+
+    fn next(attachment: &Attachment) -> Option<String> {
+        let outgoing = attachment.next().unwrap()?;
+        Some(String::from_utf8(outgoing.message.payload.to_vec()).unwrap())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_kept_session_expires_unless_its_client_is_there() {
+        let (hub, _for_bus) = hub();
+        let attachment = attach(&hub, CONTROLLER, false);
+        watch(&hub, &attachment);
+        let later = |hours| Instant::now() + Duration::from_hours(hours);
+        hub.sweep(later(2));
+        drop(attachment);
+        let attachment = attach(&hub, CONTROLLER, false);
+        assert!(attachment.session_present());
+        hub.sweep(later(2));
+        drop(attachment);
+        hub.sweep(Instant::now());
+        assert_eq!(hub.counters.snapshot().sessions, 1);
+        hub.sweep(later(1));
+        assert_eq!(hub.counters.snapshot().sessions, 0);
+        assert!(!attach(&hub, CONTROLLER, false).session_present());
+        assert_eq!(hub.lock().expiring.len(), 1);
+        // Nobody is subscribed any more.
+        let mut found = 0;
+        hub.lock()
+            .subscriptions
+            .matching(&name(PRESENCE), |_, _| found += 1);
+        assert_eq!(found, 0);
+    }
+
+    #[tokio::test]
+    async fn what_has_lost_its_seat_reaches_nobody() {
+        let (hub, _for_bus) = hub();
+        let old = attach(&hub, CONTROLLER, false);
+        watch(&hub, &old);
+        let new = attach(&hub, CONTROLLER, false);
+        old.rung().await;
+        assert!(matches!(old.next(), Err(Cut::TakenOver)));
+        old.unsubscribe(&[filter(PRESENCE)]);
+        hub.publish(presence(&hub, "1")).unwrap();
+        new.rung().await;
+        let outgoing = new.next().unwrap().unwrap();
+        old.acknowledge(outgoing.pkid.unwrap());
+        drop(old);
+        assert_eq!(hub.counters.snapshot().connected, 1);
+        assert_eq!(new.standing(), Ok(()));
+        drop(new);
+        // Not acknowledged by the one who could.
+        let again = attach(&hub, CONTROLLER, false);
+        assert!(again.next().unwrap().unwrap().dup);
+    }
+
+    #[tokio::test]
+    async fn a_draining_hub_lets_nobody_in_and_everybody_go() {
+        let (hub, _for_bus) = hub();
+        let attachment = attach(&hub, CONTROLLER, true);
+        hub.drain();
+        attachment.rung().await;
+        assert!(matches!(attachment.next(), Err(Cut::Drain)));
+        let refused = hub
+            .attach(admitted(&hub.gate, DEVICE), true, None)
+            .map(drop);
+        assert_eq!(refused, Err(AttachError::Draining));
+    }
+
+    #[tokio::test]
+    async fn a_panic_with_the_lock_held_stops_nobody() {
+        let (hub, _for_bus) = hub();
+        let attachment = attach(&hub, CONTROLLER, true);
+        watch(&hub, &attachment);
+        let panicked = catch_unwind(AssertUnwindSafe(|| {
+            let _guard = hub.state.lock();
+            panic!("on purpose");
+        }));
+        assert!(panicked.is_err());
+        hub.publish(presence(&hub, "1")).unwrap();
+        assert_eq!(next(&attachment).as_deref(), Some("1"));
+    }
+
+    #[tokio::test]
+    async fn what_does_not_fit_on_the_bus_comes_later_and_is_the_newest() {
+        let (hub, mut for_bus) = hub();
+        for text in ["1", "2", "3", "4"] {
+            hub.publish(presence(&hub, text)).unwrap();
+        }
+        assert_eq!(for_bus.recv().await.unwrap().payload, "1");
+        let late = hub.late_for_bus(10);
+        assert_eq!(
+            late.iter()
+                .map(|message| &message.payload[..])
+                .collect::<Vec<_>>(),
+            [b"4"]
+        );
+        assert!(hub.late_for_bus(10).is_empty());
+        hub.is_late_for_bus(&late[0]);
+        hub.publish(presence(&hub, "")).unwrap();
+        assert_eq!(hub.late_for_bus(10)[0].payload, "");
+    }
+}

@@ -19,7 +19,7 @@ pub struct Limits {
     /// the longest keepalive that AWS IoT Core takes (1,200 s).
     pub idle: Duration,
     /// How long a peer may take no byte while there are some for it; default 15 s. Eight KiB wait in TLS
-    /// ([`TLS_BUFFER`]), so that a link of 0.5 KB/s is served, and a stopped peer is noticed before its keepalive.
+    /// (`TLS_BUFFER`), so that a link of 0.5 KB/s is served, and a stopped peer is noticed before its keepalive.
     pub write: Duration,
     /// How long closing a connection may take; default 2 s: the last bytes and the TLS close go out, or do not.
     pub close: Duration,

@@ -1,10 +1,10 @@
 //! The accept loop, which only accepts, and the connections, which it owns.
 
-use std::error::Error;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use daemon::backoff::Backoff;
+use daemon::report::one_line;
 use daemon::shutdown::Shutdown;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -69,13 +69,14 @@ async fn serve(
     door: Arc<Door>,
     shutdown: Shutdown,
 ) {
+    // On the heap and gone afterwards: an idle connection should not keep the room that its handshake needed.
+    let greeting = Box::pin(door.greet(stream, address));
     let greeted = tokio::select! {
         // Those who have no session yet are simply left.
         () = shutdown.requested() => return,
-        greeted = timeout(door.hub.limits.greeting, door.greet(stream, address)) => greeted,
+        greeted = timeout(door.hub.limits.greeting, greeting) => greeted,
     };
     drop(permit);
-    // A future of its own on the heap, so that an idle connection does not keep the room that its handshake needed.
     match greeted {
         Ok(Ok(connection)) => Box::pin(connection.run()).await,
         Ok(Err(error)) => turned_away(&door, address, &error),
@@ -95,10 +96,7 @@ fn turned_away(door: &Door, address: SocketAddr, error: &GreetError) {
         GreetError::Refused => return,
         GreetError::Peer(_) | GreetError::Connect(_) | GreetError::Attach(_) => {}
     }
-    let causes: Vec<_> = std::iter::successors(error.source(), |cause| (*cause).source())
-        .map(ToString::to_string)
-        .collect();
-    tracing::info!(%address, cause = causes.join(": "), "{error}");
+    tracing::info!(%address, "{}", one_line(error));
 }
 
 /// A panic is one client's end, and a fault of ours.

@@ -401,10 +401,11 @@ mod tests {
                 prop_assert_eq!(session.queued, live.len());
                 prop_assert_eq!(session.queued_bytes, live.iter().map(|waiting| waiting.message.weight()).sum::<usize>());
             }
-            while let Some(pkid) = send(&mut session, &mut seen) {
-                if let Some(pkid) = pkid { session.acknowledge(pkid); }
+            loop {
+                let sent = send(&mut session, &mut seen);
                 let oldest: Vec<_> = session.inflight.iter().map(|(pkid, _)| *pkid).collect();
                 for pkid in oldest { session.acknowledge(pkid); }
+                if sent.is_none() && session.pending() == 0 { break; }
             }
             for text in accepted {
                 prop_assert!(seen.contains(&text), "{} was lost", text);

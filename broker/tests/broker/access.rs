@@ -107,23 +107,28 @@ async fn a_client_subscribes_only_to_its_own() {
     );
 }
 
-/// Not even where the words of the policy would let a wider filter through.
+/// Systems never see each other, whatever is subscribed to.
 #[tokio::test]
-async fn what_may_not_be_received_is_not_delivered() {
+async fn another_systems_messages_are_not_delivered() {
     let world = World::start();
     let mut controller = world.client(CONTROLLER).await;
-    let code = controller
-        .subscribe("atlas/hula/+/tunnel/presence", QoS::AtLeastOnce)
+    let codes = controller
+        .subscribe_all(&[
+            ("atlas/hula/+/tunnel/presence", QoS::AtLeastOnce),
+            ("atlas/other/+/tunnel/presence", QoS::AtLeastOnce),
+            ("atlas/+/+/tunnel/presence", QoS::AtLeastOnce),
+        ])
         .await;
-    assert_eq!(code, SubscribeReasonCode::Success(QoS::AtLeastOnce));
+    let expected = [
+        SubscribeReasonCode::Success(QoS::AtLeastOnce),
+        SubscribeReasonCode::Failure,
+        SubscribeReasonCode::Failure,
+    ];
+    assert_eq!(codes, expected);
     let mut foreign = world.client("333.other.atlas").await;
+    let topic = "atlas/other/333/tunnel/presence";
     foreign
-        .publish(
-            "atlas/other/333/tunnel/presence",
-            QoS::AtLeastOnce,
-            true,
-            "secret",
-        )
+        .publish(topic, QoS::AtLeastOnce, true, "secret")
         .await;
     controller.quiet().await;
 }

@@ -9,9 +9,13 @@
 )]
 
 mod access;
+mod audit;
+mod bind;
 mod clients;
 mod delivery;
 mod hostile;
 mod raw;
+mod services;
 mod sessions;
+mod slow;
 mod world;

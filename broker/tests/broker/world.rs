@@ -142,14 +142,22 @@ impl Authority {
 
     /// The settings of a client that trusts this authority.
     pub(crate) fn client(&self, identity: Option<&Identity>) -> Arc<ClientConfig> {
+        Arc::new(self.client_of(identity, rustls::DEFAULT_VERSIONS))
+    }
+
+    pub(crate) fn client_of(
+        &self,
+        identity: Option<&Identity>,
+        versions: &[&'static rustls::SupportedProtocolVersion],
+    ) -> ClientConfig {
         let mut roots = RootCertStore::empty();
         roots.add(self.0.der().clone()).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
+            .with_protocol_versions(versions)
             .unwrap()
             .with_root_certificates(roots);
-        Arc::new(match identity {
+        match identity {
             Some(identity) => {
                 let chain = CertificateDer::pem_slice_iter(identity.certificate.as_bytes());
                 let key = PrivateKeyDer::from_pem_slice(identity.key.as_bytes()).unwrap();
@@ -158,7 +166,7 @@ impl Authority {
                     .unwrap()
             }
             None => builder.with_no_client_auth(),
-        })
+        }
     }
 }
 
