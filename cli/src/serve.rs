@@ -104,10 +104,7 @@ impl Realm {
 
     /// The signer, and the registry that it reads.
     pub(crate) fn signer(&self) -> Result<(Signer, Directory), Failure> {
-        let authority = Authority::load(&self.dir.authority()).map_err(|error| {
-            let hint = error.hint();
-            Failure::new(error, hint, exit::CONFIG)
-        })?;
+        let authority = self.authority()?;
         let mut uids: BTreeSet<u32> = self.server.signer.controller_uids.iter().copied().collect();
         uids.extend([0, rustix::process::geteuid().as_raw()]);
         let permission = UploadPermission::controllers_only_from(uids);
@@ -125,6 +122,14 @@ impl Realm {
         Ok(Directory::open(&self.file.registry.directory)?)
     }
 
+    fn authority(&self) -> Result<Authority, Failure> {
+        Authority::load(&self.dir.authority()).map_err(|error| {
+            let hint = error.hint();
+            Failure::new(error, hint, exit::CONFIG)
+        })
+    }
+
+    /// Looks at what the parts need, and takes nothing that a running one holds.
     fn check(&self, parts: Parts) -> Result<(), Failure> {
         if parts.broker {
             identity::certificates(&self.dir.broker_certificate())?;
@@ -134,7 +139,8 @@ impl Realm {
             identity::ssh_key(&self.dir.proxy_host_key())?;
         }
         if parts.signer {
-            self.signer()?;
+            self.authority()?;
+            self.registry()?;
         }
         Ok(())
     }

@@ -132,6 +132,14 @@ impl Flow {
         self.lock().forced_closes
     }
 
+    /// A channel of a connection that is paused now, if it is. Its peer gets no answers, and should hear something on that
+    /// channel instead, lest it takes us for dead.
+    pub fn paused_channel(&self) -> Option<ChannelId> {
+        let state = self.lock();
+        let paused = state.gate.is_paused();
+        state.channels.keys().next().copied().filter(|_| paused)
+    }
+
     /// How many channels are counted.
     pub fn streams(&self) -> usize {
         self.lock().channels.len()

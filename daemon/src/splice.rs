@@ -126,7 +126,7 @@ impl Default for SpliceLimits {
     }
 }
 
-/// Joins two channels, of two connections. Both are closed at the end.
+/// Joins two channels, of two connections: first the one that asked for the stream. Both are closed at the end.
 pub async fn channels<A: SessionMessage, B: SessionMessage>(
     mut first: ChannelEnd<A>,
     mut second: ChannelEnd<B>,
@@ -145,15 +145,17 @@ pub async fn channels<A: SessionMessage, B: SessionMessage>(
         .await
     };
     // A side that closes by itself is forgotten by russh; one that we close first leaves some KiB behind for the life of
-    // its connection. So an orderly end waits for the other's close.
-    let patience = match &why {
-        Why::Finished => CLOSE_WAIT,
-        Why::Closed {
+    // its connection. So an orderly end waits for the others' close, but not long for the first: `ssh -W` waits for ours.
+    let (brief, patient) = match &why {
+        Why::Finished
+        | Why::Closed {
             after_eof: true, ..
-        } => CLOSE_WAIT / 2,
-        Why::Closed { .. } | Why::Lost(_) | Why::Stalled(_) | Why::Failed(..) => Duration::ZERO,
+        } => (CLOSE_WAIT / 20, CLOSE_WAIT),
+        Why::Closed { .. } | Why::Lost(_) | Why::Stalled(_) | Why::Failed(..) => {
+            (Duration::ZERO, Duration::ZERO)
+        }
     };
-    tokio::join!(first.finish(patience), second.finish(patience));
+    tokio::join!(first.finish(brief), second.finish(patient));
     Ended { up, down, why }
 }
 
@@ -263,7 +265,7 @@ const LINGER: Duration = Duration::from_secs(5);
 /// See [`SpliceLimits::stall`]: what the neighbours of a stalled stream put up with.
 const STALL: Duration = Duration::from_mins(2);
 
-/// How long a peer may take to close a channel whose both directions have ended.
+/// How long a peer may take to close a channel whose both directions have ended. The first end gets a twentieth.
 const CLOSE_WAIT: Duration = Duration::from_secs(2);
 
 /// How long an end that takes nothing more may still speak.

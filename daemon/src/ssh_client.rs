@@ -1,25 +1,30 @@
 //! The client's side of an SSH connection to the proxy: what agents and controllers share.
 
+mod peer;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use russh::client::{self, ChannelOpenHandle, Msg};
+use russh::Disconnect;
+use russh::client::{self, Msg};
 use russh::keys::ssh_key::Fingerprint;
-use russh::keys::{HashAlg, PrivateKey, PrivateKeyWithHashAlg, PublicKey, PublicKeyOrCertificate};
-use russh::{Channel, ChannelId, ChannelOpenFailure, Disconnect};
+use russh::keys::{HashAlg, PrivateKey, PrivateKeyWithHashAlg, PublicKey};
 use tokio::net::TcpStream;
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
+pub use self::peer::ForwardedStream;
+use self::peer::{Peer, PeerError, REFUSALS};
 use crate::flow::Flow;
 use crate::splice::ChannelEnd;
 use crate::ssh::{PeerKind, client_config};
 
-/// An authenticated connection to a proxy. Dropping it ends the connection, after what is already on its way.
+/// An authenticated connection to a proxy. It pings by itself, and is dead when the proxy is silent for [`SILENCE_LIMIT`].
 ///
-/// It pings by itself, and is dead when the proxy is silent for [`SILENCE_LIMIT`].
+/// Keep it for as long as its streams: dropping it cuts them. Without streams, the connection ends when what is already
+/// on its way is out; [`disconnect`](Self::disconnect) waits for that.
 pub struct Dialed {
     /// The streams that the proxy opens through remote forwards, in their order; at most [`FORWARDED_QUEUE`] wait.
     pub forwarded: mpsc::Receiver<ForwardedStream>,
@@ -35,32 +40,6 @@ impl fmt::Debug for Dialed {
         f.debug_struct("Dialed")
             .field("flow", &self.flow)
             .finish_non_exhaustive()
-    }
-}
-
-/// A stream that the proxy wants to open. Dropping it refuses it.
-#[derive(Debug)]
-pub struct ForwardedStream {
-    /// The address that the forward was requested for.
-    pub address: String,
-    /// The port that was granted.
-    pub port: u16,
-    /// Where the stream comes from, as the proxy tells it.
-    pub originator: String,
-    end: ChannelEnd<Msg>,
-    reply: Reply,
-}
-
-impl ForwardedStream {
-    /// Accepts it: call this when the local side is connected.
-    pub async fn accept(self) -> ChannelEnd<Msg> {
-        self.reply.0.accept().await;
-        self.end
-    }
-
-    /// Refuses it, for this reason.
-    pub async fn refuse(self, reason: &str) {
-        self.reply.0.reject(connect_failed(reason)).await;
     }
 }
 
@@ -250,13 +229,25 @@ impl Dialed {
         timeout(REFUSAL_LIMIT, refusals.recv()).await.ok().flatten()
     }
 
-    /// Says goodbye; the connection ends when that is out.
+    /// Says goodbye; the connection ends when that is out. What its streams have sent before goes out first.
     pub async fn disconnect(self, reason: &str) {
+        // russh keeps the goodbye and the data of streams that the proxy opened in different queues; an answer from the
+        // proxy tells that the loop has been through both.
+        let _ = timeout(GOODBYE_LIMIT, self.handle.send_ping()).await;
         let goodbye = self
             .handle
             .disconnect(Disconnect::ByApplication, reason, "en");
         // Whether or not the proxy hears it: the connection ends with the drop.
         let _ = timeout(GOODBYE_LIMIT, goodbye).await;
+    }
+}
+
+impl Drop for Dialed {
+    fn drop(&mut self) {
+        if self.flow.streams() > 0 {
+            // Nobody pings any more, so they would end anyway, some seconds later and for no visible reason.
+            self.flow.cut("the connection was given up");
+        }
     }
 }
 
@@ -351,13 +342,6 @@ async fn answer<T>(
     }
 }
 
-fn connect_failed(reason: &str) -> ChannelOpenFailure {
-    ChannelOpenFailure::Other {
-        code: ChannelOpenFailure::ConnectFailed.code(),
-        reason: reason.to_owned(),
-    }
-}
-
 fn fingerprints(keys: &[PublicKey]) -> String {
     if keys.is_empty() {
         return "none, since no host key is known".to_owned();
@@ -367,192 +351,6 @@ fn fingerprints(keys: &[PublicKey]) -> String {
         .map(|key| key.fingerprint(HashAlg::Sha256).to_string())
         .collect();
     all.join(" or ")
-}
-
-/// russh's callbacks for one connection.
-struct Peer {
-    flow: Flow,
-    refused: mpsc::Sender<String>,
-    pinned: Vec<PublicKey>,
-    forwarded: mpsc::Sender<ForwardedStream>,
-}
-
-/// Why a session ended.
-#[derive(Debug, thiserror::Error)]
-enum PeerError {
-    #[error("unexpected host key {0}")]
-    HostKey(Fingerprint),
-    #[error(transparent)]
-    Ssh(#[from] russh::Error),
-}
-
-impl client::Handler for Peer {
-    type Error = PeerError;
-
-    async fn check_server_key(
-        &mut self,
-        presented: &PublicKeyOrCertificate,
-    ) -> Result<bool, PeerError> {
-        match presented {
-            PublicKeyOrCertificate::PublicKey { key, .. } => {
-                let known = |pinned: &PublicKey| pinned.key_data() == key.key_data();
-                if self.pinned.iter().any(known) {
-                    Ok(true)
-                } else {
-                    Err(PeerError::HostKey(key.fingerprint(HashAlg::Sha256)))
-                }
-            }
-            // None was asked for.
-            PublicKeyOrCertificate::Certificate(_) => Ok(false),
-        }
-    }
-
-    async fn channel_open_confirmation(
-        &mut self,
-        id: ChannelId,
-        _max_packet_size: u32,
-        _window_size: u32,
-        _session: &mut client::Session,
-    ) -> Result<(), PeerError> {
-        self.flow.open(id);
-        Ok(())
-    }
-
-    async fn channel_open_failure(
-        &mut self,
-        _channel: ChannelId,
-        _reason: ChannelOpenFailure,
-        description: &str,
-        _language: &str,
-        _session: &mut client::Session,
-    ) -> Result<(), PeerError> {
-        let words = description.chars().filter(|c| !c.is_control());
-        // When nobody fetches them, the oldest are good enough.
-        let _ = self.refused.try_send(words.take(MAX_REFUSAL).collect());
-        Ok(())
-    }
-
-    async fn server_channel_open_forwarded_tcpip(
-        &mut self,
-        channel: Channel<Msg>,
-        address: &str,
-        port: u32,
-        originator_address: &str,
-        originator_port: u32,
-        reply: ChannelOpenHandle,
-        _session: &mut client::Session,
-    ) -> Result<(), PeerError> {
-        let Ok(port) = u16::try_from(port) else {
-            return Ok(());
-        };
-        self.flow.open(channel.id());
-        let stream = ForwardedStream {
-            address: address.to_owned(),
-            port,
-            originator: format!("{originator_address}:{originator_port}"),
-            end: ChannelEnd::new(channel, self.flow.clone()),
-            reply: Reply(reply),
-        };
-        if let Err(full) = self.forwarded.try_send(stream) {
-            let reply = full.into_inner().reply;
-            reply.0.reject(ChannelOpenFailure::ResourceShortage).await;
-        }
-        Ok(())
-    }
-
-    async fn data(
-        &mut self,
-        channel: ChannelId,
-        data: &[u8],
-        _session: &mut client::Session,
-    ) -> Result<(), PeerError> {
-        self.flow.received(channel, data.len());
-        Ok(())
-    }
-
-    async fn extended_data(
-        &mut self,
-        channel: ChannelId,
-        _code: u32,
-        data: &[u8],
-        _session: &mut client::Session,
-    ) -> Result<(), PeerError> {
-        self.flow.received(channel, data.len());
-        Ok(())
-    }
-
-    // A proxy has no business with any of these; the defaults would accept them.
-
-    async fn server_channel_open_session(
-        &mut self,
-        _channel: Channel<Msg>,
-        _reply: ChannelOpenHandle,
-        _session: &mut client::Session,
-    ) -> Result<(), PeerError> {
-        Ok(())
-    }
-
-    async fn server_channel_open_agent_forward(
-        &mut self,
-        _channel: Channel<Msg>,
-        _reply: ChannelOpenHandle,
-        _session: &mut client::Session,
-    ) -> Result<(), PeerError> {
-        Ok(())
-    }
-
-    async fn server_channel_open_forwarded_streamlocal(
-        &mut self,
-        _channel: Channel<Msg>,
-        _socket_path: &str,
-        _reply: ChannelOpenHandle,
-        _session: &mut client::Session,
-    ) -> Result<(), PeerError> {
-        Ok(())
-    }
-
-    async fn server_channel_open_direct_tcpip(
-        &mut self,
-        _channel: Channel<Msg>,
-        _host: &str,
-        _port: u32,
-        _originator_address: &str,
-        _originator_port: u32,
-        _reply: ChannelOpenHandle,
-        _session: &mut client::Session,
-    ) -> Result<(), PeerError> {
-        Ok(())
-    }
-
-    async fn server_channel_open_direct_streamlocal(
-        &mut self,
-        _channel: Channel<Msg>,
-        _socket_path: &str,
-        _reply: ChannelOpenHandle,
-        _session: &mut client::Session,
-    ) -> Result<(), PeerError> {
-        Ok(())
-    }
-
-    async fn server_channel_open_x11(
-        &mut self,
-        _channel: Channel<Msg>,
-        _originator_address: &str,
-        _originator_port: u32,
-        _reply: ChannelOpenHandle,
-        _session: &mut client::Session,
-    ) -> Result<(), PeerError> {
-        Ok(())
-    }
-}
-
-/// How a stream is answered; russh's own type has no `Debug`.
-struct Reply(ChannelOpenHandle);
-
-impl fmt::Debug for Reply {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Reply").finish_non_exhaustive()
-    }
 }
 
 /// How often a connection pings: twice within [`SILENCE_LIMIT`], with a second for the way.
@@ -572,7 +370,3 @@ const GOODBYE_LIMIT: Duration = Duration::from_secs(1);
 
 /// How long the words of a refusal are waited for.
 const REFUSAL_LIMIT: Duration = Duration::from_millis(200);
-
-/// How many refusals are kept, and how many characters of each.
-const REFUSALS: usize = 4;
-const MAX_REFUSAL: usize = 200;

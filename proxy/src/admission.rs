@@ -172,9 +172,7 @@ pub enum Refusal {
 }
 
 /// How clients name "here" when they ask for a listener. None of them is opened: ports are names.
-const LISTEN_HOSTS: &[&str] = &[
-    "", "localhost", "127.0.0.1", "::1", "*", "0.0.0.0", "::",
-];
+const LISTEN_HOSTS: &[&str] = &["", "localhost", "127.0.0.1", "::1", "*", "0.0.0.0", "::"];
 
 /// How clients name the proxy itself when they open a stream.
 const LOOPBACK_HOSTS: &[&str] = &["localhost", "127.0.0.1", "::1"];
@@ -199,10 +197,19 @@ mod tests {
             assert_eq!(target.forward(host, 7).unwrap().wanted(), Wanted::Port(7));
         }
         for host in ["333", "333.hula", "333.hula.atlas"] {
-            assert_eq!(target.forward(host, 22).unwrap().wanted(), Wanted::Service(22));
+            assert_eq!(
+                target.forward(host, 22).unwrap().wanted(),
+                Wanted::Service(22)
+            );
             assert_eq!(target.forward(host, 0), Err(Refusal::Port));
         }
-        for host in ["334", "example.org", "333.hula.other", "333.hula.atlas.x", "10.0.0.1"] {
+        for host in [
+            "334",
+            "example.org",
+            "333.hula.other",
+            "333.hula.atlas.x",
+            "10.0.0.1",
+        ] {
             assert!(target.forward(host, 22).is_err(), "{host}");
         }
         assert_eq!(target.forward("localhost", 65_536), Err(Refusal::Port));
@@ -220,7 +227,10 @@ mod tests {
             assert_eq!(controller.stream(host, 10_000).unwrap().to(), &port);
         }
         assert_eq!(controller.stream("333.other", 22), Err(Refusal::System));
-        assert_eq!(controller.stream("333.hula.other", 22), Err(Refusal::System));
+        assert_eq!(
+            controller.stream("333.hula.other", 22),
+            Err(Refusal::System)
+        );
         assert_eq!(controller.stream("1.0.1.77", 22), Err(Refusal::System));
         assert_eq!(controller.stream("", 22), Err(Refusal::Host));
         assert_eq!(controller.stream("333", 0), Err(Refusal::Port));
@@ -228,8 +238,14 @@ mod tests {
 
     #[test]
     fn each_role_has_its_own_half() {
-        assert_eq!(peer("controller.hula.atlas").forward("", 0), Err(Refusal::Role));
-        assert_eq!(peer("333.hula.atlas").stream("localhost", 22), Err(Refusal::Role));
+        assert_eq!(
+            peer("controller.hula.atlas").forward("", 0),
+            Err(Refusal::Role)
+        );
+        assert_eq!(
+            peer("333.hula.atlas").stream("localhost", 22),
+            Err(Refusal::Role)
+        );
     }
 
     proptest! {

@@ -90,7 +90,10 @@ impl Connection {
         let (device, end) = match admitted {
             Ok(admitted) => {
                 let device = admitted.peer.id().clone();
-                (Some(device), self.attend(&mut session, &flow, admitted).await)
+                (
+                    Some(device),
+                    self.attend(&mut session, &flow, admitted).await,
+                )
             }
             Err(end) => (None, end),
         };
@@ -132,7 +135,7 @@ impl Connection {
         tokio::pin!(cut);
         while flow.streams() > 0 {
             tokio::select! {
-                changed = changes.changed() => if changed.is_err() { return },
+                result = changes.changed() => if result.is_err() { return },
                 () = &mut cut => return,
             }
         }
@@ -161,7 +164,8 @@ impl Connection {
             End::Withdrawn | End::Stopping => {}
         }
         let handle = session.handle();
-        let goodbye = handle.disconnect(Disconnect::ByApplication, end.to_string(), "en".to_owned());
+        let goodbye =
+            handle.disconnect(Disconnect::ByApplication, end.to_string(), "en".to_owned());
         // A peer that does not listen is cut off without hearing why.
         let parting = async {
             let _ = goodbye.await;
@@ -189,27 +193,41 @@ impl End {
     }
 }
 
-/// Gives a foreign peer a reason to speak when it has been silent; our own speak by themselves.
-///
-/// russh sends keepalives only by its own timer, which would also run before authentication, where OpenSSH's client gives
-/// up on any such message. This request, which every client has to refuse (RFC 4254, section 7.1), does as well.
+/// Sees to it that both sides hear of each other when nothing else is said.
 async fn ping(handle: &Handle, flow: &Flow, admitted: &Admitted) {
-    if flow.kind() == PeerKind::Own {
-        return std::future::pending().await;
-    }
     let mut ticks = interval(PING_INTERVAL / 2);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let patience = if admitted.serves.load(Ordering::Relaxed) {
-            PING_INTERVAL
-        } else {
-            IDLE_PING
-        };
-        if flow.silent_for() >= patience {
-            // The refusal is the answer; a missing one is noticed by the flow.
-            let _ = handle.forward_tcpip(PING.to_owned(), 0).await;
+        match flow.kind() {
+            PeerKind::Own => speak(handle, flow).await,
+            PeerKind::Foreign => ask(handle, flow, admitted).await,
         }
+    }
+}
+
+/// Our own peers ping by themselves; but while we have paused, they get no answers. This request has none either, and no
+/// meaning for a stream (RFC 4254, section 6.8).
+async fn speak(handle: &Handle, flow: &Flow) {
+    if let Some(channel) = flow.paused_channel() {
+        // If the connection is gone, that is noticed elsewhere.
+        let _ = handle.xon_xoff_request(channel, false).await;
+    }
+}
+
+/// Gives a foreign peer a reason to speak when it has been silent.
+///
+/// russh sends keepalives only by its own timer, which would also run before authentication, where OpenSSH's client gives
+/// up on any such message. This request, which every client has to refuse (RFC 4254, section 7.1), does as well.
+async fn ask(handle: &Handle, flow: &Flow, admitted: &Admitted) {
+    let patience = if admitted.serves.load(Ordering::Relaxed) {
+        PING_INTERVAL
+    } else {
+        IDLE_PING
+    };
+    if flow.silent_for() >= patience {
+        // The refusal is the answer; a missing one is noticed by the flow.
+        let _ = handle.forward_tcpip(PING.to_owned(), 0).await;
     }
 }
 
@@ -218,7 +236,7 @@ const PING: &str = "keepalive@openssh.com";
 
 /// How long a foreign connection without forwards is silent before it is asked: often enough for the tables of NAT
 /// routers, which forget idle TCP connections after minutes.
-const IDLE_PING: Duration = Duration::from_secs(60);
+const IDLE_PING: Duration = Duration::from_mins(1);
 
 /// How long a peer may take to read why it is cut off, and then how long russh may take to end.
 const GOODBYE_LIMIT: Duration = Duration::from_secs(2);

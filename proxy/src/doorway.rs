@@ -56,7 +56,11 @@ impl Doorway {
 
 impl Drop for Pass {
     fn drop(&mut self) {
-        let mut counts = self.doorway.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self
+            .doorway
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         counts.total = counts.total.saturating_sub(1);
         if let Some(here) = counts.origins.get_mut(&self.origin) {
             *here = here.saturating_sub(1);
@@ -90,7 +94,8 @@ mod tests {
     #[test]
     fn places_are_counted_and_given_back() {
         let doorway = Doorway::new(3, 2);
-        let (here, there): (IpAddr, IpAddr) = ("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap());
+        let (here, there): (IpAddr, IpAddr) =
+            ("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap());
         let first = doorway.enter(here).unwrap();
         let _second = doorway.enter(here).unwrap();
         assert_eq!(doorway.enter(here).unwrap_err(), Full::OfAddress);

@@ -1,5 +1,7 @@
 //! The public keys that are admitted: what stands in a directory now.
 
+mod file;
+
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::ffi::OsString;
@@ -10,16 +12,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use daemon::files::read_bounded;
 use daemon::shutdown::Shutdown;
 use protocol::{DeviceId, Label};
-use russh::keys::ssh_key::public::KeyData;
-use russh::keys::{Algorithm, PublicKey};
+use russh::keys::PublicKey;
 use tokio::sync::watch;
 use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-use crate::limits::{MAX_KEY_FILE, MIN_RSA_BITS};
+use self::file::{SUFFIX, read_key};
 
 /// The keys at one moment.
 #[derive(Clone, Debug, Default)]
@@ -42,7 +42,9 @@ impl Keys {
                 Entry::Occupied(_) => {}
             }
         }
-        let owners = owners.into_iter().filter_map(|(blob, id)| Some((blob, id?)));
+        let owners = owners
+            .into_iter()
+            .filter_map(|(blob, id)| Some((blob, id?)));
         Self {
             owners: owners.collect(),
         }
@@ -226,48 +228,6 @@ impl KeyStore {
     }
 }
 
-/// Reads one key file; a file that is no good is told of once, when it appears.
-fn read_key(path: &Path, name: &str, realm: &Label) -> Option<(PublicKey, DeviceId)> {
-    let result = parse_name(name, realm).and_then(|id| {
-        let content = read_bounded(path, MAX_KEY_FILE).map_err(|error| error.to_string())?;
-        Ok((parse_key(&content)?, id))
-    });
-    match result {
-        Ok(pair) => Some(pair),
-        Err(reason) => {
-            tracing::warn!(file = %path.display(), reason, "key file refused");
-            None
-        }
-    }
-}
-
-fn parse_name(name: &str, realm: &Label) -> Result<DeviceId, String> {
-    let id = name.strip_suffix(SUFFIX).unwrap_or(name);
-    let id: DeviceId = id.parse().map_err(|error| format!("its name: {error}"))?;
-    if id.realm() != realm {
-        return Err(format!("it is of another realm than `{realm}`"));
-    }
-    Ok(id)
-}
-
-/// One line, as `ssh-keygen` writes it: algorithm, key, comment. Whatever stands before the algorithm would be options.
-fn parse_key(content: &[u8]) -> Result<PublicKey, String> {
-    let text = str::from_utf8(content).map_err(|_| "it is not text".to_owned())?;
-    let mut lines = text.lines().filter(|line| !line.trim().is_empty());
-    let (Some(line), None) = (lines.next(), lines.next()) else {
-        return Err("it does not hold exactly one line".to_owned());
-    };
-    let key = PublicKey::from_openssh(line.trim()).map_err(|error| format!("its key: {error}"))?;
-    match key.algorithm() {
-        Algorithm::Ed25519 | Algorithm::Ecdsa { .. } => Ok(key),
-        Algorithm::Rsa { .. } => match key.key_data() {
-            KeyData::Rsa(rsa) if rsa.key_size() >= MIN_RSA_BITS => Ok(key),
-            _ => Err(format!("its key is shorter than {MIN_RSA_BITS} bits")),
-        },
-        other => Err(format!("its key is of the kind `{other}`")),
-    }
-}
-
 #[derive(Debug)]
 struct Known {
     stamp: Stamp,
@@ -294,14 +254,13 @@ impl Stamp {
     }
 }
 
-const SUFFIX: &str = ".sshkey.pub";
-
 /// The shortest time between two looks that strangers can cause.
 const REFRESH_INTERVAL: Duration = Duration::from_millis(250);
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::MAX_KEY_FILE;
 
     const KEY: &str =
         "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIPb/GgeZSjv8gbUtwhA0/LFLa4UxB5XjlVnBJ59zqV1g";
@@ -313,7 +272,9 @@ mod tests {
     }
 
     async fn store(directory: &Path) -> KeyStore {
-        KeyStore::open(directory, "atlas".parse().unwrap(), 100).await.unwrap()
+        KeyStore::open(directory, "atlas".parse().unwrap(), 100)
+            .await
+            .unwrap()
     }
 
     #[tokio::test]
@@ -341,10 +302,19 @@ mod tests {
     #[tokio::test]
     async fn a_key_of_two_devices_belongs_to_neither() {
         let directory = tempfile::tempdir().unwrap();
-        for name in ["333.hula.atlas.sshkey.pub", "controller.hula.atlas.sshkey.pub"] {
+        for name in [
+            "333.hula.atlas.sshkey.pub",
+            "controller.hula.atlas.sshkey.pub",
+        ] {
             fs::write(directory.path().join(name), KEY).unwrap();
         }
-        assert!(store(directory.path()).await.current().owner(&key(KEY)).is_none());
+        assert!(
+            store(directory.path())
+                .await
+                .current()
+                .owner(&key(KEY))
+                .is_none()
+        );
     }
 
     #[tokio::test]
@@ -356,7 +326,11 @@ mod tests {
         fs::write(at("334.hula.atlas.sshkey"), KEY).unwrap();
         fs::write(at("335.hula.atlas.sshkey.pub"), format!("{KEY}\n{OTHER}\n")).unwrap();
         fs::write(at("336.hula.atlas.sshkey.pub"), format!("restrict {KEY}")).unwrap();
-        fs::write(at("337.hula.atlas.sshkey.pub"), "x".repeat(MAX_KEY_FILE + 1)).unwrap();
+        fs::write(
+            at("337.hula.atlas.sshkey.pub"),
+            "x".repeat(MAX_KEY_FILE + 1),
+        )
+        .unwrap();
         fs::write(at("338.hula.atlas.sshkey.pub"), b"\xff\xfe").unwrap();
         std::os::unix::fs::symlink(at("334.hula.atlas.sshkey"), at("339.hula.atlas.sshkey.pub"))
             .unwrap();
@@ -366,11 +340,16 @@ mod tests {
     #[tokio::test]
     async fn too_many_files_change_nothing() {
         let directory = tempfile::tempdir().unwrap();
-        let store = KeyStore::open(directory.path(), "atlas".parse().unwrap(), 1).await.unwrap();
+        let store = KeyStore::open(directory.path(), "atlas".parse().unwrap(), 1)
+            .await
+            .unwrap();
         fs::write(directory.path().join("1.hula.atlas.sshkey.pub"), KEY).unwrap();
         store.reload().await.unwrap();
         fs::write(directory.path().join("2.hula.atlas.sshkey.pub"), OTHER).unwrap();
-        assert!(matches!(store.reload().await, Err(KeyStoreError::TooMany { limit: 1, .. })));
+        assert!(matches!(
+            store.reload().await,
+            Err(KeyStoreError::TooMany { limit: 1, .. })
+        ));
         assert_eq!(store.current().len(), 1);
     }
 }

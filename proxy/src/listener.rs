@@ -108,7 +108,10 @@ impl Proxy {
         hub.stop(Instant::now() + shutdown.grace());
         hub.tasks.close();
         // A moment more than the grace period, in which those that are cut can say so.
-        if timeout(shutdown.grace() + CUT_LIMIT, hub.tasks.wait()).await.is_err() {
+        if timeout(shutdown.grace() + CUT_LIMIT, hub.tasks.wait())
+            .await
+            .is_err()
+        {
             tracing::warn!(tasks = hub.tasks.len(), "some connections did not end");
         }
     }

@@ -1,6 +1,8 @@
 //! Where controllers meet devices: ports and names, who serves them, and who is least busy. Pure: no sockets, and time
 //! and chance come from the caller.
 
+mod entry;
+
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
@@ -8,6 +10,7 @@ use daemon::ssh::PeerKind;
 use protocol::{DeviceId, Label};
 use tokio::time::Instant;
 
+use self::entry::{Connection, Entry, Seat, Slot};
 use crate::admission::{Destination, ForwardPermit, StreamPermit, Wanted};
 use crate::limits::{FIRST_ALLOCATED_PORT, Limits, SSH_PORT};
 
@@ -174,7 +177,12 @@ impl<M: Clone> Table<M> {
     }
 
     /// Takes a forward back. Returns whether there was one.
-    pub fn cancel(&mut self, connection: ConnectionId, permit: &ForwardPermit, now: Instant) -> bool {
+    pub fn cancel(
+        &mut self,
+        connection: ConnectionId,
+        permit: &ForwardPermit,
+        now: Instant,
+    ) -> bool {
         let owner = permit.owner();
         let slot = match permit.wanted() {
             Wanted::AnyPort => return false,
@@ -244,7 +252,11 @@ impl<M: Clone> Table<M> {
             let (since, slot) = (*since, slot.clone());
             self.emptied.pop_front();
             // It may have come back since, and gone again.
-            if self.entries.get(&slot).is_some_and(|entry| entry.emptied == Some(since)) {
+            if self
+                .entries
+                .get(&slot)
+                .is_some_and(|entry| entry.emptied == Some(since))
+            {
                 self.forget(&slot);
             }
         }
@@ -252,7 +264,9 @@ impl<M: Clone> Table<M> {
 
     /// How many forwards a connection has.
     pub fn forwards(&self, connection: ConnectionId) -> usize {
-        self.connections.get(&connection).map_or(0, |known| known.slots.len())
+        self.connections
+            .get(&connection)
+            .map_or(0, |known| known.slots.len())
     }
 
     /// What the table holds.
@@ -262,7 +276,11 @@ impl<M: Clone> Table<M> {
             entries.any(|entry| !entry.members.is_empty())
         };
         Occupancy {
-            members: self.connections.values().filter(|known| !known.slots.is_empty()).count(),
+            members: self
+                .connections
+                .values()
+                .filter(|known| !known.slots.is_empty())
+                .count(),
             tunnels: self.devices.values().filter(reachable).count(),
         }
     }
@@ -274,7 +292,9 @@ impl<M: Clone> Table<M> {
             Wanted::Service(port) => Ok(Slot::Service(owner.clone(), port)),
             Wanted::AnyPort => match self.kept_port(owner) {
                 Some(slot) => Ok(slot),
-                None => self.free_port(owner.system(), draw).ok_or(ForwardRefusal::TooMany),
+                None => self
+                    .free_port(owner.system(), draw)
+                    .ok_or(ForwardRefusal::TooMany),
             },
         }
     }
@@ -284,7 +304,10 @@ impl<M: Clone> Table<M> {
         let mut slots = self.devices.get(owner)?.iter();
         let kept = slots.find(|slot| {
             matches!(slot, Slot::Port(..))
-                && self.entries.get(slot).is_some_and(|entry| entry.members.is_empty())
+                && self
+                    .entries
+                    .get(slot)
+                    .is_some_and(|entry| entry.members.is_empty())
         });
         kept.cloned()
     }
@@ -304,11 +327,17 @@ impl<M: Clone> Table<M> {
     fn least_busy(&self, permit: &StreamPermit, tried: &[ConnectionId]) -> Option<(Slot, &Seat)> {
         let slot = self.resolve(permit)?;
         let entry = self.entries.get(&slot)?;
-        let busy = |seat: &Seat| self.connections.get(&seat.connection).map_or(0, |known| known.busy);
+        let busy = |seat: &Seat| {
+            self.connections
+                .get(&seat.connection)
+                .map_or(0, |known| known.busy)
+        };
         let mut seats: Vec<&Seat> = entry.members.iter().collect();
         seats.retain(|seat| !tried.contains(&seat.connection));
         // Among equals the latest, which is the least likely to be dead without our knowing.
-        let best = seats.into_iter().min_by_key(|seat| (busy(seat), u64::MAX - seat.order))?;
+        let best = seats
+            .into_iter()
+            .min_by_key(|seat| (busy(seat), u64::MAX - seat.order))?;
         Some((slot, best))
     }
 
@@ -328,7 +357,9 @@ impl<M: Clone> Table<M> {
     }
 
     fn is_served(&self, slot: &Slot) -> bool {
-        self.entries.get(slot).is_some_and(|entry| !entry.members.is_empty())
+        self.entries
+            .get(slot)
+            .is_some_and(|entry| !entry.members.is_empty())
     }
 
     fn leave(&mut self, connection: ConnectionId, slot: &Slot, now: Instant) {
@@ -353,7 +384,11 @@ impl<M: Clone> Table<M> {
     }
 
     fn keep_few(&mut self, owner: &DeviceId) {
-        let slots = self.devices.get(owner).map(Vec::as_slice).unwrap_or_default();
+        let slots = self
+            .devices
+            .get(owner)
+            .map(Vec::as_slice)
+            .unwrap_or_default();
         let mut kept: Vec<(Instant, Slot)> = slots
             .iter()
             .filter_map(|slot| Some((self.entries.get(slot)?.emptied?, slot.clone())))
@@ -369,7 +404,11 @@ impl<M: Clone> Table<M> {
     fn compact(&mut self) {
         if self.emptied.len() > STALE_MARKS + 2 * self.entries.len() {
             let entries = &self.entries;
-            let valid = |since: Instant, slot: &Slot| entries.get(slot).is_some_and(|entry| entry.emptied == Some(since));
+            let valid = |since: Instant, slot: &Slot| {
+                entries
+                    .get(slot)
+                    .is_some_and(|entry| entry.emptied == Some(since))
+            };
             self.emptied.retain(|(since, slot)| valid(*since, slot));
         }
     }
@@ -385,52 +424,6 @@ impl<M: Clone> Table<M> {
             }
         }
     }
-}
-
-/// A place that streams can be sent to.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Slot {
-    /// A port within a system.
-    Port(Label, u16),
-    /// A service port of a device, by its name.
-    Service(DeviceId, u16),
-}
-
-impl Slot {
-    fn port(&self) -> u16 {
-        match self {
-            Self::Port(_, port) | Self::Service(_, port) => *port,
-        }
-    }
-}
-
-#[derive(Debug)]
-struct Entry {
-    owner: DeviceId,
-    members: Vec<Seat>,
-    /// Since when it has had no members.
-    emptied: Option<Instant>,
-}
-
-impl Entry {
-    fn has(&self, connection: ConnectionId) -> bool {
-        self.members.iter().any(|seat| seat.connection == connection)
-    }
-}
-
-#[derive(Debug)]
-struct Seat {
-    connection: ConnectionId,
-    address: String,
-    order: u64,
-}
-
-#[derive(Debug)]
-struct Connection<M> {
-    reach: M,
-    kind: PeerKind,
-    busy: usize,
-    slots: Vec<Slot>,
 }
 
 /// How many marks of ports without members may be out of date before they are swept.

@@ -3,7 +3,6 @@
 //! They run inside the session's loop, so none of them waits for anything but the key store. Large bodies are boxed: russh
 //! keeps the callbacks' futures within the session's own, for as long as the connection lives.
 
-use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,7 +12,9 @@ use daemon::splice::ChannelEnd;
 use daemon::ssh::{PeerKind, known_peer};
 use daemon::ssh_client::SILENCE_LIMIT;
 use russh::keys::{HashAlg, PublicKey};
-use russh::server::{Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Session, VerifiedPublicKey};
+use russh::server::{
+    Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Session, VerifiedPublicKey,
+};
 use russh::{Channel, ChannelId, ChannelOpenFailure, Error, Pty};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -31,8 +32,7 @@ pub(crate) struct Visitor {
     flow: Flow,
     standing: Standing,
     admitted: Option<oneshot::Sender<Admitted>>,
-    sessions: HashSet<ChannelId>,
-    sessions_seen: usize,
+    sessions: usize,
 }
 
 /// What the connection's task is told when its peer has logged in.
@@ -66,8 +66,7 @@ impl Visitor {
             flow,
             standing: Standing::Stranger,
             admitted: Some(admitted),
-            sessions: HashSet::new(),
-            sessions_seen: 0,
+            sessions: 0,
         }
     }
 
@@ -117,20 +116,23 @@ impl Visitor {
         if self.hub.stopping.is_cancelled() {
             return false;
         }
-        let registered = peer.forward(address, *port).map_err(|refusal| refusal.to_string()).and_then(|permit| {
-            let member = Member {
-                connection: self.connection,
-                kind: self.flow.kind(),
-                reach: Reach {
-                    handle: session.handle(),
-                    flow: self.flow.clone(),
-                },
-            };
-            let mut table = self.hub.table();
-            table
-                .forward(&permit, address, member, rand::random(), Instant::now())
-                .map_err(|refusal| refusal.to_string())
-        });
+        let registered = peer
+            .forward(address, *port)
+            .map_err(|refusal| refusal.to_string())
+            .and_then(|permit| {
+                let member = Member {
+                    connection: self.connection,
+                    kind: self.flow.kind(),
+                    reach: Reach {
+                        handle: session.handle(),
+                        flow: self.flow.clone(),
+                    },
+                };
+                let mut table = self.hub.table();
+                table
+                    .forward(&permit, address, member, rand::random(), Instant::now())
+                    .map_err(|refusal| refusal.to_string())
+            });
         match registered {
             Ok(granted) => {
                 tracing::info!(
@@ -153,11 +155,16 @@ impl Visitor {
     }
 
     fn cancel(&self, address: &str, port: u32) -> bool {
-        let permit: Option<ForwardPermit> = self.peer().and_then(|peer| peer.forward(address, port).ok());
+        let permit: Option<ForwardPermit> = self
+            .peer()
+            .and_then(|peer| peer.forward(address, port).ok());
         let Some(permit) = permit else {
             return false;
         };
-        let cancelled = self.hub.table().cancel(self.connection, &permit, Instant::now());
+        let cancelled = self
+            .hub
+            .table()
+            .cancel(self.connection, &permit, Instant::now());
         if cancelled {
             tracing::info!(device = %permit.owner(), connection = self.connection.0, address, port, "forward cancelled");
             self.hub.changed();
@@ -197,15 +204,13 @@ impl Visitor {
     }
 
     /// Says what this is not, and ends the channel: a client that wants a shell should not be left hanging.
-    fn no_shell(&mut self, channel: ChannelId, session: &mut Session) -> Result<(), Error> {
+    fn no_shell(channel: ChannelId, session: &mut Session) -> Result<(), Error> {
         // Success, because OpenSSH's client does not show what comes before a failure.
         session.channel_success(channel)?;
         session.extended_data(channel, STDERR, NO_SHELL)?;
         session.exit_status_request(channel, 1)?;
         session.eof(channel)?;
-        session.close(channel)?;
-        self.sessions.remove(&channel);
-        Ok(())
+        session.close(channel)
     }
 }
 
@@ -249,11 +254,12 @@ impl Handler for Visitor {
         reply: ChannelOpenHandle,
         _session: &mut Session,
     ) -> Result<(), Error> {
-        self.sessions_seen += 1;
-        if self.sessions_seen > self.hub.limits.sessions_per_connection {
+        self.sessions += 1;
+        if self.sessions > self.hub.limits.sessions_per_connection {
             reply.reject(ChannelOpenFailure::ResourceShortage).await;
         } else {
-            self.sessions.insert(channel.id());
+            // The channel's own end is dropped: what it says is not for us.
+            drop(channel);
             reply.accept().await;
         }
         Ok(())
@@ -286,12 +292,12 @@ impl Handler for Visitor {
         Ok(())
     }
 
-    async fn channel_close(&mut self, channel: ChannelId, _session: &mut Session) -> Result<(), Error> {
-        self.sessions.remove(&channel);
-        Ok(())
-    }
-
-    async fn data(&mut self, channel: ChannelId, data: &[u8], _session: &mut Session) -> Result<(), Error> {
+    async fn data(
+        &mut self,
+        channel: ChannelId,
+        data: &[u8],
+        _session: &mut Session,
+    ) -> Result<(), Error> {
         self.flow.received(channel, data.len());
         Ok(())
     }
@@ -331,8 +337,12 @@ impl Handler for Visitor {
 
     // What a session channel may ask for, and does not get. Each has to be answered, or clients hang.
 
-    async fn shell_request(&mut self, channel: ChannelId, session: &mut Session) -> Result<(), Error> {
-        self.no_shell(channel, session)
+    async fn shell_request(
+        &mut self,
+        channel: ChannelId,
+        session: &mut Session,
+    ) -> Result<(), Error> {
+        Self::no_shell(channel, session)
     }
 
     async fn exec_request(
@@ -341,7 +351,7 @@ impl Handler for Visitor {
         _command: &[u8],
         session: &mut Session,
     ) -> Result<(), Error> {
-        self.no_shell(channel, session)
+        Self::no_shell(channel, session)
     }
 
     async fn subsystem_request(
@@ -350,7 +360,7 @@ impl Handler for Visitor {
         _name: &str,
         session: &mut Session,
     ) -> Result<(), Error> {
-        self.no_shell(channel, session)
+        Self::no_shell(channel, session)
     }
 
     async fn pty_request(
@@ -390,7 +400,11 @@ impl Handler for Visitor {
         session.channel_failure(channel)
     }
 
-    async fn agent_request(&mut self, channel: ChannelId, session: &mut Session) -> Result<bool, Error> {
+    async fn agent_request(
+        &mut self,
+        channel: ChannelId,
+        session: &mut Session,
+    ) -> Result<bool, Error> {
         session.channel_failure(channel)?;
         Ok(false)
     }

@@ -211,7 +211,12 @@ async fn open(
         Ok(Ok((Err(russh::Error::ChannelOpenFailure(failure)), _claim))) => match failure {
             // It is full, and another of its connections may not be.
             ChannelOpenFailure::ResourceShortage => Err(Failure::Unreachable),
-            failure => Err(Failure::Device(failure.description().to_owned())),
+            failure @ (ChannelOpenFailure::AdministrativelyProhibited
+            | ChannelOpenFailure::ConnectFailed
+            | ChannelOpenFailure::UnknownChannelType
+            | ChannelOpenFailure::Other { .. }) => {
+                Err(Failure::Device(failure.description().to_owned()))
+            }
         },
         Ok(Ok((Err(_), _)) | Err(_)) | Err(_) => Err(Failure::Unreachable),
     }

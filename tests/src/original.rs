@@ -120,17 +120,7 @@ pub fn original_order(
     wanted: &str,
     limit: Duration,
 ) -> String {
-    let mut order = Mosquitto::client("mosquitto_rr", world, controller, &controller.id());
-    order
-        .args([
-            "-t",
-            &topic(target, "control"),
-            "-e",
-            &topic(target, "state"),
-            "-m",
-            said,
-        ])
-        .args(["-W", "5"]);
+    let mut order = original_order_command(world, controller, target, said);
     wait_until(wanted, limit, || {
         let outcome = run(&mut order, limit);
         let state = outcome.stdout.trim_end_matches('\n');
@@ -140,6 +130,23 @@ pub fn original_order(
             Err(outcome.report())
         }
     })
+}
+
+/// A command that says a word once and prints the next state, over one connection like the original.
+///
+/// # Panics
+/// When mosquitto's clients are not installed.
+#[track_caller]
+pub fn original_order_command(
+    world: &World,
+    controller: &Device,
+    target: &Device,
+    said: &str,
+) -> Command {
+    let (control, state) = (topic(target, "control"), topic(target, "state"));
+    let mut order = Mosquitto::client("mosquitto_rr", world, controller, &controller.id());
+    order.args(["-t", &control, "-e", &state, "-m", said, "-W", "5"]);
+    order
 }
 
 /// `atlas/SYSTEM/DEVICE/tunnel/KIND`, the original's topics.

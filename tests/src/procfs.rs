@@ -3,30 +3,44 @@
 use std::fs;
 use std::path::Path;
 
+use rustix::process::{Pid, Signal, getpgid, getpgrp, getpid, kill_process};
+
 use crate::MARK;
 
 /// Processes that a test with this folder started, directly or not: `PID COMMAND LINE`. They are known by an environment
 /// variable that children inherit, or by a path on their command line.
 pub fn processes_marked(folder: &Path) -> Vec<String> {
-    let folder = folder.to_string_lossy();
-    let mark = format!("{MARK}={folder}");
-    let Ok(entries) = fs::read_dir("/proc") else {
-        return Vec::new();
-    };
-    entries
-        .filter_map(Result::ok)
-        .filter_map(|entry| {
-            let pid: u32 = entry.file_name().to_str()?.parse().ok()?;
-            let read = |file: &str| {
-                let bytes = fs::read(entry.path().join(file)).unwrap_or_default();
-                String::from_utf8_lossy(&bytes).replace('\0', " ")
-            };
-            let command = read("cmdline");
-            let ours = command.contains(&*folder) || read("environ").contains(&mark);
-            // A zombie has neither, which is right: it holds nothing but its exit code.
-            (ours && pid != std::process::id()).then(|| format!("{pid} {command}"))
-        })
+    marked(folder)
+        .map(|(pid, command)| format!("{} {command}", pid.as_raw_nonzero()))
         .collect()
+}
+
+/// Kills what a test with this folder started and left behind, process by process: the children of a daemon that was
+/// killed before it could end them. Only members of the test's own process group can be such children.
+pub fn end_marked(folder: &Path) {
+    let own = getpgrp();
+    for (pid, _) in marked(folder).filter(|(pid, _)| getpgid(Some(*pid)) == Ok(own)) {
+        // It fails only when the process has ended meanwhile.
+        let _ = kill_process(pid, Signal::KILL);
+    }
+}
+
+fn marked(folder: &Path) -> impl Iterator<Item = (Pid, String)> {
+    let folder = folder.to_string_lossy().into_owned();
+    let mark = format!("{MARK}={folder}");
+    let processes = fs::read_dir("/proc").into_iter().flatten();
+    processes.filter_map(move |entry| {
+        let entry = entry.ok()?;
+        let pid = Pid::from_raw(entry.file_name().to_str()?.parse().ok()?)?;
+        let read = |file: &str| {
+            let bytes = fs::read(entry.path().join(file)).unwrap_or_default();
+            String::from_utf8_lossy(&bytes).replace('\0', " ")
+        };
+        let command = read("cmdline");
+        let ours = command.contains(&folder) || read("environ").contains(&mark);
+        // A zombie has neither, which is right: it holds nothing but its exit code.
+        (ours && pid != getpid()).then_some((pid, command))
+    })
 }
 
 /// Whether somebody listens on this port of an IPv4 address.

@@ -8,7 +8,10 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use crate::outcome::{run_into, run_with_input};
-use crate::{CEILING, Daemon, Device, Outcome, ReservedPort, run, tool, tunnel_binary, wait_until};
+use crate::{
+    CEILING, Daemon, Device, Outcome, ReservedPort, end_marked, run, tool, tunnel_binary,
+    wait_until,
+};
 
 /// The environment variable by which every process that a world started, directly or not, is known.
 pub const MARK: &str = "TUNNEL_E2E_WORLD";
@@ -303,6 +306,7 @@ impl Default for World {
 
 impl Drop for World {
     fn drop(&mut self) {
+        end_marked(self.folder());
         if std::thread::panicking() {
             print_logs(&self.logs());
         }

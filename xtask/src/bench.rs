@@ -23,6 +23,7 @@ pub(crate) struct Report {
 /// One figure in milliseconds.
 #[derive(Debug)]
 pub(crate) struct Figure {
+    /// What was measured: the whole, or the name of one of its steps.
     pub(crate) name: String,
     pub(crate) ours: Samples,
     /// The peer's name and figures.

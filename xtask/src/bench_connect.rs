@@ -10,7 +10,8 @@ use std::process::{Child, Command, Stdio};
 
 use e2e::{
     CEILING, Daemon, Device, Mosquitto, OriginalTarget, ReservedPort, ReverseForward, Sshd,
-    Stopwatch, World, current_user, established, is_listening, original_order, wait_until,
+    Stopwatch, World, current_user, established, is_listening, original_order,
+    original_order_command, wait_until,
 };
 
 use crate::bench::{Figure, Report};
@@ -31,8 +32,11 @@ const STEPS: [&str; 6] = [
 ];
 
 pub(crate) fn measure(runs: usize) -> Result<Report, ChoreError> {
-    e2e::build_tunnel(&["--release", "--package", "cli", "--bin", "tunnel"])
-        .map_err(ChoreError::Failed)?;
+    // `TUNNEL_BIN` names another build to measure.
+    if std::env::var_os("TUNNEL_BIN").is_none() {
+        e2e::build_tunnel(&["--release", "--package", "cli", "--bin", "tunnel"])
+            .map_err(ChoreError::Failed)?;
+    }
     let ours = Ours::start();
     let original = Original::start(&ours.sshd);
     let (mut total, mut peer) = (Samples::default(), Samples::default());
@@ -55,7 +59,7 @@ pub(crate) fn measure(runs: usize) -> Result<Report, ChoreError> {
         goal: Some(GOAL),
     };
     let parts = STEPS.iter().zip(steps).map(|(name, ours)| Figure {
-        name: format!("  {name}"),
+        name: (*name).to_owned(),
         ours,
         peer: None,
         goal: None,
@@ -110,7 +114,7 @@ impl Ours {
             .world
             .tunnel_as(&self.controller, &["stdio", "--timing", "333"]);
         command.stderr(Stdio::piped());
-        let (took, mut child) = until_banner(&mut command).map_err(ChoreError::Failed)?;
+        let (took, mut child) = until_line(&mut command, BANNER).map_err(|said| failed(&said))?;
         // Its input ends, so sshd ends the stream, and the program says its times.
         drop(child.stdin.take());
         let mut said = String::new();
@@ -166,19 +170,16 @@ impl Original {
     /// One cold run, then the end of its tunnel.
     fn connect(&self) -> f64 {
         let (world, port) = (&self.world, self.port.number());
+        let mut order = original_order_command(world, &self.controller, &self.device, "connect");
         let watch = Stopwatch::start();
-        original_order(
-            world,
-            &self.controller,
-            &self.device,
-            "connect",
-            "connected|port=",
-            CEILING,
-        );
+        let (_, mut ordered) = wait_until("the original's answer", CEILING, || {
+            until_line(&mut order, "connected|port=")
+        });
         let (_, mut child) = wait_until("the original's tunnel", CEILING, || {
-            until_banner(&mut self.dial())
+            until_line(&mut self.dial(), BANNER)
         });
         let took = watch.elapsed_ms();
+        let _ = ordered.wait();
         let _ = child.kill();
         let _ = child.wait();
         original_order(
@@ -221,8 +222,11 @@ impl Original {
     }
 }
 
-/// Starts a command and reads its first line, which has to be sshd's banner; milliseconds from start to line.
-fn until_banner(command: &mut Command) -> Result<(f64, Child), String> {
+/// How the line begins with which an SSH server greets (RFC 4253, section 4.2).
+const BANNER: &str = "SSH-2.0-";
+
+/// Starts a command and reads its first line, which has to begin like this; milliseconds from start to line.
+fn until_line(command: &mut Command, beginning: &str) -> Result<(f64, Child), String> {
     let watch = Stopwatch::start();
     let mut child = command
         .stdin(Stdio::piped())
@@ -234,7 +238,7 @@ fn until_banner(command: &mut Command) -> Result<(f64, Child), String> {
         let _ = BufReader::new(stdout).read_line(&mut line);
     }
     let took = watch.elapsed_ms();
-    if line.starts_with("SSH-2.0-") {
+    if line.starts_with(beginning) {
         return Ok((took, child));
     }
     let _ = child.kill();
@@ -245,6 +249,10 @@ fn until_banner(command: &mut Command) -> Result<(f64, Child), String> {
         "`{line}` {}",
         String::from_utf8_lossy(&output.stderr)
     ))
+}
+
+fn failed(said: &str) -> ChoreError {
+    ChoreError::Failed(format!("a connection of the bench: {said}"))
 }
 
 /// The milliseconds of each step from the JSON object on the last line.

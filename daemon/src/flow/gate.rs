@@ -51,6 +51,11 @@ impl Gate {
         self.kind = kind;
     }
 
+    /// Whether the peer's messages are left unread, its pings among them.
+    pub(super) fn is_paused(&self) -> bool {
+        self.shut && self.kind == PeerKind::Own
+    }
+
     pub(super) fn unconsumed(&self) -> usize {
         self.unconsumed
     }
@@ -230,7 +235,11 @@ mod tests {
             Verdict::Wait(Some(now + MAX_PROBE_DELAY))
         );
         gate.received(2, 130, 2, now);
-        assert_eq!(gate.may_read(now), Verdict::Wait(Some(now + ms(20))), "neighbours");
+        assert_eq!(
+            gate.may_read(now),
+            Verdict::Wait(Some(now + ms(20))),
+            "neighbours"
+        );
         assert!(gate.consumed(IN_HI));
         assert_eq!(
             (gate.may_read(now), gate.window(1)),

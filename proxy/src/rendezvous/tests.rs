@@ -80,21 +80,26 @@ impl World {
 fn member_of(pick: Pick<u64>) -> u64 {
     match pick {
         Pick::Member(chosen) => chosen.reach,
-        other => panic!("{other:?}"),
+        other @ (Pick::Busy | Pick::Nobody) => panic!("{other:?}"),
     }
 }
 
 #[test]
 fn a_port_is_the_devices_while_it_serves_it_and_a_while_longer() {
     let mut world = World::new();
-    let port = world.forward("333.hula.atlas", "localhost", 0, own(1)).unwrap();
+    let port = world
+        .forward("333.hula.atlas", "localhost", 0, own(1))
+        .unwrap();
     assert!(port >= FIRST_ALLOCATED_PORT);
     let asked = u32::from(port);
     assert_eq!(
         world.forward("334.hula.atlas", "localhost", asked, own(2)),
         Err(ForwardRefusal::Taken)
     );
-    assert_eq!(world.forward("333.hula.atlas", "localhost", asked, own(3)), Ok(port));
+    assert_eq!(
+        world.forward("333.hula.atlas", "localhost", asked, own(3)),
+        Ok(port)
+    );
     assert_eq!(
         world.forward("333.hula.atlas", "", asked, own(3)),
         Err(ForwardRefusal::Twice)
@@ -107,10 +112,18 @@ fn a_port_is_the_devices_while_it_serves_it_and_a_while_longer() {
         Err(ForwardRefusal::Taken),
         "kept"
     );
-    assert_eq!(world.forward("333.hula.atlas", "", 0, own(4)), Ok(port), "the same again");
+    assert_eq!(
+        world.forward("333.hula.atlas", "", 0, own(4)),
+        Ok(port),
+        "the same again"
+    );
     world.table.gone(ConnectionId(4), world.now);
     world.now += Limits::default().port_keep;
-    assert_eq!(world.forward("334.hula.atlas", "", asked, own(2)), Ok(port), "free again");
+    assert_eq!(
+        world.forward("334.hula.atlas", "", asked, own(2)),
+        Ok(port),
+        "free again"
+    );
 }
 
 #[test]
@@ -127,18 +140,22 @@ fn systems_do_not_share_ports() {
 fn a_name_is_found_and_port_22_falls_back_to_the_first_forward() {
     let mut world = World::new();
     assert_eq!(world.pick("333", 22), Pick::Nobody);
-    let port = world.forward("333.hula.atlas", "localhost", 0, foreign(1)).unwrap();
+    let port = world
+        .forward("333.hula.atlas", "localhost", 0, foreign(1))
+        .unwrap();
     match world.pick("333.hula", 22) {
         Pick::Member(chosen) => {
             assert_eq!((chosen.address.as_str(), chosen.port), ("localhost", port));
         }
-        other => panic!("{other:?}"),
+        other @ (Pick::Busy | Pick::Nobody) => panic!("{other:?}"),
     }
     assert_eq!(world.pick("333", 80), Pick::Nobody);
-    world.forward("333.hula.atlas", "333", 22, foreign(2)).unwrap();
+    world
+        .forward("333.hula.atlas", "333", 22, foreign(2))
+        .unwrap();
     match world.pick("333", 22) {
         Pick::Member(chosen) => assert_eq!((chosen.address.as_str(), chosen.port), ("333", 22)),
-        other => panic!("{other:?}"),
+        other @ (Pick::Busy | Pick::Nobody) => panic!("{other:?}"),
     }
 }
 
@@ -159,7 +176,9 @@ fn the_least_busy_member_is_taken_and_an_own_one_is_not_shared_at_once() {
         world.pick_as(controller, "localhost", 20_000, &[1, 2], true),
         Pick::Nobody
     );
-    world.forward("333.hula.atlas", "", 20_000, foreign(3)).unwrap();
+    world
+        .forward("333.hula.atlas", "", 20_000, foreign(3))
+        .unwrap();
     assert_eq!(member_of(world.pick("localhost", 20_000)), 3);
     assert_eq!(
         member_of(world.pick_as(controller, "localhost", 20_000, &[1, 2], false)),
@@ -178,7 +197,13 @@ fn a_cancelled_forward_is_gone_and_the_connection_is_not() {
     assert!(!world.table.cancel(ConnectionId(1), &permit, world.now));
     assert_eq!(world.pick("localhost", 20_000), Pick::Nobody);
     assert_eq!(member_of(world.pick("333", 80)), 1);
-    assert_eq!(world.table.occupancy(), Occupancy { members: 1, tunnels: 1 });
+    assert_eq!(
+        world.table.occupancy(),
+        Occupancy {
+            members: 1,
+            tunnels: 1
+        }
+    );
 }
 
 #[test]
@@ -198,7 +223,9 @@ fn the_limits_are_the_last_that_is_granted() {
     assert_eq!(kept, limits.kept_ports_per_device);
     for connection in 0..limits.members_per_entry {
         let connection = 100 + u64::try_from(connection).unwrap();
-        world.forward("334.hula.atlas", "", 40_000, own(connection)).unwrap();
+        world
+            .forward("334.hula.atlas", "", 40_000, own(connection))
+            .unwrap();
     }
     assert_eq!(
         world.forward("334.hula.atlas", "", 40_000, own(99)),
@@ -211,10 +238,16 @@ fn a_device_that_comes_and_goes_leaves_nothing_behind() {
     let mut world = World::new();
     for connection in 0..3_000 {
         world.now += Duration::from_nanos(1);
-        world.forward("333.hula.atlas", "", 0, own(connection)).unwrap();
+        world
+            .forward("333.hula.atlas", "", 0, own(connection))
+            .unwrap();
         world.table.gone(ConnectionId(connection), world.now);
     }
-    assert!(world.table.emptied.len() <= STALE_MARKS + 4, "{}", world.table.emptied.len());
+    assert!(
+        world.table.emptied.len() <= STALE_MARKS + 4,
+        "{}",
+        world.table.emptied.len()
+    );
     world.now += Limits::default().port_keep;
     world.table.expire(world.now);
     assert!(world.table.entries.is_empty() && world.table.devices.is_empty());
@@ -223,9 +256,20 @@ fn a_device_that_comes_and_goes_leaves_nothing_behind() {
 
 #[derive(Clone, Debug)]
 enum Step {
-    Forward { device: u8, port: u32, connection: u64 },
-    Named { device: u8, connection: u64 },
-    Cancel { device: u8, port: u32, connection: u64 },
+    Forward {
+        device: u8,
+        port: u32,
+        connection: u64,
+    },
+    Named {
+        device: u8,
+        connection: u64,
+    },
+    Cancel {
+        device: u8,
+        port: u32,
+        connection: u64,
+    },
     Gone(u64),
     Pick(u16),
     Release(u64),

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use daemon::ssh_client::Dialed;
+use daemon::ssh_client::{Dialed, SILENCE_LIMIT};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::world::{LONG, Stream, World, open, receive, send};
 
@@ -14,9 +14,11 @@ const MIB: u64 = 1024 * 1024;
 /// Sends and receives at once, through a service that gives back what it gets.
 async fn both_ways(stream: Stream, count: u64) {
     let (mut read, mut write) = tokio::io::split(stream.pipe);
-    timeout(LONG, async { tokio::join!(send(&mut write, count), receive(&mut read, count)) })
-        .await
-        .expect("stuck");
+    timeout(LONG, async {
+        tokio::join!(send(&mut write, count), receive(&mut read, count))
+    })
+    .await
+    .expect("stuck");
     let ended = timeout(LONG, stream.ended).await.unwrap().unwrap();
     assert!(ended.is_clean(), "{ended:?}");
     assert_eq!((ended.up, ended.down), (count, count));
@@ -37,9 +39,15 @@ async fn fill(stream: &mut Stream) -> u64 {
 async fn full_duplex_between_own_peers() {
     let mut world = World::new().await;
     let (echo, key) = (world.echo().await, world.key("333.hula.atlas"));
-    let port = world.agent("333.hula.atlas", &key, "localhost", 0, echo).await;
+    let port = world
+        .agent("333.hula.atlas", &key, "localhost", 0, echo)
+        .await;
     let controller = world.controller("controller.hula.atlas").await;
-    both_ways(open(&controller, "localhost", port).await.unwrap(), 64 * MIB).await;
+    both_ways(
+        open(&controller, "localhost", port).await.unwrap(),
+        64 * MIB,
+    )
+    .await;
     drop(controller);
     world.end().await;
 }
@@ -48,11 +56,16 @@ async fn full_duplex_between_own_peers() {
 async fn six_full_duplex_streams_in_one_connection() {
     let mut world = World::new().await;
     let (echo, key) = (world.echo().await, world.key("333.hula.atlas"));
-    let port = world.agent("333.hula.atlas", &key, "localhost", 0, echo).await;
+    let port = world
+        .agent("333.hula.atlas", &key, "localhost", 0, echo)
+        .await;
     let controller = world.controller("controller.hula.atlas").await;
     let mut streams = Vec::new();
     for _ in 0..6 {
-        streams.push(both_ways(open(&controller, "localhost", port).await.unwrap(), 8 * MIB));
+        streams.push(both_ways(
+            open(&controller, "localhost", port).await.unwrap(),
+            8 * MIB,
+        ));
     }
     assert_eq!((world.stats().members, world.stats().streams), (1, 6));
     futures_util::future::join_all(streams).await;
@@ -71,13 +84,23 @@ async fn half_close_is_kept() {
         })
         .await;
     let key = world.key("333.hula.atlas");
-    let port = world.agent("333.hula.atlas", &key, "localhost", 0, late).await;
+    let port = world
+        .agent("333.hula.atlas", &key, "localhost", 0, late)
+        .await;
     let controller = world.controller("controller.hula.atlas").await;
     let mut stream = open(&controller, "localhost", port).await.unwrap();
     stream.pipe.write_all(&[0; 1000]).await.unwrap();
     stream.pipe.shutdown().await.unwrap();
-    timeout(LONG, receive(&mut stream.pipe, MIB + 1000)).await.expect("no answer");
-    assert!(timeout(LONG, stream.ended).await.unwrap().unwrap().is_clean());
+    timeout(LONG, receive(&mut stream.pipe, MIB + 1000))
+        .await
+        .expect("no answer");
+    assert!(
+        timeout(LONG, stream.ended)
+            .await
+            .unwrap()
+            .unwrap()
+            .is_clean()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -96,13 +119,27 @@ async fn a_remote_end_of_file_does_not_end_what_we_still_send() {
         })
         .await;
     let key = world.key("333.hula.atlas");
-    let port = world.agent("333.hula.atlas", &key, "localhost", 0, early).await;
+    let port = world
+        .agent("333.hula.atlas", &key, "localhost", 0, early)
+        .await;
     let controller = world.controller("controller.hula.atlas").await;
     let mut stream = open(&controller, "localhost", port).await.unwrap();
-    assert_eq!(timeout(LONG, stream.pipe.read(&mut [0])).await.unwrap().unwrap(), 0);
+    assert_eq!(
+        timeout(LONG, stream.pipe.read(&mut [0]))
+            .await
+            .unwrap()
+            .unwrap(),
+        0
+    );
     send(&mut stream.pipe, MIB).await;
     timeout(LONG, receiver.recv()).await.unwrap().unwrap();
-    assert!(timeout(LONG, stream.ended).await.unwrap().unwrap().is_clean());
+    assert!(
+        timeout(LONG, stream.ended)
+            .await
+            .unwrap()
+            .unwrap()
+            .is_clean()
+    );
 }
 
 async fn pings_pass(controller: &Dialed, host: &str, port: u16) {
@@ -120,17 +157,48 @@ async fn a_controller_that_does_not_read_disturbs_nobody_and_gets_its_bytes_late
         .service(|mut socket| async move { send(&mut socket, COUNT).await })
         .await;
     let (echo, key) = (world.echo().await, world.key("333.hula.atlas"));
-    let port = world.agent("333.hula.atlas", &key, "localhost", 0, source).await;
-    let other_port = world.agent("333.hula.atlas", &key, "localhost", 30_000, echo).await;
+    let port = world
+        .agent("333.hula.atlas", &key, "localhost", 0, source)
+        .await;
+    let other_port = world
+        .agent("333.hula.atlas", &key, "localhost", 30_000, echo)
+        .await;
     let lazy = world.controller("controller-lazy.hula.atlas").await;
     let stalled = open(&lazy, "localhost", port).await.unwrap();
     let busy = world.controller("controller-busy.hula.atlas").await;
     pings_pass(&busy, "localhost", other_port).await;
-    // On the very connection of the stalled stream, too, since its peer is only slow with that stream.
-    let Stream { mut pipe, ended, .. } = stalled;
-    timeout(LONG, receive(&mut pipe, COUNT)).await.expect("it never resumes");
+    let Stream {
+        mut pipe, ended, ..
+    } = stalled;
+    timeout(LONG, receive(&mut pipe, COUNT))
+        .await
+        .expect("it never resumes");
     pipe.shutdown().await.unwrap();
     assert!(timeout(LONG, ended).await.unwrap().unwrap().is_clean());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_stands_still_is_not_taken_for_dead_by_anybody() {
+    const COUNT: u64 = 96 * MIB;
+    let mut world = World::new().await;
+    let source = world
+        .service(|mut socket| async move { send(&mut socket, COUNT).await })
+        .await;
+    let key = world.key("333.hula.atlas");
+    let port = world
+        .agent("333.hula.atlas", &key, "localhost", 0, source)
+        .await;
+    let controller = world.controller("controller.hula.atlas").await;
+    let mut stream = open(&controller, "localhost", port).await.unwrap();
+    // Controller, proxy and agent all pause, for longer than a silent peer is allowed to be.
+    sleep(SILENCE_LIMIT + Duration::from_secs(3)).await;
+    assert_eq!((world.stats().members, world.stats().streams), (1, 1));
+    timeout(LONG, receive(&mut stream.pipe, COUNT))
+        .await
+        .expect("it never resumes");
+    stream.pipe.shutdown().await.unwrap();
+    let ended = timeout(LONG, stream.ended).await.unwrap().unwrap();
+    assert!(ended.is_clean(), "{ended:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -143,8 +211,12 @@ async fn a_target_that_does_not_read_stops_its_sender_only() {
         })
         .await;
     let (echo, key) = (world.echo().await, world.key("333.hula.atlas"));
-    let deaf_port = world.agent("333.hula.atlas", &key, "localhost", 0, deaf).await;
-    let port = world.agent("333.hula.atlas", &key, "localhost", 30_000, echo).await;
+    let deaf_port = world
+        .agent("333.hula.atlas", &key, "localhost", 0, deaf)
+        .await;
+    let port = world
+        .agent("333.hula.atlas", &key, "localhost", 30_000, echo)
+        .await;
     let sender = world.controller("controller-a.hula.atlas").await;
     let mut stream = open(&sender, "localhost", deaf_port).await.unwrap();
     fill(&mut stream).await;
@@ -166,12 +238,17 @@ async fn a_download_that_is_broken_off_leaves_the_member_as_it_was() {
         })
         .await;
     let key = world.key("333.hula.atlas");
-    let port = world.agent("333.hula.atlas", &key, "localhost", 0, endless).await;
+    let port = world
+        .agent("333.hula.atlas", &key, "localhost", 0, endless)
+        .await;
     for _ in 0..5 {
         let controller = world.controller("controller.hula.atlas").await;
         let mut stream = open(&controller, "localhost", port).await.unwrap();
         let mut some = vec![0; 4 * 1024 * 1024];
-        timeout(LONG, stream.pipe.read_exact(&mut some)).await.unwrap().unwrap();
+        timeout(LONG, stream.pipe.read_exact(&mut some))
+            .await
+            .unwrap()
+            .unwrap();
         stream.ended.abort();
         drop(controller);
         world.until("released", |stats| stats.streams == 0).await;
@@ -181,13 +258,42 @@ async fn a_download_that_is_broken_off_leaves_the_member_as_it_was() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reset_at_the_far_end_ends_the_stream_while_our_input_is_open() {
+    let mut world = World::new().await;
+    let reset = world
+        .service(|mut socket| async move {
+            socket.read_exact(&mut [0]).await.unwrap();
+            socket.set_zero_linger().unwrap();
+        })
+        .await;
+    let key = world.key("333.hula.atlas");
+    let port = world
+        .agent("333.hula.atlas", &key, "localhost", 0, reset)
+        .await;
+    let controller = world.controller("controller.hula.atlas").await;
+    let mut stream = open(&controller, "localhost", port).await.unwrap();
+    stream.pipe.write_all(b"x").await.unwrap();
+    let start = tokio::time::Instant::now();
+    let ended = timeout(LONG, stream.ended).await.unwrap().unwrap();
+    assert!(!ended.is_clean(), "{ended:?}");
+    assert!(
+        start.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        start.elapsed()
+    );
+    world.until("released", |stats| stats.streams == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lost_member_is_told_as_a_loss_and_not_as_the_end() {
     let mut world = World::new().await;
     let relay = Relay::to(&mut world).await;
     let (echo, key) = (world.echo().await, world.key("333.hula.atlas"));
     let direct = world.address;
     world.address = relay.address;
-    let port = world.agent("333.hula.atlas", &key, "localhost", 0, echo).await;
+    let port = world
+        .agent("333.hula.atlas", &key, "localhost", 0, echo)
+        .await;
     world.address = direct;
     let controller = world.controller("controller.hula.atlas").await;
     let mut stream = open(&controller, "localhost", port).await.unwrap();
@@ -197,7 +303,11 @@ async fn a_lost_member_is_told_as_a_loss_and_not_as_the_end() {
     let start = tokio::time::Instant::now();
     let ended = timeout(LONG, stream.ended).await.unwrap().unwrap();
     assert!(!ended.is_clean(), "{ended:?}");
-    assert!(start.elapsed() <= Duration::from_secs(11), "{:?}", start.elapsed());
+    assert!(
+        start.elapsed() <= Duration::from_secs(11),
+        "{:?}",
+        start.elapsed()
+    );
     world.until("gone", |stats| stats.members == 0).await;
 }
 

@@ -44,6 +44,10 @@ struct Piped {
 fn ssh_stream(world: &World, id: &str, to: &str) -> Piped {
     let mut ssh = world.ssh(id);
     ssh.args(["-W", to, "127.0.0.1"]);
+    piped(ssh)
+}
+
+fn piped(mut ssh: Command) -> Piped {
     ssh.stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut ssh = ssh.spawn().unwrap();
     let (stdin, stdout) = (ssh.stdin.take().unwrap(), ssh.stdout.take().unwrap());
@@ -54,7 +58,10 @@ impl Piped {
     async fn ping(&mut self) {
         self.stdin.write_all(b"ping").await.unwrap();
         let mut word = [0; 4];
-        timeout(LONG, self.stdout.read_exact(&mut word)).await.expect("no answer").unwrap();
+        timeout(LONG, self.stdout.read_exact(&mut word))
+            .await
+            .expect("no answer")
+            .unwrap();
         assert_eq!(&word, b"ping");
     }
 
@@ -68,9 +75,11 @@ impl Piped {
             send(&mut stdin, count).await;
             drop(stdin);
         };
-        timeout(LONG, async { tokio::join!(sent, receive(&mut stdout, count)) })
-            .await
-            .expect("stuck");
+        timeout(LONG, async {
+            tokio::join!(sent, receive(&mut stdout, count))
+        })
+        .await
+        .expect("stuck");
         assert!(timeout(LONG, ssh.wait()).await.unwrap().unwrap().success());
     }
 }
@@ -81,11 +90,21 @@ async fn minus_r_and_minus_w_meet_by_port_and_by_name() {
     let echo = world.echo().await;
     let (_member, port) = ssh_member(&world, "333.hula.atlas", echo).await;
     world.key("controller.hula.atlas");
-    for to in [format!("localhost:{port}"), "333:22".into(), "333.hula.atlas:22".into()] {
+    for to in [
+        format!("localhost:{port}"),
+        "333:22".into(),
+        "333.hula.atlas:22".into(),
+    ] {
         let mut stream = ssh_stream(&world, "controller.hula.atlas", &to);
         stream.ping().await;
         drop(stream.stdin);
-        assert!(timeout(LONG, stream.ssh.wait()).await.unwrap().unwrap().success());
+        assert!(
+            timeout(LONG, stream.ssh.wait())
+                .await
+                .unwrap()
+                .unwrap()
+                .success()
+        );
         world.until("closed", |stats| stats.streams == 0).await;
     }
     assert_eq!((world.stats().members, world.stats().tunnels), (1, 1));
@@ -97,11 +116,22 @@ async fn a_name_and_a_fixed_port_are_forwarded_as_they_are_asked_for() {
     let echo = world.echo().await;
     world.key("333.hula.atlas");
     let mut ssh = world.ssh("333.hula.atlas");
-    ssh.args(["-N", "-R", &format!("333:80:{echo}"), "-R", &format!("20022:{echo}"), "127.0.0.1"]);
+    ssh.args([
+        "-N",
+        "-R",
+        &format!("333:80:{echo}"),
+        "-R",
+        &format!("20022:{echo}"),
+        "127.0.0.1",
+    ]);
     let _member = ssh.spawn().unwrap();
     let controller = world.controller("controller.hula.atlas").await;
     open(&controller, "333", 80).await.unwrap().ping().await;
-    open(&controller, "localhost", 20_022).await.unwrap().ping().await;
+    open(&controller, "localhost", 20_022)
+        .await
+        .unwrap()
+        .ping()
+        .await;
 }
 
 #[tokio::test]
@@ -110,7 +140,10 @@ async fn minus_l_carries_many_connections() {
     let echo = world.echo().await;
     let (_member, port) = ssh_member(&world, "333.hula.atlas", echo).await;
     world.key("controller.hula.atlas");
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let free = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
     let mut ssh = world.ssh("controller.hula.atlas");
     ssh.args(["-N", "-L", &format!("{free}:localhost:{port}"), "127.0.0.1"]);
     let _listener = ssh.spawn().unwrap();
@@ -127,7 +160,9 @@ async fn minus_l_carries_many_connections() {
         let (mut read, mut write) = socket.split();
         tokio::join!(send(&mut write, MIB), receive(&mut read, MIB));
     });
-    timeout(LONG, futures_util::future::join_all(each)).await.expect("stuck");
+    timeout(LONG, futures_util::future::join_all(each))
+        .await
+        .expect("stuck");
     world.until("closed", |stats| stats.streams == 0).await;
 }
 
@@ -137,20 +172,34 @@ async fn full_duplex_in_every_pairing_of_ends() {
     let mut world = World::new().await;
     let echo = world.echo().await;
     let key = world.key("334.hula.atlas");
-    let own_port = world.agent("334.hula.atlas", &key, "localhost", 0, echo).await;
+    let own_port = world
+        .agent("334.hula.atlas", &key, "localhost", 0, echo)
+        .await;
     let (_member, ssh_port) = ssh_member(&world, "333.hula.atlas", echo).await;
     world.key("controller-ssh.hula.atlas");
     let controller = world.controller("controller-own.hula.atlas").await;
     for port in [own_port, ssh_port] {
-        ssh_stream(&world, "controller-ssh.hula.atlas", &format!("localhost:{port}"))
-            .both_ways(COUNT)
-            .await;
+        ssh_stream(
+            &world,
+            "controller-ssh.hula.atlas",
+            &format!("localhost:{port}"),
+        )
+        .both_ways(COUNT)
+        .await;
         let stream = open(&controller, "localhost", port).await.unwrap();
         let (mut read, mut write) = tokio::io::split(stream.pipe);
-        timeout(LONG, async { tokio::join!(send(&mut write, COUNT), receive(&mut read, COUNT)) })
-            .await
-            .expect("stuck");
-        assert!(timeout(LONG, stream.ended).await.unwrap().unwrap().is_clean());
+        timeout(LONG, async {
+            tokio::join!(send(&mut write, COUNT), receive(&mut read, COUNT))
+        })
+        .await
+        .expect("stuck");
+        assert!(
+            timeout(LONG, stream.ended)
+                .await
+                .unwrap()
+                .unwrap()
+                .is_clean()
+        );
     }
 }
 
@@ -176,7 +225,11 @@ async fn a_stalled_reader_of_an_openssh_member_disturbs_no_other_controller() {
     let lazy = world.controller("controller-lazy.hula.atlas").await;
     let busy = world.controller("controller-busy.hula.atlas").await;
     let mut stalled = open(&lazy, "localhost", port).await.unwrap();
-    let mut ssh_stalled = ssh_stream(&world, "controller-ssh.hula.atlas", &format!("localhost:{port}"));
+    let mut ssh_stalled = ssh_stream(
+        &world,
+        "controller-ssh.hula.atlas",
+        &format!("localhost:{port}"),
+    );
     stalled.pipe.write_all(b"s").await.unwrap();
     ssh_stalled.stdin.write_all(b"s").await.unwrap();
     // Long enough for both to be full.
@@ -189,7 +242,10 @@ async fn a_stalled_reader_of_an_openssh_member_disturbs_no_other_controller() {
     let (mut read, mut write) = tokio::io::split(stalled.pipe);
     // Both, because they share the member's windows.
     let resumed = async {
-        tokio::join!(receive(&mut read, COUNT), receive(&mut ssh_stalled.stdout, COUNT))
+        tokio::join!(
+            receive(&mut read, COUNT),
+            receive(&mut ssh_stalled.stdout, COUNT)
+        )
     };
     timeout(LONG, resumed).await.expect("they never resume");
     write.shutdown().await.unwrap();
@@ -200,9 +256,17 @@ async fn a_stalled_reader_of_an_openssh_member_disturbs_no_other_controller() {
 async fn a_session_is_told_that_there_is_no_shell() {
     let world = World::new().await;
     world.key("333.hula.atlas");
-    for arguments in [&["127.0.0.1"][..], &["127.0.0.1", "id"], &["-s", "127.0.0.1", "sftp"], &["-tt", "127.0.0.1"]] {
+    for arguments in [
+        &["127.0.0.1"][..],
+        &["127.0.0.1", "id"],
+        &["-s", "127.0.0.1", "sftp"],
+        &["-tt", "127.0.0.1"],
+    ] {
         let mut ssh = world.ssh("333.hula.atlas");
-        let output = timeout(LONG, ssh.args(arguments).output()).await.expect("hangs").unwrap();
+        let output = timeout(LONG, ssh.args(arguments).output())
+            .await
+            .expect("hangs")
+            .unwrap();
         assert!(!output.status.success(), "{arguments:?}");
         let told = String::from_utf8_lossy(&output.stderr);
         assert!(told.contains("It has no shell"), "{arguments:?}: {told}");
@@ -224,8 +288,15 @@ async fn refusals_reach_the_person() {
         }
     };
     let told = refused("controller.hula.atlas", &["-W", "333:22", "127.0.0.1"]).await;
-    assert!(told.contains("there is no such tunnel, or it is not for you"), "{told}");
-    let told = refused("controller.hula.atlas", &["-N", "-R", "0:localhost:22", "127.0.0.1"]).await;
+    assert!(
+        told.contains("there is no such tunnel, or it is not for you"),
+        "{told}"
+    );
+    let told = refused(
+        "controller.hula.atlas",
+        &["-N", "-R", "0:localhost:22", "127.0.0.1"],
+    )
+    .await;
     assert!(told.contains("remote port forwarding failed"), "{told}");
     let told = refused("controller-x.hula.atlas", &["-N", "127.0.0.1"]).await;
     assert!(told.contains("Permission denied (publickey)"), "{told}");
@@ -267,16 +338,30 @@ async fn minus_j_reaches_a_real_sshd_through_both() {
                 let output = socket.try_clone().unwrap();
                 let mut sshd = Command::new("/usr/sbin/sshd");
                 sshd.args(["-i", "-f", &config]);
-                sshd.stdin(std::os::fd::OwnedFd::from(socket)).stdout(std::os::fd::OwnedFd::from(output));
-                sshd.kill_on_drop(true).spawn().unwrap().wait().await.unwrap();
+                sshd.stdin(std::os::fd::OwnedFd::from(socket))
+                    .stdout(std::os::fd::OwnedFd::from(output));
+                sshd.kill_on_drop(true)
+                    .spawn()
+                    .unwrap()
+                    .wait()
+                    .await
+                    .unwrap();
             }
         })
         .await;
     let (_member, _) = ssh_member(&world, "333.hula.atlas", sshd).await;
     world.key("controller.hula.atlas");
     let known = fs::read_to_string(at("known_hosts")).unwrap();
-    fs::write(at("known_hosts"), format!("{known}333 {}", fs::read_to_string(at("sshd_key.pub")).unwrap())).unwrap();
-    let user = String::from_utf8(Command::new("id").arg("-un").output().await.unwrap().stdout).unwrap();
+    fs::write(
+        at("known_hosts"),
+        format!(
+            "{known}333 {}",
+            fs::read_to_string(at("sshd_key.pub")).unwrap()
+        ),
+    )
+    .unwrap();
+    let user =
+        String::from_utf8(Command::new("id").arg("-un").output().await.unwrap().stdout).unwrap();
     fs::write(
         home.join("ssh_config"),
         format!(
@@ -292,16 +377,23 @@ async fn minus_j_reaches_a_real_sshd_through_both() {
     .unwrap();
     let mut ssh = Command::new("/usr/bin/ssh");
     ssh.args(["-F", &at("ssh_config"), "333", "wc -c; exit 7"]);
-    ssh.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+    ssh.stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true);
     let mut ssh = ssh.spawn().unwrap();
     let mut stdin = ssh.stdin.take().unwrap();
     let feed = async move {
         send(&mut stdin, 8 * MIB).await;
         drop(stdin);
     };
-    let ((), output) = timeout(LONG, async { tokio::join!(feed, ssh.wait_with_output()) }).await.expect("hangs");
+    let ((), output) = timeout(LONG, async { tokio::join!(feed, ssh.wait_with_output()) })
+        .await
+        .expect("hangs");
     let output = output.unwrap();
-    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), (8 * MIB).to_string());
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout).trim(),
+        (8 * MIB).to_string()
+    );
     assert_eq!(output.status.code(), Some(7));
 }
 
@@ -318,6 +410,33 @@ async fn an_idle_member_answers_and_a_frozen_one_is_gone_in_seconds() {
     assert!(stop("-STOP").await.unwrap().success());
     let start = Instant::now();
     world.until("gone", |stats| stats.members == 0).await;
-    assert!(start.elapsed() <= Duration::from_secs(12), "{:?}", start.elapsed());
+    assert!(
+        start.elapsed() <= Duration::from_secs(12),
+        "{:?}",
+        start.elapsed()
+    );
     assert!(stop("-CONT").await.unwrap().success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn key_exchanges_in_the_middle_lose_nothing() {
+    const COUNT: u64 = 16 * MIB;
+    let mut world = World::new().await;
+    let echo = world.echo().await;
+    world.key("333.hula.atlas");
+    let mut member = world.ssh("333.hula.atlas");
+    member.args([
+        "-o",
+        "RekeyLimit=1M",
+        "-N",
+        "-R",
+        &format!("20022:{echo}"),
+        "127.0.0.1",
+    ]);
+    let _member = member.spawn().unwrap();
+    world.until("served", |stats| stats.members > 0).await;
+    world.key("controller.hula.atlas");
+    let mut ssh = world.ssh("controller.hula.atlas");
+    ssh.args(["-o", "RekeyLimit=1M", "-W", "localhost:20022", "127.0.0.1"]);
+    piped(ssh).both_ways(COUNT).await;
 }

@@ -17,7 +17,9 @@ use crate::world::{LONG, World, open, quick};
 async fn unknown_and_forbidden_look_the_same() {
     let mut world = World::with(quick()).await;
     let (echo, key) = (world.echo().await, world.key("333.hula.atlas"));
-    let port = world.agent("333.hula.atlas", &key, "localhost", 0, echo).await;
+    let port = world
+        .agent("333.hula.atlas", &key, "localhost", 0, echo)
+        .await;
     let stranger = world.controller("controller.lono.atlas").await;
     let mut answers = Vec::new();
     for (host, port) in [
@@ -31,7 +33,10 @@ async fn unknown_and_forbidden_look_the_same() {
     ] {
         let start = Instant::now();
         let refused = open(&stranger, host, port).await.err().unwrap();
-        assert!(start.elapsed() >= quick().forward_wait, "{host}:{port} was answered at once");
+        assert!(
+            start.elapsed() >= quick().forward_wait,
+            "{host}:{port} was answered at once"
+        );
         answers.push(refused.to_string());
     }
     answers.dedup();
@@ -45,12 +50,26 @@ async fn unknown_and_forbidden_look_the_same() {
 async fn each_role_keeps_to_its_half() {
     let world = World::with(quick()).await;
     let controller = world.controller("controller.hula.atlas").await;
-    let refused = controller.request_forward("localhost", 0, LONG).await.unwrap_err();
+    let refused = controller
+        .request_forward("localhost", 0, LONG)
+        .await
+        .unwrap_err();
     assert!(matches!(refused, RequestError::Refused { .. }), "{refused}");
-    let target = world.dial("333.hula.atlas", world.key("333.hula.atlas")).await.unwrap();
+    let target = world
+        .dial("333.hula.atlas", world.key("333.hula.atlas"))
+        .await
+        .unwrap();
     target.request_forward("333", 22, LONG).await.unwrap();
-    assert!(target.request_forward("334", 22, LONG).await.is_err(), "another's name");
-    assert!(target.request_forward("example.org", 22, LONG).await.is_err());
+    assert!(
+        target.request_forward("334", 22, LONG).await.is_err(),
+        "another's name"
+    );
+    assert!(
+        target
+            .request_forward("example.org", 22, LONG)
+            .await
+            .is_err()
+    );
     let refused = target.open("333", 22, LONG).await.unwrap_err();
     assert_eq!(
         refused.to_string(),
@@ -62,7 +81,10 @@ async fn each_role_keeps_to_its_half() {
 async fn a_key_counts_for_its_own_system_only() {
     let world = World::new().await;
     let key = world.key("333.hula.atlas");
-    for (user, key) in [("lono", key), ("hula", world.strangers_key("334.hula.atlas"))] {
+    for (user, key) in [
+        ("lono", key),
+        ("hula", world.strangers_key("334.hula.atlas")),
+    ] {
         let refused = world.dial_as(user, key).await.unwrap_err();
         assert!(matches!(refused, DialError::Refused { .. }), "{refused}");
         assert!(refused.hint().is_some());
@@ -76,7 +98,9 @@ async fn another_host_key_is_refused_with_both_fingerprints() {
     let other = PrivateKey::random(&mut safe_rng(), Algorithm::Ed25519).unwrap();
     let pinned = other.public_key().fingerprint(russh::keys::HashAlg::Sha256);
     let proxy = world.address.to_string();
-    let refused = dial(&proxy, "hula", key, &[other.public_key().clone()], LONG).await.unwrap_err();
+    let refused = dial(&proxy, "hula", key, &[other.public_key().clone()], LONG)
+        .await
+        .unwrap_err();
     let got = world.host_key.fingerprint(russh::keys::HashAlg::Sha256);
     assert_eq!(
         refused.to_string(),
@@ -88,15 +112,23 @@ async fn another_host_key_is_refused_with_both_fingerprints() {
 async fn a_new_key_works_at_once_and_a_withdrawn_one_ends_its_connections() {
     let mut world = World::new().await;
     let (echo, key) = (world.echo().await, world.key("333.hula.atlas"));
-    let port = world.agent("333.hula.atlas", &key, "localhost", 0, echo).await;
+    let port = world
+        .agent("333.hula.atlas", &key, "localhost", 0, echo)
+        .await;
     let controller = world.controller("controller.hula.atlas").await;
     let mut stream = open(&controller, "localhost", port).await.unwrap();
     stream.ping().await;
     fs::remove_file(world.public_path("controller.hula.atlas")).unwrap();
-    timeout(LONG, controller.flow().dead()).await.expect("still connected");
+    timeout(LONG, controller.flow().dead())
+        .await
+        .expect("still connected");
     let ended = timeout(LONG, stream.ended).await.unwrap().unwrap();
     assert!(!ended.is_clean(), "{ended:?}");
-    world.until("left alone", |stats| stats.streams == 0 && stats.members == 1).await;
+    world
+        .until("left alone", |stats| {
+            stats.streams == 0 && stats.members == 1
+        })
+        .await;
     fs::remove_file(world.public_path("333.hula.atlas")).unwrap();
     world.until("empty", |stats| stats.connections == 0).await;
     assert!(world.dial("333.hula.atlas", key).await.is_err());
@@ -123,10 +155,15 @@ async fn silent_and_slow_strangers_are_cut_and_do_not_take_all_places() {
     }
     let mut banner = Vec::new();
     let refused = strangers.pop().unwrap().read_to_end(&mut banner).await;
-    assert!(refused.is_err() || banner.is_empty(), "the fifth was let in");
+    assert!(
+        refused.is_err() || banner.is_empty(),
+        "the fifth was let in"
+    );
     for mut socket in strangers {
         let mut all = Vec::new();
-        let _ = timeout(LONG, socket.read_to_end(&mut all)).await.expect("not cut");
+        let _ = timeout(LONG, socket.read_to_end(&mut all))
+            .await
+            .expect("not cut");
     }
     assert!(start.elapsed() >= limits.auth_deadline);
     world.dial("333.hula.atlas", key).await.unwrap();
@@ -142,7 +179,9 @@ async fn the_limits_of_one_connection_hold() {
     let mut world = World::with(limits).await;
     let (echo, key) = (world.echo().await, world.key("333.hula.atlas"));
     for port in [20_001, 20_002, 20_003, 20_004] {
-        world.agent("333.hula.atlas", &key, "localhost", port, echo).await;
+        world
+            .agent("333.hula.atlas", &key, "localhost", port, echo)
+            .await;
     }
     let controller = world.controller("controller.hula.atlas").await;
     let mut open_streams = Vec::new();
@@ -150,9 +189,23 @@ async fn the_limits_of_one_connection_hold() {
         open_streams.push(open(&controller, "localhost", port).await.unwrap());
     }
     let refused = open(&controller, "localhost", 20_004).await.err().unwrap();
-    assert_eq!(refused.to_string(), "the proxy refuses it: too many streams on one connection");
+    assert_eq!(
+        refused.to_string(),
+        "the proxy refuses it: too many streams on one connection"
+    );
     let greedy = world.dial("333.hula.atlas", key).await.unwrap();
-    greedy.request_forward("localhost", 20_001, LONG).await.unwrap();
-    greedy.request_forward("localhost", 20_002, LONG).await.unwrap();
-    assert!(greedy.request_forward("localhost", 20_003, LONG).await.is_err());
+    greedy
+        .request_forward("localhost", 20_001, LONG)
+        .await
+        .unwrap();
+    greedy
+        .request_forward("localhost", 20_002, LONG)
+        .await
+        .unwrap();
+    assert!(
+        greedy
+            .request_forward("localhost", 20_003, LONG)
+            .await
+            .is_err()
+    );
 }

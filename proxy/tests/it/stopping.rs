@@ -12,7 +12,9 @@ use crate::world::{LONG, World, open};
 async fn streams_get_the_grace_period_and_the_idle_do_not_wait() {
     let mut world = World::new().await;
     let (echo, key) = (world.echo().await, world.key("333.hula.atlas"));
-    let port = world.agent("333.hula.atlas", &key, "localhost", 0, echo).await;
+    let port = world
+        .agent("333.hula.atlas", &key, "localhost", 0, echo)
+        .await;
     let idle = world.dial("333.hula.atlas", key.clone()).await.unwrap();
     let controller = world.controller("controller.hula.atlas").await;
     let mut stream = open(&controller, "localhost", port).await.unwrap();
@@ -24,9 +26,20 @@ async fn streams_get_the_grace_period_and_the_idle_do_not_wait() {
     assert!(world.dial("333.hula.atlas", key).await.is_err());
     stream.pipe.shutdown().await.unwrap();
     let mut rest = Vec::new();
-    timeout(LONG, stream.pipe.read_to_end(&mut rest)).await.unwrap().unwrap();
-    assert!(timeout(LONG, stream.ended).await.unwrap().unwrap().is_clean());
-    timeout(world.shutdown.grace(), controller.flow().dead()).await.expect("ends with its stream");
+    timeout(LONG, stream.pipe.read_to_end(&mut rest))
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(
+        timeout(LONG, stream.ended)
+            .await
+            .unwrap()
+            .unwrap()
+            .is_clean()
+    );
+    timeout(world.shutdown.grace(), controller.flow().dead())
+        .await
+        .expect("ends with its stream");
     world.end().await;
 }
 
@@ -34,7 +47,9 @@ async fn streams_get_the_grace_period_and_the_idle_do_not_wait() {
 async fn what_goes_on_after_the_grace_period_is_cut() {
     let mut world = World::new().await;
     let (echo, key) = (world.echo().await, world.key("333.hula.atlas"));
-    let port = world.agent("333.hula.atlas", &key, "localhost", 0, echo).await;
+    let port = world
+        .agent("333.hula.atlas", &key, "localhost", 0, echo)
+        .await;
     let controller = world.controller("controller.hula.atlas").await;
     let mut stream = open(&controller, "localhost", port).await.unwrap();
     stream.ping().await;
@@ -47,12 +62,18 @@ async fn what_goes_on_after_the_grace_period_is_cut() {
 #[tokio::test]
 async fn garbage_is_closed_at_once() {
     let world = World::new().await;
-    for garbage in [&b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"[..], b"SSH-1.5-old\r\n", &[0xff; 4096]] {
+    for garbage in [
+        &b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"[..],
+        b"SSH-1.5-old\r\n",
+        &[0xff; 4096],
+    ] {
         let mut socket = TcpStream::connect(world.address).await.unwrap();
         let _ = socket.write_all(garbage).await;
         let _ = socket.shutdown().await;
         let mut all = Vec::new();
-        let _ = timeout(LONG, socket.read_to_end(&mut all)).await.expect("not closed");
+        let _ = timeout(LONG, socket.read_to_end(&mut all))
+            .await
+            .expect("not closed");
     }
     sleep(Duration::ZERO).await;
     world.end().await;

@@ -67,7 +67,11 @@ impl World {
         let shutdown = Shutdown::new(Duration::from_secs(5));
         let mut tasks = JoinSet::new();
         tasks.spawn(proxy.run(shutdown.clone()));
-        let known = format!("[127.0.0.1]:{} {}\n", address.port(), public.to_openssh().unwrap());
+        let known = format!(
+            "[127.0.0.1]:{} {}\n",
+            address.port(),
+            public.to_openssh().unwrap()
+        );
         fs::write(home.path().join("known_hosts"), known).unwrap();
         Self {
             home,
@@ -113,7 +117,10 @@ impl World {
     }
 
     pub(crate) fn public_path(&self, id: &str) -> PathBuf {
-        self.home.path().join("keys").join(format!("{id}.sshkey.pub"))
+        self.home
+            .path()
+            .join("keys")
+            .join(format!("{id}.sshkey.pub"))
     }
 
     pub(crate) fn private_path(&self, id: &str) -> PathBuf {
@@ -125,9 +132,20 @@ impl World {
         self.dial_as(id.system().as_str(), key).await
     }
 
-    pub(crate) async fn dial_as(&self, user: &str, key: Arc<PrivateKey>) -> Result<Dialed, DialError> {
+    pub(crate) async fn dial_as(
+        &self,
+        user: &str,
+        key: Arc<PrivateKey>,
+    ) -> Result<Dialed, DialError> {
         let address = self.address.to_string();
-        dial(&address, user, key, std::slice::from_ref(&self.host_key), LONG).await
+        dial(
+            &address,
+            user,
+            key,
+            std::slice::from_ref(&self.host_key),
+            LONG,
+        )
+        .await
     }
 
     /// An agent's connection that forwards `host` and `port` to a local service. Returns the port granted.
@@ -189,12 +207,33 @@ impl World {
 
     pub(crate) fn ssh_options(&self, id: &str) -> Vec<String> {
         let id: DeviceId = id.parse().unwrap();
-        let mut options: Vec<String> = ["-F", "none", "-o", "BatchMode=yes", "-o", "ExitOnForwardFailure=yes"]
-            .map(String::from)
-            .to_vec();
-        options.extend(["-o".into(), "IdentityAgent=none".into(), "-o".into(), "IdentitiesOnly=yes".into()]);
-        options.extend(["-o".into(), format!("UserKnownHostsFile={}", self.home.path().join("known_hosts").display())]);
-        options.extend(["-i".into(), self.private_path(&id.to_string()).display().to_string()]);
+        let mut options: Vec<String> = [
+            "-F",
+            "none",
+            "-o",
+            "BatchMode=yes",
+            "-o",
+            "ExitOnForwardFailure=yes",
+        ]
+        .map(String::from)
+        .to_vec();
+        options.extend([
+            "-o".into(),
+            "IdentityAgent=none".into(),
+            "-o".into(),
+            "IdentitiesOnly=yes".into(),
+        ]);
+        options.extend([
+            "-o".into(),
+            format!(
+                "UserKnownHostsFile={}",
+                self.home.path().join("known_hosts").display()
+            ),
+        ]);
+        options.extend([
+            "-i".into(),
+            self.private_path(&id.to_string()).display().to_string(),
+        ]);
         options.extend(["-p".into(), self.address.port().to_string()]);
         options.extend(["-l".into(), id.system().to_string()]);
         options
@@ -239,7 +278,11 @@ pub(crate) struct Stream {
     _owner: JoinSet<()>,
 }
 
-pub(crate) async fn open(controller: &Dialed, host: &str, port: u16) -> Result<Stream, RequestError> {
+pub(crate) async fn open(
+    controller: &Dialed,
+    host: &str,
+    port: u16,
+) -> Result<Stream, RequestError> {
     let end = controller.open(host, port, LONG).await?;
     Ok(stream_of(end))
 }
@@ -264,7 +307,10 @@ impl Stream {
         let start = Instant::now();
         self.pipe.write_all(b"ping").await.unwrap();
         let mut word = [0; 4];
-        timeout(LONG, self.pipe.read_exact(&mut word)).await.expect("no answer").unwrap();
+        timeout(LONG, self.pipe.read_exact(&mut word))
+            .await
+            .expect("no answer")
+            .unwrap();
         assert_eq!(&word, b"ping");
         start.elapsed()
     }
@@ -298,7 +344,10 @@ pub(crate) async fn receive(reader: &mut (impl AsyncReadExt + Unpin), count: u64
             break;
         }
         pattern(got, &mut expected[..size]);
-        assert!(buffer[..size] == expected[..size], "wrong bytes after {got}");
+        assert!(
+            buffer[..size] == expected[..size],
+            "wrong bytes after {got}"
+        );
         got += size as u64;
     }
     assert_eq!(got, count, "bytes until the end of file");

@@ -117,10 +117,12 @@ fn stock_ssh_jumps_to_a_device_by_name() {
     let job = Job::start();
     let mut held = Session::start(&mut job.connect("cat"));
     held.echo("the tunnel is up");
-    // OpenSSH takes a bare number for an address and asks the proxy for 0.0.1.77 (inet_aton(3)).
+    // OpenSSH takes a bare number for an address (inet_aton(3)): it asks the proxy for 0.0.1.77, and would look for the
+    // host key under that name.
     for name in ["333.hula.atlas", "333"] {
         let mut ssh = job.stock("ssh");
-        ssh.arg("-J").arg(job.world.jump("hula"));
+        ssh.args(["-o", "HostKeyAlias=333.hula.atlas", "-J"]);
+        ssh.arg(job.world.jump("hula"));
         ssh.arg(format!("{}@{name}", current_user()))
             .arg("echo by name; exit 5");
         let outcome = run(&mut ssh, CEILING);

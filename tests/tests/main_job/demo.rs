@@ -63,6 +63,12 @@ impl Bare {
     }
 }
 
+impl Drop for Bare {
+    fn drop(&mut self) {
+        e2e::end_marked(self.folder.path());
+    }
+}
+
 fn none_left(folder: &Path) -> Result<(), String> {
     let left = processes_marked(folder);
     if left.is_empty() {

@@ -1,6 +1,6 @@
 //! kill -9 of each part in the middle of a session, and the way back without anybody's help.
 
-use e2e::{CEILING, Daemon, Session, Stopwatch, World, run, wait_until};
+use e2e::{CEILING, Session, Stopwatch, run, wait_until};
 use std::time::Duration;
 
 use super::{Job, Parts};
