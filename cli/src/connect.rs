@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
-use controller::{SshCommand, Step, Timing, Tunnel, Wanted};
+use controller::{Account, SshCommand, Step, Stream, Timing, Tunnel, Wanted};
+use daemon::shutdown::Shutdown;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::Instant;
 
 use crate::arguments::Connect;
 use crate::failure::Failure;
@@ -25,26 +26,23 @@ pub(crate) fn run(dir: Option<PathBuf>, arguments: &Connect) -> Result<u8, Failu
         plain: arguments.plain,
     };
     runtime::block_on(async {
-        let tunnel = open(&account, wanted, &timing).await?;
+        let (tunnel, stream) = open(&account, wanted, &timing).await?;
         let device = tunnel.device().clone();
         let known_hosts = account.dir.known_hosts();
-        let opened = async {
-            let is_known = controller::learn(&known_hosts, &device, tunnel.host_keys())?;
-            let stream = tunnel.stream(&timing).await?;
+        let run = async {
             let ssh = SshCommand {
                 program: std::env::current_exe()
                     .map_err(|error| cannot("find this program itself", error))?,
                 device: device.clone(),
                 user: target.user.clone(),
                 key: account.dir.ssh_key(account.id()),
+                is_known: controller::learn(&known_hosts, &device, tunnel.host_keys())?,
                 known_hosts: known_hosts.clone(),
-                is_known,
                 command: arguments.command.clone(),
             };
-            let code = ssh.run(stream, &timing).await?;
-            Ok::<u8, Failure>(code)
+            Ok::<u8, Failure>(ssh.run(stream, &timing).await?)
         };
-        let result = opened.await;
+        let result = run.await;
         tunnel.close().await;
         if arguments.timing {
             output::note(timing.to_json());
@@ -53,22 +51,37 @@ pub(crate) fn run(dir: Option<PathBuf>, arguments: &Connect) -> Result<u8, Failu
     })
 }
 
-/// Opens a tunnel; Ctrl-C or SIGTERM meanwhile leaves nothing behind but a lease that expires.
+/// Opens a tunnel. Ctrl-C or SIGTERM meanwhile takes the order back.
 pub(crate) async fn open(
-    account: &Arc<controller::Account>,
+    account: &Arc<Account>,
     wanted: Wanted,
     timing: &Timing,
-) -> Result<Tunnel, Failure> {
+) -> Result<(Tunnel, Stream), Failure> {
     let waiting = Waiting::begin();
     let mut interrupt =
         signal(SignalKind::interrupt()).map_err(|error| cannot("watch for signals", error))?;
     let mut terminate =
         signal(SignalKind::terminate()).map_err(|error| cannot("watch for signals", error))?;
-    let began = Instant::now();
-    tokio::select! {
-        tunnel = Tunnel::open(Arc::clone(account), wanted, timing, |what| waiting.is_for(what)) => Ok(tunnel?),
-        _ = interrupt.recv() => Err(interrupted(began, 130)),
-        _ = terminate.recv() => Err(interrupted(began, 143)),
+    let cancel = Shutdown::new(Duration::ZERO);
+    let opening = Tunnel::open(
+        Arc::clone(account),
+        wanted,
+        timing,
+        |what| waiting.is_for(what),
+        &cancel,
+    );
+    let mut opening = std::pin::pin!(opening);
+    // As a shell reports a command that a signal ended.
+    let code = tokio::select! {
+        opened = &mut opening => return Ok(opened?),
+        _ = interrupt.recv() => 130,
+        _ = terminate.recv() => 143,
+    };
+    cancel.request();
+    match opening.await {
+        // It had just been opened, and ends with its last handle.
+        Ok(_) => Err(Failure::text("interrupted", None, code)),
+        Err(error) => Err(Failure::new(error, None, code)),
     }
 }
 
@@ -76,13 +89,4 @@ pub(crate) fn ssh_service() -> Result<protocol::Label, Failure> {
     daemon::device_file::SSH_SERVICE
         .parse()
         .map_err(|error: protocol::NameError| Failure::new(error, None, crate::exit::FAILURE))
-}
-
-/// As a shell reports a command that a signal ended.
-fn interrupted(began: Instant, code: u8) -> Failure {
-    Failure::text(
-        format!("interrupted after {:.1} s", began.elapsed().as_secs_f64()),
-        None,
-        code,
-    )
 }

@@ -100,6 +100,7 @@ impl From<controller::OpenError> for Failure {
             | OpenError::Unknown { .. }
             | OpenError::Refused { .. } => exit::REFUSED,
             OpenError::NoProxy | OpenError::ProxyHostKey { .. } => exit::CONFIG,
+            OpenError::Interrupted { .. } => exit::FAILURE,
             OpenError::ForeignProxy { .. } | OpenError::NoService { .. } => exit::DATA,
             OpenError::Broker { source, .. } => broker_code(source),
             OpenError::Offline { .. }
@@ -163,6 +164,8 @@ impl From<enrollment::RegistryError> for Failure {
 fn broker_code(error: &controller::BrokerError) -> u8 {
     match error {
         controller::BrokerError::Tls(_) => exit::CONFIG,
-        controller::BrokerError::Link(_) | controller::BrokerError::Ended => exit::UNAVAILABLE,
+        controller::BrokerError::Link(_)
+        | controller::BrokerError::Turn(_)
+        | controller::BrokerError::Ended => exit::UNAVAILABLE,
     }
 }

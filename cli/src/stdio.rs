@@ -24,12 +24,11 @@ pub(crate) fn run(dir: Option<PathBuf>, arguments: &Stdio) -> Result<u8, Failure
         plain: arguments.plain,
     };
     runtime::block_on(async {
-        let tunnel = open(&account, wanted, &timing).await?;
+        let (tunnel, stream) = open(&account, wanted, &timing).await?;
         let device = tunnel.device().clone();
         let spliced = async {
             // ssh reads this file when it checks the device's key, which is after our first byte.
             controller::learn(&account.dir.known_hosts(), &device, tunnel.host_keys())?;
-            let stream = tunnel.stream(&timing).await?;
             Ok::<_, Failure>(controller::over_stdio(stream, &timing).await)
         };
         let result = spliced.await;

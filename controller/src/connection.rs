@@ -1,11 +1,16 @@
 //! A controller's session with the broker.
 
+use std::time::Duration;
+
+use bytes::Bytes;
 use daemon::device_dir::{DeviceDir, Membership};
 use daemon::identity::Identity;
-use daemon::mqtt::{Link, LinkError, LinkEvent, LinkSettings, Message, Publisher};
+use daemon::mqtt::{Link, LinkError, LinkEvent, LinkSettings, Message};
 use daemon::shutdown::Shutdown;
 use daemon::tls::{self, TlsError};
-use protocol::{DeviceId, Order, Topic};
+use protocol::{DeviceId, Topic};
+
+use crate::turn::{Turn, TurnError};
 
 /// Who the controller is: what its directory holds.
 pub struct Account {
@@ -26,6 +31,9 @@ pub enum BrokerError {
     /// The link could not be made, or was lost.
     #[error(transparent)]
     Link(#[from] LinkError),
+    /// Other commands of this controller are in the way.
+    #[error(transparent)]
+    Turn(#[from] TurnError),
     /// The link's task has ended.
     #[error("the session with the broker has been ended")]
     Ended,
@@ -36,6 +44,10 @@ impl BrokerError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Link(error) => Some(error.hint()),
+            Self::Turn(_) => Some(
+                "sessions of one controller take turns; wait, or enroll another controller"
+                    .to_owned(),
+            ),
             Self::Tls(_) | Self::Ended => None,
         }
     }
@@ -46,46 +58,71 @@ impl Account {
     pub fn id(&self) -> &DeviceId {
         &self.membership.id
     }
+}
 
-    /// Begins a session that is subscribed to these filters.
-    pub(crate) fn link(
-        &self,
+/// A session with the broker, while it is this command's turn to have one.
+pub(crate) struct Session {
+    link: Link,
+    _turn: Turn,
+}
+
+impl Session {
+    /// Begins a session that is subscribed to these filters. A controller has somebody waiting: it does not try again
+    /// by itself.
+    pub(crate) async fn begin(
+        account: &Account,
         filters: Vec<String>,
-        shutdown: &Shutdown,
-    ) -> Result<Link, BrokerError> {
-        let realm = &self.membership.realm;
+    ) -> Result<Self, BrokerError> {
+        let turn = Turn::take(&account.dir).await?;
+        let realm = &account.membership.realm;
         let settings = LinkSettings {
             broker: realm.broker.address.clone(),
-            tls: tls::client(realm.broker_ca(), &self.identity)?,
-            client_id: realm.client_id_suffix.client_id(self.id()),
+            tls: tls::client(realm.broker_ca(), &account.identity)?,
+            client_id: realm.client_id_suffix.client_id(account.id()),
             filters,
             will: None,
         };
-        Ok(Link::start(settings, shutdown))
+        // The link's task ends with its last handle, which is in the session.
+        let mut link = Link::start(settings, &Shutdown::new(Duration::ZERO));
+        loop {
+            match link.next().await {
+                Some(LinkEvent::Up { .. }) => return Ok(Self { link, _turn: turn }),
+                Some(LinkEvent::Down(error)) => return Err(error.into()),
+                Some(LinkEvent::Message { .. }) => {}
+                None => return Err(BrokerError::Ended),
+            }
+        }
     }
 
-    /// Sends an order to a device.
-    pub(crate) fn order(&self, publisher: &Publisher, device: &DeviceId, order: &Order) {
-        let topic = Topic::Order {
-            device: device.clone(),
-            controller: self.id().device().clone(),
-        };
-        publisher.publish(Message {
-            topic: topic.to_string(),
-            payload: order.encode(),
-            retain: false,
-        });
+    /// The next message: its topic and payload. Cancel-safe.
+    pub(crate) async fn next(&mut self) -> Result<(String, Bytes), BrokerError> {
+        loop {
+            match self.link.next().await {
+                Some(LinkEvent::Message { topic, payload }) => return Ok((topic, payload)),
+                Some(LinkEvent::Up { .. }) => {}
+                Some(LinkEvent::Down(error)) => return Err(error.into()),
+                None => return Err(BrokerError::Ended),
+            }
+        }
+    }
+
+    /// Publishes a message that no broker keeps.
+    pub(crate) fn publish(&self, topic: &Topic, payload: Vec<u8>) {
+        self.link.publisher().publish(message(topic, payload));
+    }
+
+    /// Ends the session, after a last message if there is one.
+    pub(crate) async fn finish(self, last: Option<(Topic, Vec<u8>)>) {
+        self.link
+            .finish(last.map(|(topic, payload)| message(&topic, payload)))
+            .await;
     }
 }
 
-/// Waits until the link is up. A controller has somebody waiting: it does not try again by itself.
-pub(crate) async fn wait_until_up(link: &mut Link) -> Result<(), BrokerError> {
-    loop {
-        match link.next().await {
-            Some(LinkEvent::Up { .. }) => return Ok(()),
-            Some(LinkEvent::Down(error)) => return Err(error.into()),
-            Some(LinkEvent::Message { .. }) => {}
-            None => return Err(BrokerError::Ended),
-        }
+fn message(topic: &Topic, payload: Vec<u8>) -> Message {
+    Message {
+        topic: topic.to_string(),
+        payload,
+        retain: false,
     }
 }

@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use daemon::mqtt::{Link, LinkEvent, Message};
-use daemon::shutdown::Shutdown;
 use protocol::{
     DeviceId, Order, PlainOrder, PlainState, Presence, Reply, ReplyBody, Topic, filter,
 };
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout;
 
-use crate::connection::{Account, BrokerError, wait_until_up};
+use crate::connection::{Account, BrokerError, Session};
+use crate::order::plain_order;
 
 /// Why a device could not be told.
 #[derive(Debug, thiserror::Error)]
@@ -51,7 +50,8 @@ impl DisconnectError {
     }
 }
 
-/// Gives up all leases and streams of this controller at the device, and waits for its answer. Other controllers' go on.
+/// Gives up all leases and streams of this controller at the device, and waits for its answer. Other controllers' go on,
+/// but for a device that speaks only the plain grammar, which has one tunnel for all.
 pub async fn disconnect(
     account: &Account,
     device: &DeviceId,
@@ -61,7 +61,6 @@ pub async fn disconnect(
         device: device.clone(),
         source,
     };
-    let shutdown = Shutdown::new(Duration::ZERO);
     let (presence, state) = (
         Topic::Presence(device.clone()),
         Topic::PlainState(device.clone()),
@@ -71,65 +70,62 @@ pub async fn disconnect(
         presence.to_string(),
         state.to_string(),
     ];
-    let mut link = account.link(filters, &shutdown).map_err(broker)?;
-    wait_until_up(&mut link).await.map_err(broker)?;
+    let mut session = Session::begin(account, filters).await.map_err(broker)?;
     if plain {
-        let topic = Topic::PlainControl(device.clone()).to_string();
-        let payload = PlainOrder::Disconnect.to_string().into_bytes();
-        link.publisher().publish(Message {
-            topic,
-            payload,
-            retain: false,
-        });
+        let (topic, payload) = plain_order(device, PlainOrder::Disconnect);
+        session.publish(&topic, payload);
     } else {
-        account.order(&link.publisher(), device, &Order::Close { lease: None });
+        let controller = account.id().device().clone();
+        let topic = Topic::Order {
+            device: device.clone(),
+            controller,
+        };
+        session.publish(&topic, Order::Close { lease: None }.encode());
     }
-    let answer = answered(&mut link, device, plain).await;
-    link.finish(None).await;
+    let answer = match timeout(ANSWER, answered(&mut session, device, plain)).await {
+        Ok(answer) => answer,
+        Err(_) => Err(DisconnectError::NoAnswer {
+            device: device.clone(),
+        }),
+    };
+    session.finish(None).await;
     answer
 }
 
-async fn answered(link: &mut Link, device: &DeviceId, plain: bool) -> Result<(), DisconnectError> {
-    let broker = |source| DisconnectError::Broker {
-        device: device.clone(),
-        source,
-    };
-    let deadline = Instant::now() + ANSWER;
+async fn answered(
+    session: &mut Session,
+    device: &DeviceId,
+    plain: bool,
+) -> Result<(), DisconnectError> {
     loop {
-        let event = timeout_at(deadline, link.next()).await;
-        let (topic, payload) = match event {
-            Err(_) => {
-                return Err(DisconnectError::NoAnswer {
-                    device: device.clone(),
-                });
-            }
-            Ok(Some(LinkEvent::Message { topic, payload })) => (topic, payload),
-            Ok(Some(LinkEvent::Up { .. })) => continue,
-            Ok(Some(LinkEvent::Down(error))) => return Err(broker(error.into())),
-            Ok(None) => return Err(broker(BrokerError::Ended)),
-        };
+        let message = session.next().await;
+        let (topic, payload) = message.map_err(|source| DisconnectError::Broker {
+            device: device.clone(),
+            source,
+        })?;
         match topic.parse() {
-            Ok(Topic::Presence(_)) if !plain => {
+            Ok(Topic::Presence(of)) if of == *device && !plain => {
                 if Presence::decode(&payload).is_ok_and(|presence| !presence.online) {
                     return Err(DisconnectError::Offline {
                         device: device.clone(),
                     });
                 }
             }
-            Ok(Topic::Reply { .. }) => {
+            Ok(Topic::Reply { device: of, .. }) if of == *device.device() => {
                 let closed =
                     |reply: &Reply| reply.lease.is_none() && reply.body == ReplyBody::Closed;
                 if Reply::decode(&payload).is_ok_and(|reply| closed(&reply)) {
                     return Ok(());
                 }
             }
-            Ok(Topic::PlainState(_))
-                if plain && PlainState::decode(&payload) == Some(PlainState::Disconnected) =>
-            {
-                return Ok(());
+            Ok(Topic::PlainState(of)) if of == *device && plain => {
+                if PlainState::decode(&payload) == Some(PlainState::Disconnected) {
+                    return Ok(());
+                }
             }
             Ok(
                 Topic::Presence(_)
+                | Topic::Reply { .. }
                 | Topic::PlainState(_)
                 | Topic::PlainControl(_)
                 | Topic::Order { .. },

@@ -3,13 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use daemon::mqtt::LinkEvent;
-use daemon::shutdown::Shutdown;
 use protocol::{DeviceId, Epoch, Presence, Topic, filter};
 use serde::Serialize;
 use tokio::time::{Instant, timeout_at};
 
-use crate::connection::{Account, BrokerError, wait_until_up};
+use crate::connection::{Account, BrokerError, Session};
 
 /// One device of the list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -44,32 +42,29 @@ impl ListError {
 
 /// The devices of the controller's own system, by name.
 pub async fn list(account: &Account) -> Result<Vec<Listed>, ListError> {
-    let shutdown = Shutdown::new(Duration::ZERO);
-    collect(account, &shutdown)
-        .await
-        .map_err(|source| ListError {
-            system: account.id().system().clone(),
-            source,
-        })
+    collect(account).await.map_err(|source| ListError {
+        system: account.id().system().clone(),
+        source,
+    })
 }
 
-async fn collect(account: &Account, shutdown: &Shutdown) -> Result<Vec<Listed>, BrokerError> {
+async fn collect(account: &Account) -> Result<Vec<Listed>, BrokerError> {
     let id = account.id();
-    let mut link = account.link(vec![filter::presences(id.realm(), id.system())], shutdown)?;
-    wait_until_up(&mut link).await?;
+    let mut session =
+        Session::begin(account, vec![filter::presences(id.realm(), id.system())]).await?;
     let mut found: BTreeMap<DeviceId, Presence> = BTreeMap::new();
     let latest = Instant::now() + LONGEST;
     loop {
         let quiet = (Instant::now() + QUIET).min(latest);
-        match timeout_at(quiet, link.next()).await {
+        match timeout_at(quiet, session.next()).await {
             Err(_) => break,
-            Ok(Some(LinkEvent::Message { topic, payload })) => note(&mut found, &topic, &payload),
-            Ok(Some(LinkEvent::Up { .. })) => {}
-            Ok(Some(LinkEvent::Down(error))) => return Err(error.into()),
-            Ok(None) => return Err(BrokerError::Ended),
+            Ok(message) => {
+                let (topic, payload) = message?;
+                note(&mut found, &topic, &payload);
+            }
         }
     }
-    link.finish(None).await;
+    session.finish(None).await;
     Ok(found
         .into_iter()
         .map(|(device, presence)| Listed::new(device, presence))

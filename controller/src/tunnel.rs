@@ -1,39 +1,39 @@
-//! An open tunnel: a lease that is kept, a login at the proxy, and streams through it.
+//! A tunnel to one service of a device: an order, a login at the proxy, and a stream.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use daemon::clock;
-use daemon::mqtt::{Link, LinkEvent, Message, Publisher};
 use daemon::shutdown::Shutdown;
 use daemon::splice::ChannelEnd;
 use daemon::ssh_client::{self, Dialed};
-use protocol::{
-    DeviceId, Label, LeaseId, Lifetime, Order, PlainOrder, PlainState, Presence, Reply, Role,
-    Topic, filter,
-};
+use protocol::{DeviceId, Label, LeaseId, PlainOrder, Role};
 use russh::client::Msg;
 use russh::keys::PublicKey;
-use tokio::time::{Instant, interval_at, timeout_at};
+use tokio::time::Instant;
 
-use crate::attempt::{Action, Attempt, Event, Failure, Opened, Ports};
-use crate::connection::{Account, BrokerError, wait_until_up};
+use crate::attempt::{Failure, Opened, Ports};
+use crate::connection::{Account, Session};
+use crate::disconnect::disconnect;
+use crate::order::{Asked, OrderError, plain_order};
 use crate::timing::{Step, Timing};
 
 mod error;
 
 pub use error::OpenError;
 
-/// A tunnel to one service of a device. [`close`](Self::close) it: a tunnel that is merely dropped costs the device a
-/// lifetime and a grace period.
+/// An open tunnel. Its stream is what keeps it: the lease is given up as soon as the stream is open, so that a
+/// controller which vanishes leaves nothing behind, and has no session with the broker while somebody works.
 pub struct Tunnel {
+    account: Arc<Account>,
     device: DeviceId,
     proxy: Dialed,
-    port: u16,
     host_keys: Vec<String>,
-    /// Ends the task that keeps the lease.
-    keeper: Shutdown,
+    /// An original device knows no lease: it has to be told at the end.
+    is_plain: bool,
 }
+
+/// A stream to a device's service.
+pub type Stream = ChannelEnd<Msg>;
 
 /// What one tunnel is to be.
 pub struct Wanted {
@@ -46,47 +46,62 @@ pub struct Wanted {
 }
 
 impl Tunnel {
-    /// Orders a tunnel and logs in to the proxy, both at once. `on_wait` is told what is waited for.
+    /// Orders a tunnel and logs in to the proxy, both at once, and opens a stream. `on_wait` is told what is waited for.
+    /// When `cancel` is requested meanwhile, the order is taken back.
     pub async fn open(
         account: Arc<Account>,
         wanted: Wanted,
         timing: &Timing,
         on_wait: impl Fn(&'static str),
-    ) -> Result<Self, OpenError> {
+        cancel: &Shutdown,
+    ) -> Result<(Self, Stream), OpenError> {
         check(account.id(), &wanted.device)?;
-        let lease = LeaseId::from_bytes(rand::random());
-        let (ordered, proxy) = tokio::try_join!(
-            order(&account, &wanted, lease, timing, &on_wait),
-            log_in(&account, &wanted.device, timing),
-        )?;
-        let Ordered { link, opened } = ordered;
-        let keeper = Shutdown::new(FAREWELL);
-        let port = port(&wanted, &opened);
-        let keep = Keep {
-            account: Arc::clone(&account),
-            device: wanted.device.clone(),
-            service: wanted.service.clone(),
-            lease,
+        let Wanted {
+            device,
+            service,
+            plain,
+        } = wanted;
+        let asked = Asked {
+            controller: account.id().clone(),
+            device: device.clone(),
+            service,
+            lease: LeaseId::from_bytes(rand::random()),
         };
-        let is_plain = opened.proxy.is_none();
-        keeper.spawn(keep.run(link, is_plain, keeper.clone()));
-        let tunnel = Self {
-            device: wanted.device,
-            proxy,
-            port: 0,
-            host_keys: opened.host_keys,
-            keeper,
+        let mut session = None;
+        let opening = async {
+            let ordering = order(&account, &asked, plain, &mut session, timing, &on_wait);
+            let (opened, proxy) = tokio::try_join!(ordering, log_in(&account, &device, timing))?;
+            known_proxy(&account, &device, opened.proxy.as_deref())?;
+            on_wait("the stream");
+            let stream = stream(&proxy, &asked, &opened, timing).await?;
+            Ok((opened, proxy, stream))
         };
-        // From here on the lease is held, and has to be given up when something is wrong.
-        match port.and_then(|port| {
-            known_proxy(&account, &tunnel.device, opened.proxy.as_deref()).map(|()| port)
-        }) {
-            Ok(port) => Ok(Self { port, ..tunnel }),
-            Err(error) => {
-                tunnel.close().await;
-                Err(error)
-            }
+        let result = tokio::select! {
+            result = opening => result,
+            () = cancel.requested() => Err(OpenError::Interrupted { device: device.clone() }),
+        };
+        let is_plain = result
+            .as_ref()
+            .map_or(plain, |(opened, ..)| opened.proxy.is_none());
+        if let Some(session) = session {
+            let last = match (is_plain, &result) {
+                (false, _) => Some(asked.close()),
+                (true, Err(_)) => Some(plain_order(&device, PlainOrder::Disconnect)),
+                (true, Ok(_)) => None,
+            };
+            session.finish(last).await;
         }
+        let (Opened { host_keys, .. }, proxy, stream) = result?;
+        Ok((
+            Self {
+                account,
+                device,
+                proxy,
+                host_keys,
+                is_plain,
+            },
+            stream,
+        ))
     }
 
     /// The host keys that the device reported, `TYPE BASE64` each.
@@ -99,25 +114,14 @@ impl Tunnel {
         &self.device
     }
 
-    /// Opens a stream to the service.
-    pub async fn stream(&self, timing: &Timing) -> Result<ChannelEnd<Msg>, OpenError> {
-        let began = Instant::now();
-        let stream = self
-            .proxy
-            .open("localhost", self.port, STREAM)
-            .await
-            .map_err(|source| OpenError::Stream {
-                device: self.device.clone(),
-                source,
-            })?;
-        timing.record(Step::Stream, began);
-        Ok(stream)
-    }
-
-    /// Gives the lease up and says goodbye to the proxy.
+    /// Says goodbye to the proxy, and to an original device.
     pub async fn close(self) {
-        self.keeper.request();
-        let (_, ()) = tokio::join!(self.keeper.drained(), self.proxy.disconnect("done"));
+        self.proxy.disconnect("done").await;
+        if self.is_plain
+            && let Err(error) = disconnect(&self.account, &self.device, true).await
+        {
+            tracing::warn!(%error, "the device could not be told that its tunnel is no longer needed");
+        }
     }
 }
 
@@ -132,98 +136,39 @@ fn check(own: &DeviceId, device: &DeviceId) -> Result<(), OpenError> {
     Ok(())
 }
 
-struct Ordered {
-    link: Link,
-    opened: Opened,
-}
-
+/// Orders over a session that is left in its place, so that the order can be taken back.
 async fn order(
     account: &Account,
-    wanted: &Wanted,
-    lease: LeaseId,
+    asked: &Asked,
+    plain: bool,
+    place: &mut Option<Session>,
     timing: &Timing,
     on_wait: &impl Fn(&'static str),
-) -> Result<Ordered, OpenError> {
-    let device = &wanted.device;
-    let broker = |source: BrokerError| OpenError::Broker {
-        device: device.clone(),
+) -> Result<Opened, OpenError> {
+    let broker = |source| OpenError::Broker {
+        device: asked.device.clone(),
         source,
     };
     on_wait("the broker");
     let began = Instant::now();
-    let (presence, state) = (
-        Topic::Presence(device.clone()),
-        Topic::PlainState(device.clone()),
+    let session = place.insert(
+        Session::begin(account, asked.filters())
+            .await
+            .map_err(broker)?,
     );
-    let filters = vec![
-        filter::replies(account.id()),
-        presence.to_string(),
-        state.to_string(),
-    ];
-    // The link outlives this function and is ended by its last handle.
-    let mut link = account
-        .link(filters, &Shutdown::new(FAREWELL))
-        .map_err(broker)?;
-    wait_until_up(&mut link).await.map_err(broker)?;
     timing.record(Step::MqttConnect, began);
 
     on_wait("the device");
     let began = Instant::now();
-    let publisher = link.publisher();
-    let mut attempt = Attempt::new(wanted.plain, began);
-    let mut next = Some(Event::Deadline);
-    loop {
-        let event = match next.take() {
-            Some(event) => event,
-            None => match timeout_at(attempt.deadline(), link.next()).await {
-                Err(_) => Event::Deadline,
-                Ok(Some(LinkEvent::Message { topic, payload })) => {
-                    match read(&topic, &payload, lease) {
-                        Some(event) => event,
-                        None => continue,
-                    }
-                }
-                Ok(Some(LinkEvent::Up { .. })) => continue,
-                Ok(Some(LinkEvent::Down(error))) => return Err(broker(error.into())),
-                Ok(None) => return Err(broker(BrokerError::Ended)),
-            },
-        };
-        match attempt.on_event(event, Instant::now()) {
-            None => {}
-            Some(Action::Order) => {
-                account.order(&publisher, device, &open_order(&wanted.service, lease));
-            }
-            Some(Action::PlainConnect) => plain(&publisher, device, PlainOrder::Connect),
-            Some(Action::Opened(opened)) => {
-                timing.record(Step::Order, began);
-                return Ok(Ordered { link, opened });
-            }
-            Some(Action::Fail(failure)) => {
-                link.finish(None).await;
-                return Err(failed(account.id(), device, failure));
-            }
-        }
-    }
-}
-
-/// What a message says to this attempt, if anything.
-fn read(topic: &str, payload: &[u8], lease: LeaseId) -> Option<Event> {
-    match topic.parse().ok()? {
-        Topic::Presence(_) => Presence::decode(payload).ok().map(Event::Presence),
-        Topic::PlainState(_) => PlainState::decode(payload).map(Event::PlainState),
-        Topic::Reply { .. } => match Reply::decode(payload) {
-            // An answer without a lease is to something that the device could not read: to us, then.
-            Ok(reply) => reply
-                .lease
-                .is_none_or(|id| id == lease)
-                .then_some(Event::Reply(reply.body)),
-            Err(error) => {
-                tracing::warn!(%error, "a reply that cannot be read was ignored");
-                None
-            }
-        },
-        Topic::Order { .. } | Topic::PlainControl(_) => None,
-    }
+    let opened = asked
+        .order(session, plain)
+        .await
+        .map_err(|error| match error {
+            OrderError::Broker(source) => broker(source),
+            OrderError::Failed(failure) => failed(&asked.controller, &asked.device, failure),
+        })?;
+    timing.record(Step::Order, began);
+    Ok(opened)
 }
 
 async fn log_in(
@@ -252,31 +197,36 @@ async fn log_in(
     Ok(dialed)
 }
 
-fn failed(own: &DeviceId, device: &DeviceId, failure: Failure) -> OpenError {
-    let device = device.clone();
-    match failure {
-        Failure::Unknown => OpenError::unknown(own, &device),
-        Failure::Offline(Presence { since, lost, .. }) => OpenError::Offline {
-            device,
-            since,
-            lost,
-        },
-        Failure::Refused(code, text) => OpenError::Refused { device, code, text },
-        Failure::NoAnswer(waited) => OpenError::NoAnswer { device, waited },
-    }
+async fn stream(
+    proxy: &Dialed,
+    asked: &Asked,
+    opened: &Opened,
+    timing: &Timing,
+) -> Result<Stream, OpenError> {
+    let began = Instant::now();
+    let port = port(asked, opened)?;
+    let stream = proxy
+        .open("localhost", port, STREAM)
+        .await
+        .map_err(|source| OpenError::Stream {
+            device: asked.device.clone(),
+            source,
+        })?;
+    timing.record(Step::Stream, began);
+    Ok(stream)
 }
 
-fn port(wanted: &Wanted, opened: &Opened) -> Result<u16, OpenError> {
-    match &opened.forwards {
+fn port(asked: &Asked, opened: &Opened) -> Result<u16, OpenError> {
+    let port = match &opened.forwards {
         Ports::Ssh(port) => Some(*port),
         Ports::Named(forwards) => forwards
             .iter()
-            .find(|forward| forward.service == wanted.service)
+            .find(|forward| forward.service == asked.service)
             .map(|forward| forward.port),
-    }
-    .ok_or_else(|| OpenError::NoService {
-        device: wanted.device.clone(),
-        service: wanted.service.clone(),
+    };
+    port.ok_or_else(|| OpenError::NoService {
+        device: asked.device.clone(),
+        service: asked.service.clone(),
     })
 }
 
@@ -296,92 +246,25 @@ fn known_proxy(account: &Account, device: &DeviceId, named: Option<&str>) -> Res
     }
 }
 
-fn open_order(service: &Label, lease: LeaseId) -> Order {
-    Order::Open {
-        lease,
-        services: vec![service.clone()],
-        issued: clock::unix_seconds(),
-        lifetime: LIFETIME,
+fn failed(own: &DeviceId, device: &DeviceId, failure: Failure) -> OpenError {
+    let device = device.clone();
+    match failure {
+        Failure::Unknown => OpenError::unknown(own, &device),
+        Failure::Offline(presence) => OpenError::Offline {
+            device,
+            since: presence.since,
+            lost: presence.lost,
+        },
+        Failure::Refused(code, text) => OpenError::Refused { device, code, text },
+        Failure::NoAnswer(waited) => OpenError::NoAnswer { device, waited },
     }
 }
-
-fn plain(publisher: &Publisher, device: &DeviceId, word: PlainOrder) {
-    let topic = Topic::PlainControl(device.clone()).to_string();
-    publisher.publish(Message {
-        topic,
-        payload: word.to_string().into_bytes(),
-        retain: false,
-    });
-}
-
-/// Keeps a lease until the tunnel is closed.
-struct Keep {
-    account: Arc<Account>,
-    device: DeviceId,
-    service: Label,
-    lease: LeaseId,
-}
-
-impl Keep {
-    async fn run(self, mut link: Link, is_plain: bool, until: Shutdown) {
-        let publisher = link.publisher();
-        let renew = || {
-            if !is_plain {
-                self.account.order(
-                    &publisher,
-                    &self.device,
-                    &open_order(&self.service, self.lease),
-                );
-            }
-        };
-        let mut ticks = interval_at(Instant::now() + RENEW, RENEW);
-        loop {
-            tokio::select! {
-                biased;
-                () = until.requested() => break,
-                _ = ticks.tick() => renew(),
-                event = link.next() => match event {
-                    // The broker was away: the device may have counted the lease down meanwhile.
-                    Some(LinkEvent::Up { .. }) => renew(),
-                    Some(LinkEvent::Down(error)) => tracing::info!(%error, "the lease cannot be renewed for now"),
-                    Some(LinkEvent::Message { .. }) => {}
-                    None => return,
-                },
-            }
-        }
-        if is_plain {
-            plain(&publisher, &self.device, PlainOrder::Disconnect);
-        } else {
-            self.account.order(
-                &publisher,
-                &self.device,
-                &Order::Close {
-                    lease: Some(self.lease),
-                },
-            );
-        }
-        link.finish(None).await;
-    }
-}
-
-/// How long a lease lasts without being renewed: what a controller that vanished costs a device at most, besides the
-/// grace period.
-const LIFETIME: Lifetime = match Lifetime::from_secs(60) {
-    Some(lifetime) => lifetime,
-    None => panic!("60 s are a lifetime"),
-};
-
-/// How often the lease is renewed: twice may fail.
-const RENEW: Duration = Duration::from_secs(20);
 
 /// The deadline of the login at the proxy: the same as the agent's.
 const LOGIN: Duration = Duration::from_secs(10);
 
 /// The deadline of a stream: the proxy tries other connections of the device, and the device dials its service.
 const STREAM: Duration = Duration::from_secs(15);
-
-/// How long giving a lease up may take.
-const FAREWELL: Duration = Duration::from_secs(3);
 
 #[cfg(test)]
 mod tests {
@@ -404,23 +287,5 @@ mod tests {
             check(&id("333.hula.atlas"), &controller),
             Err(OpenError::NotAController { .. })
         ));
-    }
-
-    #[test]
-    fn replies_to_others_leases_are_not_ours() {
-        let topic = "atlas/hula/controller-a/tunnel/reply/333";
-        let reply = |lease| {
-            Reply {
-                lease,
-                body: protocol::ReplyBody::Closed,
-            }
-            .encode()
-        };
-        let (ours, other) = (LeaseId::from_bytes([1; 16]), LeaseId::from_bytes([2; 16]));
-        assert!(read(topic, &reply(Some(ours)), ours).is_some());
-        assert!(read(topic, &reply(None), ours).is_some());
-        assert!(read(topic, &reply(Some(other)), ours).is_none());
-        assert!(read(topic, b"{", ours).is_none());
-        assert!(read("not/ours", &reply(Some(ours)), ours).is_none());
     }
 }

@@ -105,7 +105,12 @@ impl DialError {
             Self::Refused { .. } => {
                 Some("the key may not be synced to the proxy yet, or it was withdrawn")
             }
-            Self::TimedOut { .. } | Self::Connect { .. } | Self::Handshake { .. } => None,
+            Self::TimedOut { .. } | Self::Connect { .. } => Some(
+                "check the network, and that the realm's proxy runs and its TCP port is open on the way to it",
+            ),
+            Self::Handshake { .. } => {
+                Some("something answers at that address but not as the realm's proxy does")
+            }
         }
     }
 

@@ -35,7 +35,6 @@ enum Kind {
 struct Sshd {
     child: Child,
     host_key: PathBuf,
-    made_directory: bool,
 }
 
 impl Remote {
@@ -85,10 +84,6 @@ impl Remote {
     pub(super) async fn end(self) {
         if let Kind::Sshd(mut sshd) = self.kind {
             super::end(&mut sshd.child).await;
-            if sshd.made_directory {
-                // Somebody else may need it by now: an empty one only is removed.
-                let _ = std::fs::remove_dir(PRIVILEGE_SEPARATION);
-            }
         }
     }
 }
@@ -107,9 +102,10 @@ async fn start_sshd(sshd: &Path, dir: &Path, authorized: &Path) -> Result<Remote
     let host_key = dir.join("host_key");
     ssh_key::load_or_create(&host_key, "demo")
         .map_err(|error| Failure::new(error, None, exit::FAILURE))?;
-    // As root sshd wants this directory, which its service usually makes.
-    let is_root = rustix::process::geteuid().is_root();
-    let made_directory = is_root && std::fs::create_dir(PRIVILEGE_SEPARATION).is_ok();
+    if rustix::process::geteuid().is_root() {
+        // As root sshd wants this directory, which its service usually makes. It stays: another sshd may use it by now.
+        let _ = std::fs::create_dir(PRIVILEGE_SEPARATION);
+    }
     let config = dir.join("sshd_config");
     let text = format!(
         "ListenAddress 127.0.0.1:{port}\nHostKey {}\nPidFile none\nAuthorizedKeysFile {}\nStrictModes no\nUsePAM no\n\
@@ -130,11 +126,7 @@ async fn start_sshd(sshd: &Path, dir: &Path, authorized: &Path) -> Result<Remote
     let remote = Remote {
         address: loopback(port)?,
         user: user()?,
-        kind: Kind::Sshd(Box::new(Sshd {
-            child,
-            host_key,
-            made_directory,
-        })),
+        kind: Kind::Sshd(Box::new(Sshd { child, host_key })),
     };
     let listens = async {
         while TcpStream::connect(("127.0.0.1", port)).await.is_err() {

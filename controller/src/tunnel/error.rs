@@ -80,6 +80,12 @@ pub enum OpenError {
         #[source]
         source: russh::keys::ssh_key::Error,
     },
+    /// The person does not want it any more.
+    #[error("interrupted while connecting to `{device}`")]
+    Interrupted {
+        /// The device.
+        device: DeviceId,
+    },
     /// The order could not be sent.
     #[error("cannot ask `{device}` for a tunnel")]
     Broker {
@@ -148,6 +154,7 @@ impl OpenError {
                 "ask the realm's admin for the present `realm.toml`"
             }
             Self::Broker { source, .. } => return source.hint(),
+            Self::Interrupted { .. } => return None,
             Self::Proxy { source, .. } => return Some(source.hint()?.to_owned()),
             Self::Stream { .. } => {
                 "the tunnel was open but the device's service did not answer: is its sshd running?"
