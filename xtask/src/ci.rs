@@ -1,5 +1,7 @@
 //! `cargo xtask ci`: everything that has to hold before a change goes in.
 
+use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use e2e::Stopwatch;
@@ -79,11 +81,22 @@ fn fuzz() -> Result<(), ChoreError> {
             return Ok(());
         }
     };
+    let root = cargo(&[])
+        .get_current_dir()
+        .unwrap_or(Path::new("."))
+        .to_owned();
     for target in targets {
         let limit = format!("-max_total_time={FUZZ_SECONDS}");
+        // What is found goes to the first folder; the seeds, which are checked in, are only read.
+        let (corpus, seeds) = (
+            format!("fuzz/corpus/{target}"),
+            format!("fuzz/seeds/{target}"),
+        );
+        fs::create_dir_all(root.join(&corpus))
+            .map_err(|error| ChoreError::Failed(format!("cannot make `{corpus}`: {error}")))?;
         step(
             &format!("fuzz {target}"),
-            &mut fuzz_command(&["run", &target, "--", &limit]),
+            &mut fuzz_command(&["run", &target, &corpus, &seeds, "--", &limit]),
         )?;
     }
     Ok(())
