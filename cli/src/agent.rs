@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use agent::Agent;
 use daemon::identity::Identity;
+use daemon::lock::FileLock;
 use daemon::shutdown::Shutdown;
 
 use crate::arguments;
@@ -26,6 +27,16 @@ pub(crate) fn run(dir: Option<PathBuf>, arguments: &arguments::Agent) -> Result<
         ));
         return Ok(exit::OK);
     }
+    let lock = dir.path().join(".agent.lock");
+    let Some(_lock) = FileLock::try_take(&lock)? else {
+        return Err(Failure::text(
+            format!("another agent is running for `{}`", dir.path().display()),
+            Some(
+                "two agents of one name would throw each other out of the broker: end the other one first",
+            ),
+            exit::CONFIG,
+        ));
+    };
     runtime::block_on(async {
         let shutdown = Shutdown::on_signals(DRAIN)
             .map_err(|error| runtime::cannot("watch for signals", error))?;

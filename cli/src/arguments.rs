@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use daemon::logging::{self, LogFormat, Verbosity};
+use daemon::logging::{self, LogFilterError, LogFormat, Verbosity};
 use protocol::{ClientIdSuffix, Label};
 
 /// Get into a computer behind somebody else's NAT.
@@ -150,6 +150,9 @@ pub(crate) struct Enroll {
     /// The realm's file, from its admin; needed the first time
     #[arg(long, value_name = "FILE")]
     pub(crate) realm: Option<PathBuf>,
+    /// The registry's directory as this computer sees it; default: the one that realm.toml names
+    #[arg(long, value_name = "DIR")]
+    pub(crate) registry: Option<PathBuf>,
     /// How long to wait for the signer
     #[arg(long, value_name = "TIME", default_value = "10m")]
     pub(crate) wait: humantime::Duration,
@@ -260,7 +263,7 @@ pub(crate) struct Demo {
 
 impl Arguments {
     /// Starts logging as the arguments ask for.
-    pub fn start_logging(&self) {
+    pub(crate) fn start_logging(&self) -> Result<(), LogFilterError> {
         let format = match self.log_format {
             Format::Human => LogFormat::Human,
             Format::Json => LogFormat::Json,
@@ -281,7 +284,7 @@ impl Arguments {
             | Command::Demo(_)
             | Command::Fdpass { .. } => Verbosity::Command,
         };
-        logging::start(format, verbosity, self.verbose);
+        logging::start(format, verbosity, self.verbose)
     }
 }
 

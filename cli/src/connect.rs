@@ -2,14 +2,12 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
-use controller::{Account, SshCommand, Step, Stream, Timing, Tunnel, Wanted};
-use daemon::shutdown::Shutdown;
-use tokio::signal::unix::{SignalKind, signal};
+use controller::{Account, OpenError, SshCommand, Step, Stream, Timing, Tunnel, Wanted};
 
 use crate::arguments::Connect;
 use crate::failure::Failure;
+use crate::interruption::Interruption;
 use crate::output;
 use crate::runtime::{self, account, cannot};
 use crate::target;
@@ -26,7 +24,8 @@ pub(crate) fn run(dir: Option<PathBuf>, arguments: &Connect) -> Result<u8, Failu
         plain: arguments.plain,
     };
     runtime::block_on(async {
-        let (tunnel, stream) = open(&account, wanted, &timing).await?;
+        let interruption = Interruption::watch()?;
+        let (tunnel, stream) = open(&account, wanted, &timing, &interruption).await?;
         let device = tunnel.device().clone();
         let known_hosts = account.dir.known_hosts();
         let run = async {
@@ -51,37 +50,29 @@ pub(crate) fn run(dir: Option<PathBuf>, arguments: &Connect) -> Result<u8, Failu
     })
 }
 
-/// Opens a tunnel. Ctrl-C or SIGTERM meanwhile takes the order back.
+/// Opens a tunnel. A signal meanwhile takes the order back.
 pub(crate) async fn open(
     account: &Arc<Account>,
     wanted: Wanted,
     timing: &Timing,
+    interruption: &Interruption,
 ) -> Result<(Tunnel, Stream), Failure> {
     let waiting = Waiting::begin();
-    let mut interrupt =
-        signal(SignalKind::interrupt()).map_err(|error| cannot("watch for signals", error))?;
-    let mut terminate =
-        signal(SignalKind::terminate()).map_err(|error| cannot("watch for signals", error))?;
-    let cancel = Shutdown::new(Duration::ZERO);
-    let opening = Tunnel::open(
+    let on_wait = |what| waiting.is_for(what);
+    let opened = Tunnel::open(
         Arc::clone(account),
         wanted,
         timing,
-        |what| waiting.is_for(what),
-        &cancel,
-    );
-    let mut opening = std::pin::pin!(opening);
-    // As a shell reports a command that a signal ended.
-    let code = tokio::select! {
-        opened = &mut opening => return Ok(opened?),
-        _ = interrupt.recv() => 130,
-        _ = terminate.recv() => 143,
-    };
-    cancel.request();
-    match opening.await {
-        // It had just been opened, and ends with its last handle.
-        Ok(_) => Err(Failure::text("interrupted", None, code)),
-        Err(error) => Err(Failure::new(error, None, code)),
+        on_wait,
+        interruption.cancel(),
+    )
+    .await;
+    match (opened, interruption.code()) {
+        (Ok(opened), _) => Ok(opened),
+        (Err(error @ OpenError::Interrupted { .. }), Some(code)) => {
+            Err(Failure::new(error, None, code))
+        }
+        (Err(error), _) => Err(error.into()),
     }
 }
 

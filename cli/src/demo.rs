@@ -7,12 +7,12 @@ use std::time::Duration;
 use daemon::host_port::HostPort;
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::arguments::Demo;
 use crate::exit;
 use crate::failure::Failure;
+use crate::interruption::Interruption;
 use crate::output;
 use crate::runtime::{self, account, cannot};
 
@@ -24,23 +24,16 @@ use remote::Remote;
 
 pub(crate) fn run(arguments: &Demo) -> Result<u8, Failure> {
     runtime::block_on(async {
-        let mut interrupt =
-            signal(SignalKind::interrupt()).map_err(|error| cannot("watch for signals", error))?;
-        let mut terminate =
-            signal(SignalKind::terminate()).map_err(|error| cannot("watch for signals", error))?;
+        let interruption = Interruption::watch()?;
         let mut stage = Stage::new()?;
         let played = tokio::select! {
             played = stage.play(arguments.keep) => played,
-            _ = interrupt.recv() => Err(Failure::text("interrupted", None, 130)),
-            _ = terminate.recv() => Err(Failure::text("terminated", None, 143)),
+            code = interruption.requested() => Err(Failure::text("interrupted", None, code)),
         };
         if arguments.keep && played.is_ok() {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
+            interruption.requested().await;
         }
-        if played.is_err() {
+        if played.is_err() && interruption.code().is_none() {
             stage.show_logs();
         }
         stage.clear().await;

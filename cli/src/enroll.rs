@@ -26,7 +26,12 @@ pub(crate) fn run(dir: Option<PathBuf>, arguments: &Enroll) -> Result<u8, Failur
     )
     .map_err(|error| Failure::new(error, None, exit::USAGE))?;
     check_device_file(&dir, &id)?;
-    let registry = Directory::open(&realm.registry.directory)?;
+    let registry = Directory::open(
+        arguments
+            .registry
+            .as_ref()
+            .unwrap_or(&realm.registry.directory),
+    )?;
     let enrollment = Enrollment::new(
         dir.clone(),
         id.clone(),

@@ -86,6 +86,13 @@ impl From<daemon::files::FileError> for Failure {
     }
 }
 
+impl From<daemon::logging::LogFilterError> for Failure {
+    fn from(error: daemon::logging::LogFilterError) -> Self {
+        let hint = "e.g. `TUNNEL_LOG=debug`, or `TUNNEL_LOG=agent=trace`; or use `-v`";
+        Self::new(error, Some(hint.to_owned()), exit::USAGE)
+    }
+}
+
 impl From<agent::AgentError> for Failure {
     fn from(error: agent::AgentError) -> Self {
         Self::new(error, None, exit::CONFIG)
@@ -116,7 +123,13 @@ impl From<controller::OpenError> for Failure {
 impl From<controller::DisconnectError> for Failure {
     fn from(error: controller::DisconnectError) -> Self {
         let hint = error.hint();
-        Self::new(error, hint, exit::UNAVAILABLE)
+        let code = match &error {
+            controller::DisconnectError::Unknown { .. } => exit::REFUSED,
+            controller::DisconnectError::Broker { source, .. } => broker_code(source),
+            controller::DisconnectError::Offline { .. }
+            | controller::DisconnectError::NoAnswer { .. } => exit::UNAVAILABLE,
+        };
+        Self::new(error, hint, code)
     }
 }
 

@@ -8,6 +8,7 @@ mod disconnect;
 mod enroll;
 mod exit;
 mod failure;
+mod interruption;
 mod list;
 mod output;
 mod policies;
@@ -28,8 +29,22 @@ use serve::Parts;
 
 /// Runs the command that the arguments name, prints its error if it has one, and tells the exit code.
 pub fn run(arguments: Arguments) -> ExitCode {
-    let dir = arguments.dir.clone();
-    let result = match arguments.command {
+    match arguments
+        .start_logging()
+        .map_err(Failure::from)
+        .and_then(|()| command(arguments))
+    {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            output::error(&failure.to_string());
+            ExitCode::from(failure.code())
+        }
+    }
+}
+
+fn command(arguments: Arguments) -> Result<u8, Failure> {
+    let dir = arguments.dir;
+    match arguments.command {
         Command::Agent(command) => agent::run(dir, &command),
         Command::Broker(command) => serve::run(dir, &command, Parts::BROKER),
         Command::Connect(command) => connect::run(dir, &command),
@@ -50,13 +65,6 @@ pub fn run(arguments: Arguments) -> ExitCode {
             serve::run(dir, &command.serve, Parts::SIGNER)
         }
         Command::Stdio(command) => stdio::run(dir, &command),
-    };
-    match result {
-        Ok(code) => ExitCode::from(code),
-        Err(failure) => {
-            output::error(&failure.to_string());
-            ExitCode::from(failure.code())
-        }
     }
 }
 

@@ -9,6 +9,5 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => return cli::usage(&error),
     };
-    arguments.start_logging();
     cli::run(arguments)
 }

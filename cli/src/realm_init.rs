@@ -47,11 +47,16 @@ pub(crate) fn run(dir: Option<PathBuf>, arguments: &RealmInit) -> Result<u8, Fai
 /// Makes the realm's directory. One that is there already is never touched: its authority has signed for devices.
 pub(crate) fn init(dir: &RealmDir, arguments: &RealmInit) -> Result<(), Failure> {
     if dir.realm_file().exists() || dir.authority().exists() {
-        return Err(Failure::text(
-            format!("there is a realm in `{}` already", dir.path().display()),
-            Some("name another directory with `--dir`"),
-            exit::CONFIG,
-        ));
+        let (what, hint) = if dir.realm_file().exists() {
+            ("a realm", "name another directory with `--dir`")
+        } else {
+            (
+                "a realm that is only half made",
+                "nothing was signed with its authority yet: remove the directory",
+            )
+        };
+        let text = format!("there is {what} in `{}` already", dir.path().display());
+        return Err(Failure::text(text, Some(hint), exit::CONFIG));
     }
     let broker_host = arguments.broker.as_ref().unwrap_or(&arguments.proxy);
     let usage = |error| {

@@ -3,9 +3,10 @@
 use std::io;
 use std::path::PathBuf;
 
-use controller::Account;
+use controller::{Account, OpenError};
 use daemon::device_dir::DeviceDir;
 use daemon::identity::Identity;
+use protocol::Role;
 use tokio::runtime::Builder;
 
 use crate::exit;
@@ -62,6 +63,10 @@ pub(crate) fn device_dir(named: Option<PathBuf>) -> Result<DeviceDir, Failure> {
 pub(crate) fn account(dir: Option<PathBuf>) -> Result<Account, Failure> {
     let dir = device_dir(dir)?;
     let membership = dir.membership()?;
+    if membership.id.role() != Role::Controller {
+        // A session of this name would throw this computer's own agent out of the broker.
+        return Err(OpenError::NotAController { id: membership.id }.into());
+    }
     let identity = Identity::load(&dir, &membership)?;
     Ok(Account {
         dir,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use broker::{Broker, BrokerConfig, Pem};
+use daemon::descriptors::raise_limit;
 use daemon::identity;
 use daemon::realm_dir::RealmDir;
 use daemon::realm_file::RealmFile;
@@ -70,6 +71,12 @@ pub(crate) fn run(dir: Option<PathBuf>, arguments: &Serve, parts: Parts) -> Resu
         ));
         return Ok(exit::OK);
     }
+    raise_limit(
+        proxy::Limits::default()
+            .connections
+            .try_into()
+            .unwrap_or(u64::MAX),
+    );
     runtime::block_on(async {
         let shutdown = Shutdown::on_signals(realm.server.grace_period)
             .map_err(|error| runtime::cannot("watch for signals", error))?;

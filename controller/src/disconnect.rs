@@ -3,16 +3,16 @@
 use std::time::Duration;
 
 use protocol::{
-    DeviceId, Order, PlainOrder, PlainState, Presence, Reply, ReplyBody, Topic, filter,
+    DeviceId, Label, Order, PlainOrder, PlainState, Presence, Reply, ReplyBody, Topic, filter,
 };
 use tokio::time::timeout;
 
 use crate::connection::{Account, BrokerError, Session};
 use crate::order::plain_order;
+use crate::tunnel::UNKNOWN_HINT;
 
 /// Why a device could not be told.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
 pub enum DisconnectError {
     /// There is no session with the broker.
     #[error("cannot tell `{device}` to disconnect")]
@@ -22,6 +22,14 @@ pub enum DisconnectError {
         /// Why.
         #[source]
         source: BrokerError,
+    },
+    /// There is no such device, or it is of another system: the two look the same.
+    #[error("system `{system}` has no device `{device}`")]
+    Unknown {
+        /// The controller's own system.
+        system: Label,
+        /// The name that was asked for.
+        device: DeviceId,
     },
     /// The device is offline, so that there is nothing to disconnect.
     #[error("`{device}` is offline: there is nothing to disconnect")]
@@ -42,6 +50,7 @@ impl DisconnectError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Broker { source, .. } => source.hint(),
+            Self::Unknown { .. } => Some(UNKNOWN_HINT.to_owned()),
             Self::Offline { .. } => None,
             Self::NoAnswer { .. } => {
                 Some("`tunnel list` shows which devices are online".to_owned())
@@ -61,6 +70,13 @@ pub async fn disconnect(
         device: device.clone(),
         source,
     };
+    let unknown = || DisconnectError::Unknown {
+        system: account.id().system().clone(),
+        device: device.clone(),
+    };
+    if !account.id().same_system(device) {
+        return Err(unknown());
+    }
     let (presence, state) = (
         Topic::Presence(device.clone()),
         Topic::PlainState(device.clone()),
@@ -82,11 +98,17 @@ pub async fn disconnect(
         };
         session.publish(&topic, Order::Close { lease: None }.encode());
     }
-    let answer = match timeout(ANSWER, answered(&mut session, device, plain)).await {
+    let mut seen = plain;
+    let answer = {
+        let waiting = answered(&mut session, device, plain, &mut seen);
+        timeout(ANSWER, waiting).await
+    };
+    let answer = match answer {
         Ok(answer) => answer,
-        Err(_) => Err(DisconnectError::NoAnswer {
+        Err(_) if seen => Err(DisconnectError::NoAnswer {
             device: device.clone(),
         }),
+        Err(_) => Err(unknown()),
     };
     session.finish(None).await;
     answer
@@ -96,6 +118,7 @@ async fn answered(
     session: &mut Session,
     device: &DeviceId,
     plain: bool,
+    seen: &mut bool,
 ) -> Result<(), DisconnectError> {
     loop {
         let message = session.next().await;
@@ -105,6 +128,7 @@ async fn answered(
         })?;
         match topic.parse() {
             Ok(Topic::Presence(of)) if of == *device && !plain => {
+                *seen = true;
                 if Presence::decode(&payload).is_ok_and(|presence| !presence.online) {
                     return Err(DisconnectError::Offline {
                         device: device.clone(),

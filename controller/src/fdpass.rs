@@ -3,10 +3,11 @@
 //! ssh runs its ProxyCommand with `ProxyUseFdpass`: the command connects to a socket that only this user can reach,
 //! passes that connection on to ssh over its standard output, and ends (`ssh_config(5)`).
 
+use std::fs::DirBuilder;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::{Path, PathBuf};
 
@@ -59,8 +60,7 @@ impl StreamSocket {
             std::env::var_os("XDG_RUNTIME_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
         let directory = base.join(format!("tunnel-{:016x}", rand::random::<u64>()));
         let bind = || {
-            std::fs::create_dir(&directory)?;
-            std::fs::set_permissions(&directory, std::fs::Permissions::from_mode(0o700))?;
+            DirBuilder::new().mode(0o700).create(&directory)?;
             UnixListener::bind(directory.join(SOCKET))
         };
         match bind() {

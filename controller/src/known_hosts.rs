@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use daemon::files::{self, FileError};
 use protocol::DeviceId;
+use russh::keys::PublicKey;
+use russh::keys::known_hosts::known_host_keys_path;
 
 /// Why a device's host keys are not accepted.
 #[derive(Debug, thiserror::Error)]
@@ -19,6 +21,15 @@ pub enum KnownHostsError {
         device: DeviceId,
         /// Where the keys known before are.
         path: PathBuf,
+    },
+    /// The file has a line for the device that cannot be read.
+    #[error("`{}` cannot be read as known hosts", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        #[source]
+        source: russh::keys::Error,
     },
     /// What the device reports is no public key.
     #[error("`{device}` reports a host key that is none")]
@@ -40,7 +51,7 @@ impl KnownHostsError {
                 path.display()
             )),
             Self::File(error) => error.hint(),
-            Self::NotAKey { .. } => None,
+            Self::Unreadable { .. } | Self::NotAKey { .. } => None,
         }
     }
 }
@@ -54,71 +65,50 @@ pub fn learn(path: &Path, device: &DeviceId, reported: &[String]) -> Result<bool
         Err(error) if error.is_not_found() => String::new(),
         Err(error) => return Err(error.into()),
     };
-    for key in reported {
-        russh::keys::PublicKey::from_openssh(key).map_err(|source| KnownHostsError::NotAKey {
+    let reported_keys = reported
+        .iter()
+        .map(|key| PublicKey::from_openssh(key))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|source| KnownHostsError::NotAKey {
             device: device.clone(),
             source,
         })?;
-    }
-    match compare(&existing, device, reported) {
-        Known::Same => Ok(true),
-        Known::Nothing if reported.is_empty() => Ok(false),
-        Known::Nothing => {
-            let mut text = existing;
-            if !text.is_empty() && !text.ends_with('\n') {
-                text.push('\n');
-            }
-            for key in reported {
-                text.extend([device.to_string().as_str(), " ", key, "\n"]);
-            }
-            files::write_private(path, text.as_bytes())?;
-            Ok(true)
-        }
-        Known::Others => Err(KnownHostsError::Changed {
-            device: device.clone(),
+    // ssh writes to this file too, and may hash the names in it.
+    let known: Vec<PublicKey> = known_host_keys_path(&device.to_string(), SSH_PORT, path)
+        .map_err(|source| KnownHostsError::Unreadable {
             path: path.to_owned(),
-        }),
-    }
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Known {
-    /// No key of this device is known.
-    Nothing,
-    /// One of the reported keys is known, or keys are known and none is reported.
-    Same,
-    /// Keys are known, and they are not among the reported ones.
-    Others,
-}
-
-fn compare(existing: &str, device: &DeviceId, reported: &[String]) -> Known {
-    let name = device.to_string();
-    let known: Vec<(&str, &str)> = existing
-        .lines()
-        .filter_map(|line| {
-            let mut words = line.split_ascii_whitespace();
-            let hosts = words.next()?;
-            hosts
-                .split(',')
-                .any(|host| host == name)
-                .then_some((words.next()?, words.next()?))
-        })
+            source,
+        })?
+        .into_iter()
+        .map(|(_, key)| key)
         .collect();
-    let is_known = |key: &String| {
-        let mut words = key.split_ascii_whitespace();
-        words
-            .next()
-            .zip(words.next())
-            .is_some_and(|key| known.contains(&key))
-    };
-    if known.is_empty() {
-        Known::Nothing
-    } else if reported.is_empty() || reported.iter().any(is_known) {
-        Known::Same
-    } else {
-        Known::Others
+    let is_known = |key: &PublicKey| known.iter().any(|other| other.key_data() == key.key_data());
+    if !known.is_empty() {
+        return if reported_keys.is_empty() || reported_keys.iter().any(is_known) {
+            Ok(true)
+        } else {
+            Err(KnownHostsError::Changed {
+                device: device.clone(),
+                path: path.to_owned(),
+            })
+        };
     }
+    if reported.is_empty() {
+        return Ok(false);
+    }
+    let mut text = existing;
+    if !text.is_empty() && !text.ends_with('\n') {
+        text.push('\n');
+    }
+    for key in reported {
+        text.extend([device.to_string().as_str(), " ", key, "\n"]);
+    }
+    files::write_private(path, text.as_bytes())?;
+    Ok(true)
 }
+
+/// The port under which a name stands alone in the file.
+const SSH_PORT: u16 = 22;
 
 /// The largest file of known hosts, in bytes: 10,000 devices with a key of 100 bytes each.
 const MAX_KNOWN_HOSTS: usize = 4 * 1024 * 1024;
@@ -164,6 +154,22 @@ mod tests {
                 .contains("ssh-keygen -R 333.hula.atlas -f ")
         );
         assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+        let hashed = std::process::Command::new("ssh-keygen")
+            .arg("-H")
+            .arg("-f")
+            .arg(&path)
+            .output()
+            .unwrap();
+        assert!(hashed.status.success(), "{hashed:?}");
+        assert!(
+            std::fs::read_to_string(&path).unwrap().starts_with("|1|"),
+            "ssh-keygen has hashed the names"
+        );
+        assert!(matches!(
+            learn(&path, &device, &[SECOND.into()]),
+            Err(KnownHostsError::Changed { .. })
+        ));
+        assert!(learn(&path, &device, &[FIRST.into()]).unwrap());
         assert!(matches!(
             learn(&path, &device, &["ssh-rsa @@".into()]),
             Err(KnownHostsError::NotAKey { .. })

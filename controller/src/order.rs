@@ -10,6 +10,7 @@ use daemon::clock;
 
 use crate::attempt::{Action, Attempt, Event, Failure, Opened};
 use crate::connection::{BrokerError, Session};
+use crate::turn::HOLD;
 
 /// One lease that is asked for.
 pub(crate) struct Asked {
@@ -39,13 +40,14 @@ impl Asked {
         ]
     }
 
-    /// Orders until the device has answered, or it is clear that it will not.
+    /// Orders until the device has answered, or it is clear that it will not. `None` when an order is to be sent again
+    /// and others should have their turn before that.
     pub(crate) async fn order(
         &self,
         session: &mut Session,
-        plain: bool,
-    ) -> Result<Opened, OrderError> {
-        let mut attempt = Attempt::new(plain, Instant::now());
+        attempt: &mut Attempt,
+    ) -> Result<Option<Opened>, OrderError> {
+        let give_way = Instant::now() + HOLD;
         let mut next = Some(Event::Deadline);
         loop {
             let event = match next.take() {
@@ -61,12 +63,15 @@ impl Asked {
             };
             match attempt.on_event(event, Instant::now()) {
                 None => {}
+                Some(Action::Order | Action::PlainConnect) if Instant::now() >= give_way => {
+                    return Ok(None);
+                }
                 Some(Action::Order) => session.publish(&self.topic(), self.open().encode()),
                 Some(Action::PlainConnect) => {
                     let (topic, payload) = plain_order(&self.device, PlainOrder::Connect);
                     session.publish(&topic, payload);
                 }
-                Some(Action::Opened(opened)) => return Ok(opened),
+                Some(Action::Opened(opened)) => return Ok(Some(opened)),
                 Some(Action::Fail(failure)) => return Err(OrderError::Failed(failure)),
             }
         }

@@ -67,8 +67,7 @@ impl SshCommand {
     /// command's, 255 for ssh's own failure, 128 + N when signal N ended it.
     pub async fn run(&self, stream: ChannelEnd<Msg>, timing: &Timing) -> Result<u8, SshError> {
         let socket = StreamSocket::bind()?;
-        // Before ssh runs, so that no signal is lost. SIGINT reaches ssh from the terminal by itself, and must not end
-        // us before it: ssh may pass it on.
+        // Before ssh runs, so that no signal is lost. We must not end before ssh does.
         let mut interrupt = signal(SignalKind::interrupt()).map_err(SshError::Wait)?;
         let mut terminate = signal(SignalKind::terminate()).map_err(SshError::Wait)?;
         let mut hang_up = signal(SignalKind::hangup()).map_err(SshError::Wait)?;
@@ -103,6 +102,8 @@ impl SshCommand {
         fetch.push(quoted(socket.as_os_str()));
         option("ProxyCommand", &fetch);
         option("ProxyUseFdpass", "yes".as_ref());
+        // Names that are no secret, in a file of our own.
+        option("HashKnownHosts", "no".as_ref());
         option("HostKeyAlias", self.device.to_string().as_ref());
         option(
             "UserKnownHostsFile",
@@ -161,7 +162,8 @@ async fn next_signal(
 /// Whoever ends us means the session: ssh gets the same signal, and we end with it.
 fn pass_on(child: &Child, signal: Received) {
     let signal = match signal {
-        Received::Interrupt => return,
+        // From a terminal ssh has it already, and a second one does no harm.
+        Received::Interrupt => rustix::process::Signal::INT,
         Received::Terminate => rustix::process::Signal::TERM,
         Received::HangUp => rustix::process::Signal::HUP,
     };
@@ -223,6 +225,8 @@ mod tests {
                 r"ProxyCommand='/opt/it'\''s 100%%/tunnel' fdpass '/run/x/stream'",
                 "-o",
                 "ProxyUseFdpass=yes",
+                "-o",
+                "HashKnownHosts=no",
                 "-o",
                 "HostKeyAlias=333.hula.atlas",
                 "-o",

@@ -9,17 +9,19 @@ use daemon::ssh_client::{self, Dialed};
 use protocol::{DeviceId, Label, LeaseId, PlainOrder, Role};
 use russh::client::Msg;
 use russh::keys::PublicKey;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
-use crate::attempt::{Failure, Opened, Ports};
+use crate::attempt::{Attempt, Failure, Opened, Ports};
 use crate::connection::{Account, Session};
 use crate::disconnect::disconnect;
 use crate::order::{Asked, OrderError, plain_order};
 use crate::timing::{Step, Timing};
+use crate::turn::GIVE_WAY;
 
 mod error;
 
 pub use error::OpenError;
+pub(crate) use error::UNKNOWN_HINT;
 
 /// An open tunnel. Its stream is what keeps it: the lease is given up as soon as the stream is open, so that a
 /// controller which vanishes leaves nothing behind, and has no session with the broker while somebody works.
@@ -125,7 +127,8 @@ impl Tunnel {
     }
 }
 
-/// A device of another system and one that does not exist look the same, here as at the broker.
+/// A device of another system and one that does not exist look the same, here as at the broker. The former is refused
+/// without asking anybody, whether it exists or not, so that the time which the latter takes tells nobody anything.
 fn check(own: &DeviceId, device: &DeviceId) -> Result<(), OpenError> {
     if own.role() != Role::Controller {
         return Err(OpenError::NotAController { id: own.clone() });
@@ -149,26 +152,37 @@ async fn order(
         device: asked.device.clone(),
         source,
     };
-    on_wait("the broker");
-    let began = Instant::now();
-    let session = place.insert(
-        Session::begin(account, asked.filters())
+    let filters = asked.filters();
+    let mut attempt: Option<(Attempt, Instant)> = None;
+    loop {
+        on_wait("the broker");
+        let began = Instant::now();
+        let session = Session::begin(account, filters.clone())
             .await
-            .map_err(broker)?,
-    );
-    timing.record(Step::MqttConnect, began);
-
-    on_wait("the device");
-    let began = Instant::now();
-    let opened = asked
-        .order(session, plain)
-        .await
-        .map_err(|error| match error {
-            OrderError::Broker(source) => broker(source),
-            OrderError::Failed(failure) => failed(&asked.controller, &asked.device, failure),
-        })?;
-    timing.record(Step::Order, began);
-    Ok(opened)
+            .map_err(broker)?;
+        let session = place.insert(session);
+        on_wait("the device");
+        let (attempt, ordered) = attempt.get_or_insert_with(|| {
+            timing.record(Step::MqttConnect, began);
+            (Attempt::new(plain, Instant::now()), Instant::now())
+        });
+        attempt.again(Instant::now());
+        let answer = asked
+            .order(session, attempt)
+            .await
+            .map_err(|error| match error {
+                OrderError::Broker(source) => broker(source),
+                OrderError::Failed(failure) => failed(&asked.controller, &asked.device, failure),
+            })?;
+        if let Some(opened) = answer {
+            timing.record(Step::Order, *ordered);
+            return Ok(opened);
+        }
+        if let Some(session) = place.take() {
+            session.finish(None).await;
+        }
+        sleep(GIVE_WAY).await;
+    }
 }
 
 async fn log_in(

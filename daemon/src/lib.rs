@@ -3,12 +3,15 @@
 
 pub mod backoff;
 pub mod clock;
+pub mod descriptors;
 pub mod device_dir;
 pub mod device_file;
+pub mod doorway;
 pub mod files;
 pub mod flow;
 pub mod host_port;
 pub mod identity;
+pub mod lock;
 pub mod logging;
 pub mod mqtt;
 pub mod realm_dir;

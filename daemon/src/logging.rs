@@ -16,8 +16,8 @@ pub enum LogFormat {
 }
 
 /// Starts logging. `verbosity` 0 tells what an operator must know, 1 what happens to each tunnel, 2 what each part does;
-/// the environment variable `TUNNEL_LOG` overrides it in the form of `tracing`'s filters.
-pub fn start(format: LogFormat, default: Verbosity, verbosity: u8) {
+/// the environment variable `TUNNEL_LOG` overrides it.
+pub fn start(format: LogFormat, default: Verbosity, verbosity: u8) -> Result<(), LogFilterError> {
     let level = match default as u8 + verbosity {
         0 => "error",
         1 => {
@@ -28,7 +28,12 @@ pub fn start(format: LogFormat, default: Verbosity, verbosity: u8) {
         }
         _ => "debug",
     };
-    let filter = EnvFilter::try_from_env("TUNNEL_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    let filter = match std::env::var(VARIABLE) {
+        Ok(filter) => {
+            EnvFilter::try_new(&filter).map_err(|source| LogFilterError { filter, source })?
+        }
+        Err(_) => EnvFilter::new(level),
+    };
     // journald and terminals both show stderr; colours are for the latter only.
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -40,7 +45,20 @@ pub fn start(format: LogFormat, default: Verbosity, verbosity: u8) {
         LogFormat::Human => lines.try_init(),
         LogFormat::Json => lines.json().flatten_event(true).try_init(),
     };
+    Ok(())
 }
+
+/// The environment's filter is none.
+#[derive(Debug, thiserror::Error)]
+#[error("the environment variable `{VARIABLE}` is no filter of log lines: `{filter}`")]
+pub struct LogFilterError {
+    filter: String,
+    #[source]
+    source: tracing_subscriber::filter::ParseError,
+}
+
+/// Overrides what is logged, in the form of `tracing`'s filters, e.g. `debug` or `agent=trace`.
+const VARIABLE: &str = "TUNNEL_LOG";
 
 /// How much is told without `-v`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -23,6 +23,8 @@ pub struct World {
     folder: TempDir,
     broker: ReservedPort,
     proxy: ReservedPort,
+    /// Whether everything that can be logged is logged.
+    loud: bool,
 }
 
 impl World {
@@ -49,6 +51,7 @@ impl World {
             folder,
             broker: ReservedPort::take(),
             proxy: ReservedPort::take(),
+            loud: false,
         };
         for name in ["logs", "tmp", "home"] {
             fs::create_dir(world.path(name)).expect("a new folder is writable");
@@ -115,9 +118,19 @@ impl World {
             .env(MARK, self.folder.path())
             .env("HOME", self.path("home"))
             .env("TMPDIR", self.path("tmp"))
+            .env("XDG_RUNTIME_DIR", self.path("tmp"))
             .env_remove("TUNNEL_DIR")
+            .env_remove("TUNNEL_LOG")
             .env_remove("NOTIFY_SOCKET")
             .env_remove("SSH_AUTH_SOCK");
+        if self.loud {
+            command.env("TUNNEL_LOG", "trace");
+        }
+    }
+
+    /// Has every part from now on log all that it can.
+    pub fn be_loud(&mut self) {
+        self.loud = true;
     }
 
     /// Starts any command of `tunnel` as a daemon, its logs under this name.
@@ -163,7 +176,9 @@ impl World {
             .arg(self.realm().join("realm.toml"))
             .arg("--dir")
             .arg(made.dir());
-        run(&mut enroll, CEILING).success();
+        let outcome = run(&mut enroll, CEILING).success();
+        let log = self.logs().join(format!("enroll-{device}.stderr"));
+        fs::write(log, &outcome.stderr).expect("the folder is writable");
         made
     }
 

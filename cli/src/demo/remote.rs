@@ -88,12 +88,17 @@ impl Remote {
     }
 }
 
+/// The first sshd of the search path, or of the usual folders when that has no folder of an administrator's, as for most
+/// users.
 fn find_sshd() -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let usual = ["/usr/sbin", "/usr/local/sbin", "/sbin"].map(PathBuf::from);
-    std::env::split_paths(&path)
-        .chain(usual)
-        .map(|dir| dir.join("sshd"))
+    let mut folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
+    if folders.iter().any(|folder| folder.ends_with("bin")) {
+        folders.extend(["/usr/sbin", "/usr/local/sbin", "/sbin"].map(PathBuf::from));
+    }
+    folders
+        .into_iter()
+        .map(|folder| folder.join("sshd"))
         .find(|file| file.is_file())
 }
 

@@ -129,9 +129,7 @@ impl OpenError {
             Self::NotAController { .. } => {
                 "a controller's name begins with `controller`: enroll this computer under such a name"
             }
-            Self::Unknown { .. } => {
-                "`tunnel list` shows your system's devices; one appears there when its agent has been online for the first time"
-            }
+            Self::Unknown { .. } => UNKNOWN_HINT,
             Self::Offline { .. } => {
                 "it comes back by itself when its agent reaches the broker: check its power and its network"
             }
@@ -156,13 +154,22 @@ impl OpenError {
             Self::Broker { source, .. } => return source.hint(),
             Self::Interrupted { .. } => return None,
             Self::Proxy { source, .. } => return Some(source.hint()?.to_owned()),
-            Self::Stream { .. } => {
-                "the tunnel was open but the device's service did not answer: is its sshd running?"
-            }
+            Self::Stream { source, .. } => match source {
+                RequestError::Refused { .. } => {
+                    "the device's own sshd may not be running, or its tunnel was just closed: try again"
+                }
+                RequestError::TimedOut { .. } | RequestError::Lost { .. } => {
+                    "the proxy or the device has just gone away: try again"
+                }
+            },
         };
         Some(text.to_owned())
     }
 }
+
+/// What to do about a device that is not known, whoever asked for it. The realm's own broker keeps presences in memory, so
+/// that a device may be missing only because the broker was restarted.
+pub(crate) const UNKNOWN_HINT: &str = "`tunnel list` shows your system's devices; one is missing there until its agent has been online since the broker began, and an original's always: `--plain` waits for those";
 
 fn offline_since(since: u64, lost: bool) -> String {
     let format = format_description!("[year]-[month]-[day] [hour]:[minute]:[second] UTC");

@@ -125,3 +125,38 @@ fn a_kept_demo_names_the_next_command_and_it_works() {
     assert!(demo.wait(CEILING).success(), "{}", demo.stderr());
     bare.assert_empty();
 }
+
+#[test]
+fn without_an_sshd_the_demo_says_what_to_install_and_shows_the_rest() {
+    let bare = Bare::new();
+    let programs = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(e2e::tool("id"), programs.path().join("id")).unwrap();
+    let outcome = run(
+        bare.tunnel().arg("demo").env("PATH", programs.path()),
+        CEILING,
+    )
+    .success();
+    for said in [
+        "install `openssh-server`",
+        "tunnel stdio 333",
+        "hello from the remote computer",
+    ] {
+        assert!(
+            outcome.stdout.contains(said),
+            "`{said}`: {}",
+            outcome.report()
+        );
+    }
+    bare.assert_empty();
+}
+
+#[test]
+fn a_closed_terminal_takes_the_demo_with_it() {
+    let bare = Bare::new();
+    let logs = tempfile::tempdir().unwrap();
+    let mut demo = e2e::Daemon::start("demo", bare.tunnel().args(["demo", "--keep"]), logs.path());
+    demo.wait_for_line("Ctrl-C");
+    demo.signal(Signal::HUP);
+    demo.wait(CEILING);
+    bare.assert_empty();
+}

@@ -10,7 +10,9 @@ mod recovery;
 mod refusals;
 mod setup;
 mod shutdown;
+mod signals;
 mod stage;
+mod stock_proxy;
 mod supervision;
 mod wire;
 

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use e2e::{
-    CEILING, Daemon, Session, Stopwatch, established, is_listening, processes_marked, run,
+    CEILING, Daemon, Session, Stopwatch, World, established, is_listening, processes_marked, run,
     unix_sockets_under, wait_until,
 };
 use rustix::process::Signal;
@@ -79,20 +79,13 @@ fn a_second_signal_ends_at_once() {
 
 #[test]
 fn no_log_has_a_secret_in_it() {
-    let mut job = Job::start();
-    let agent = job.agent.take().unwrap();
-    agent.terminate();
-    // Once more with everything that can be logged.
-    let mut loud = job.world.tunnel_as(&job.device, &["agent", "-vvv"]);
-    loud.env("RUST_LOG", "trace");
-    let agent = job.world.daemon("agent-loud", &mut loud);
-    job.world
-        .wait_for_presence(&job.controller, &job.device, true);
-    let mut connect = job.connect("true");
-    connect.env("RUST_LOG", "trace");
-    let outcome = run(&mut connect, CEILING).success();
+    let mut world = World::new();
+    world.be_loud();
+    let serve = world.serve();
+    let mut job = Job::around(world, Some(serve), &[]);
+    let outcome = run(&mut job.connect("true"), CEILING).success();
     fs::write(job.world.logs().join("connect.stderr"), &outcome.stderr).unwrap();
-    agent.terminate();
+    job.agent.take().unwrap().terminate();
     job.serve.take().unwrap().terminate();
 
     let secrets = secrets(job.world.folder());
@@ -102,11 +95,16 @@ fn no_log_has_a_secret_in_it() {
         .map(|log| fs::read_to_string(log).unwrap_or_default())
         .collect();
     // The search can fail to find only if it looked: something was logged, and there are secrets to look for.
-    assert!(
-        text.len() > 500,
-        "the logs are nearly empty: {} bytes in {logs:?}",
-        text.len()
-    );
+    for part in ["serve", "agent", "connect"] {
+        let is_loud = |log: &&PathBuf| {
+            log.file_name().unwrap().to_string_lossy().starts_with(part)
+                && fs::read_to_string(log).is_ok_and(|text| text.contains("TRACE"))
+        };
+        assert!(
+            logs.iter().any(|log| is_loud(&log)),
+            "`{part}` has logged no trace: {logs:?}"
+        );
+    }
     assert!(
         secrets.len() >= 12,
         "{} lines of private keys",
