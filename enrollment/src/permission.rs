@@ -29,7 +29,9 @@ impl UploadPermission {
     /// Whoever can write to the registry may upload for targets, and only these users of the machine for controllers.
     pub fn controllers_only_from(uids: BTreeSet<u32>) -> Self {
         Self::new(move |author, id| match (id.role(), author) {
-            (Role::Target, _) => true,
+            // Everybody can open an issue.
+            (_, Author::GitHub { .. }) => false,
+            (Role::Target, Author::LocalUser { .. }) => true,
             (Role::Controller, Author::LocalUser { uid }) => uids.contains(uid),
         })
     }

@@ -75,6 +75,11 @@ pub struct Entry {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Author {
+    /// The author of an issue.
+    GitHub {
+        /// The login name, in lower case: GitHub does not tell cases apart.
+        login: String,
+    },
     /// The owner of a file.
     LocalUser {
         /// The numeric user id.
@@ -211,6 +216,7 @@ impl Refusal {
 impl fmt::Display for Author {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::GitHub { login } => write!(f, "GitHub user `{login}`"),
             Self::LocalUser { uid } => write!(f, "user id {uid}"),
         }
     }
