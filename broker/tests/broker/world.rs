@@ -179,6 +179,7 @@ pub(crate) fn config(
         certificates: Pem::Text(identity.certificate.into()),
         key: Pem::Text(identity.key.into()),
         client_authorities: Pem::Text(client_authorities.into()),
+        revocations: None,
         limits,
     }
 }
