@@ -13,5 +13,6 @@ mod clients;
 mod delivery;
 mod hostile;
 mod raw;
+mod revocation;
 mod sessions;
 mod world;

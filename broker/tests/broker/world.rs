@@ -10,7 +10,7 @@ use broker::{Broker, BrokerConfig, CounterSnapshot, CounterView, Limits, Pem};
 use daemon::shutdown::Shutdown;
 use protocol::DeviceId;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType};
-use rcgen::{ExtendedKeyUsagePurpose, IsCa, KeyPair};
+use rcgen::{ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -109,6 +109,10 @@ impl Authority {
 
     pub(crate) fn pem(&self) -> String {
         self.0.pem()
+    }
+
+    pub(crate) fn issuer(&self) -> &Issuer<'static, KeyPair> {
+        &self.0
     }
 
     /// The certificate of a device, as enrollment makes it.
