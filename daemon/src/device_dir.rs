@@ -117,6 +117,11 @@ impl DeviceDir {
         Ok(Membership { realm, device, id })
     }
 
+    /// Whether there is a file that says which device this is.
+    pub fn has_device(&self) -> bool {
+        self.device_file().exists() || self.path.join(PROPERTIES_FILE).exists()
+    }
+
     /// Reads which device this is: from `device.toml`, or where there is none from an original's `properties.txt`, which must
     /// be of the same realm.
     pub fn device(&self, realm: &Label) -> Result<DeviceFile, MembershipError> {
