@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use daemon::device_dir::DeviceDir;
 use daemon::files::{self, FileError};
+use daemon::report::one_line;
 use protocol::{ClientIdSuffix, DeviceId};
 use rcgen::{KeyPair, PublicKeyData};
 use tokio::time::{Instant, sleep};
@@ -396,7 +397,7 @@ impl Enrollment {
         let title = self.title(Kind::CertificateRequest);
         let start = Instant::now();
         loop {
-            if let Some(pem) = self.certificate(registry).await?
+            if let Some(pem) = patiently(self.certificate(registry).await)?
                 && stale != Some(pem.as_str())
             {
                 match self.check(&pem, key) {
@@ -409,7 +410,8 @@ impl Enrollment {
                     }
                 }
             }
-            if let Some(refusal) = within_limit(registry.refusal(&title, revision)).await? {
+            let refusal = within_limit(registry.refusal(&title, revision)).await;
+            if let Some(refusal) = patiently(refusal)? {
                 return Err(EnrollError::Refused { title, refusal });
             }
             let so_far = start.elapsed();
@@ -481,6 +483,17 @@ enum HandedIn {
         now: bool,
         stale: Option<String>,
     },
+}
+
+/// What a look brought; nothing if it failed for a reason that passes: who waits for an answer can wait for that too.
+fn patiently<T>(found: Result<Option<T>, RegistryError>) -> Result<Option<T>, RegistryError> {
+    match found {
+        Err(error) if error.is_passing() => {
+            tracing::warn!(error = one_line(&error), "cannot look into the registry");
+            Ok(None)
+        }
+        found => found,
+    }
 }
 
 fn is_lasting(certificate: &CheckedCertificate) -> bool {

@@ -127,6 +127,11 @@ impl GitHub {
         self.state().repository.comment(number, login, body);
     }
 
+    /// Takes back all comments under an issue.
+    pub fn remove_comments(&self, number: u64) {
+        self.state().repository.remove_comments(number);
+    }
+
     /// Deletes an issue without a trace, as an owner can.
     pub fn delete(&self, number: u64) {
         self.state().repository.delete(number);

@@ -12,7 +12,7 @@ use tokio::sync::OnceCell;
 use tokio::task::spawn_blocking;
 
 use super::api::GitHubError;
-use super::issue::Issue;
+use super::issue::{Issue, content};
 use super::refusal_comment;
 use super::session::{RECENT, Session};
 use super::token::Token;
@@ -261,6 +261,11 @@ impl Registry for GitHub {
                 limit,
             });
         }
+        // As it will be read.
+        let body = &content(body, title.kind()).map_err(|_| RegistryError::BodyTooLarge {
+            title: title.clone(),
+            limit,
+        })?;
         let session = self.session().await?;
         // Looked up first: what an interrupted run has put there is not put again.
         let ours = session
@@ -272,16 +277,11 @@ impl Registry for GitHub {
             .await
             .map_err(self.failed("list"))?;
         let mut there = None;
-        if let Some(issue) = ours
-            .first()
-            .filter(|issue| issue.body.as_deref() == Ok(body))
-        {
+        if let Some(issue) = ours.first().filter(|issue| issue.body.as_ref() == Ok(body)) {
             let entries = self.entries(std::slice::from_ref(issue)).await?;
             let revision = revision(issue.number, body);
             // One that was edited or refused is handed in anew.
-            if entries
-                .iter()
-                .any(|entry| entry.body.as_deref() == Ok(body))
+            if entries.iter().any(|entry| entry.body.as_ref() == Ok(body))
                 && self.refusal(title, &revision).await?.is_none()
             {
                 there = Some(issue.number);

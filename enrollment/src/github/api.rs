@@ -294,8 +294,8 @@ impl Api {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
-            let limited = matches!(error, GitHubError::Limited { .. });
-            let Some(pause) = pauses.next().filter(|_| error.is_passing() && !limited) else {
+            let waits_long = matches!(error, GitHubError::Limited { wait } if wait > SHORT_WAIT);
+            let Some(pause) = pauses.next().filter(|_| error.is_passing() && !waits_long) else {
                 return Err(error);
             };
             tracing::debug!(%method, path = uri, %error, "a call to GitHub is repeated");

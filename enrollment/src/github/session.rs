@@ -37,8 +37,8 @@ struct State {
     repository: Option<String>,
     /// How many issues and pull requests are open, as GitHub counts.
     open: u64,
-    /// The last count that differed from ours, with ours.
-    difference: Option<(u64, u64)>,
+    /// The last count that differed from ours, with ours, and whether that has been looked into.
+    difference: Option<((u64, u64), bool)>,
 }
 
 impl Session {
@@ -235,21 +235,20 @@ impl Session {
             state.open = page.content.open_issues_count;
             state.repository = page.etag;
         }
-        // A deleted issue is in no list of changes: only the count tells. One that lasts is looked into once; what has
-        // happened between two calls is gone at the next look.
+        // A deleted issue is in no list of changes: only the count tells. What has happened between two calls is gone at the
+        // next look; a difference that is still there is looked into, once.
         let difference = (state.open, state.mirror.open());
         if difference.0 == difference.1 {
             state.difference = None;
-        } else if state.difference != Some(difference) {
-            state.difference = Some(difference);
-            tracing::debug!(
-                counted = difference.0,
-                known = difference.1,
-                "issues have gone without a trace; all are read again"
-            );
-            self.load(state).await?;
-            self.take_changes(state).await?;
-            state.difference = Some((state.open, state.mirror.open()));
+        } else if state.difference != Some((difference, true)) {
+            let lasting = state.difference == Some((difference, false));
+            if lasting {
+                let (counted, known) = difference;
+                tracing::debug!(counted, known, "issues have gone without a trace");
+                self.load(state).await?;
+                self.take_changes(state).await?;
+            }
+            state.difference = Some(((state.open, state.mirror.open()), lasting));
         }
         state.looked = Some(Instant::now());
         Ok(())
@@ -258,16 +257,19 @@ impl Session {
     /// Reads all open issues.
     async fn load(&self, state: &mut State) -> Result<(), GitHubError> {
         let mut mirror = Mirror::default();
-        let mut seen_until = String::new();
+        if !state.loaded {
+            // What changes from here on is found by the next look for changes.
+            let last = "state=all&sort=updated&direction=desc&per_page=1";
+            let page = self.issues(last).await?;
+            let newest = page.content.into_iter().next();
+            state.seen_until = newest.map(|raw| raw.updated_at).unwrap_or_default();
+        }
         let mut query = Some("state=open&sort=created&direction=asc&per_page=100".to_owned());
         for _ in 0..MAX_PAGES {
             let Some(next) = query else { break };
             let page = self.issues(&next).await?;
             for raw in &page.content {
                 mirror.take(raw);
-                if raw.updated_at > seen_until {
-                    seen_until.clone_from(&raw.updated_at);
-                }
             }
             query = page.next;
         }
@@ -275,9 +277,6 @@ impl Session {
             return Err(GitHubError::Rejected {
                 message: format!("there are more than {} open issues", MAX_PAGES * 100),
             });
-        }
-        if !state.loaded {
-            state.seen_until = seen_until;
         }
         state.mirror = mirror;
         state.changes = None;

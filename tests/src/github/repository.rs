@@ -130,6 +130,10 @@ impl Repository {
             .then_some(comment)
     }
 
+    pub(super) fn remove_comments(&mut self, number: u64) {
+        self.change(number, |issue| issue.comments.clear());
+    }
+
     pub(super) fn set_open(&mut self, number: u64, open: bool) {
         self.change(number, |issue| issue.open = open);
     }

@@ -74,25 +74,22 @@ fn certificates_and_refusals_of_strangers_are_ignored() {
     let stage = Stage::new();
     let device = stage.device("333");
     stage.hand_in(&device);
-    // A real certificate of the realm, for another key; a stranger hands it in.
-    let other = stage
-        .github
-        .open("octo", "334.hula.atlas.x509.csr", &stage.request("334"));
-    stage.github.edit(
-        stage.github.issues("333.hula.atlas.x509.csr")[0].number,
-        "octo",
-        "not yet",
-    );
-    stage.sign_once();
-    assert!(!stage.github.issue(other).unwrap().open);
-    let certificate = stage.certificates("334")[0].body.clone();
-    stage
-        .github
-        .open("mallory", "333.hula.atlas.x509.cert", &certificate);
     let request = stage.github.issues("333.hula.atlas.x509.csr")[0].number;
-    for comment in &stage.github.issue(request).unwrap().comments {
-        stage.github.comment(request, "mallory", &comment.body);
-    }
+    // What the bot would say, said by a stranger.
+    let trust = stage.world.realm().join("trust.toml");
+    let rules = fs::read_to_string(&trust).unwrap();
+    fs::write(&trust, "version = 1\n").unwrap();
+    stage.sign_once();
+    let refusal = stage.github.issue(request).unwrap().comments[0].clone();
+    stage.github.remove_comments(request);
+    stage.github.comment(request, "mallory", &refusal.body);
+    fs::write(&trust, rules).unwrap();
+    // A real certificate of the realm, though for another device; a stranger hands it in.
+    stage.github.open(
+        "mallory",
+        "333.hula.atlas.x509.cert",
+        &fs::read_to_string(stage.world.realm().join("broker/server.cert")).unwrap(),
+    );
     let mut enroll = stage.enroll_command(&device);
     enroll.args(["--wait", "3s"]);
     let outcome = run(&mut enroll, CEILING);
@@ -107,6 +104,7 @@ fn certificates_and_refusals_of_strangers_are_ignored() {
         outcome.report()
     );
     assert!(!device.certificate().exists());
+    assert_eq!(stage.github.issues("333.hula.atlas.x509.csr").len(), 1);
 }
 
 #[test]
