@@ -72,6 +72,16 @@ impl House {
         run(&mut command, CEILING)
     }
 
+    /// `127.0.0.1:PORT` of its sshd.
+    pub(crate) fn address(&self) -> String {
+        self.port.address()
+    }
+
+    /// The public half of its sshd's host key.
+    pub(crate) fn host_key(&self) -> String {
+        fs::read_to_string(self.host_key.with_extension("pub")).unwrap()
+    }
+
     /// A home directory, as it is seen from outside.
     pub(crate) fn home(&self, user: &str) -> PathBuf {
         self.homes.join(user)

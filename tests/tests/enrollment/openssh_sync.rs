@@ -8,7 +8,8 @@ use std::path::Path;
 use std::process::Stdio;
 
 use e2e::{
-    CEILING, Daemon, Device, EchoServer, ReservedPort, World, is_listening, run, wait_until,
+    CEILING, Daemon, Device, EchoServer, ReservedPort, Sshd, World, current_user, is_listening,
+    run, wait_until,
 };
 
 use super::house::House;
@@ -45,13 +46,19 @@ impl Stock {
                 number + 3
             );
         }
+        // Its proxy is the house's sshd.
+        let house = House::new(&world);
+        let proxy = format!("127.0.0.1:{}", world.proxy_port());
+        let own = fs::read_to_string(world.realm().join("proxy/hostkey.pub")).unwrap();
+        text = text
+            .replace(&proxy, &house.address())
+            .replace(first_two_words(&own), first_two_words(&house.host_key()));
         fs::write(&file, text).unwrap();
         let signer = world.signer();
         let target = world.enroll("hula", "3");
         let controller = world.enroll("hula", "controller-a");
         let stranger = world.enroll("tau", "3");
         drop(signer);
-        let house = House::new(&world);
         let stock = Self {
             house,
             target,
@@ -346,6 +353,44 @@ fn an_account_is_made_once_and_nobody_elses_is_taken() {
         "{}",
         refused.report()
     );
+}
+
+#[test]
+fn agent_and_controller_meet_at_a_stock_sshd() {
+    let mut stock = Stock::start();
+    stock.sync().success();
+    stock.house.start_sshd(&stock.world);
+    let _broker = stock.world.broker();
+    let sshd = Sshd::start("sshd", stock.world.folder(), &stock.world.logs());
+    stock.target.configure(&sshd, &[], "1s");
+    sshd.authorize(&stock.controller);
+    let _agent = stock.world.agent(&stock.target);
+    stock
+        .world
+        .wait_for_presence(&stock.controller, &stock.target, true);
+    let whom = format!("{}@3", current_user());
+    let words = ["connect", &whom, "--", "echo", "through"];
+    let outcome = stock.world.run_as(&stock.controller, &words).success();
+    assert_eq!(outcome.stdout, "through\n");
+    // The login that proves an enrollment works there too.
+    let proved = stock
+        .world
+        .run_as(&stock.target, &["enroll", "--wait", "5s"])
+        .success();
+    assert!(
+        proved.stderr.contains("takes the SSH key"),
+        "{}",
+        proved.report()
+    );
+}
+
+/// `TYPE BASE64` of a public key.
+fn first_two_words(line: &str) -> &str {
+    let end = line
+        .match_indices(' ')
+        .nth(1)
+        .map_or(line.len(), |(at, _)| at);
+    line[..end].trim_end()
 }
 
 fn echo_port(echo: &EchoServer) -> u16 {

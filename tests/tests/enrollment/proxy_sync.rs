@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use e2e::{CEILING, Daemon, Device, World, run};
+use e2e::{CEILING, Daemon, Device, World, run, wait_until};
 
 #[test]
 fn an_added_key_works_at_once_and_a_withdrawn_one_ends_its_connection() {
@@ -24,6 +24,45 @@ fn an_added_key_works_at_once_and_a_withdrawn_one_ends_its_connection() {
     assert!(!ended.success(), "{ended:?}");
     let again = login(&world, &device, "again").wait(CEILING);
     assert!(!again.success());
+}
+
+#[test]
+fn a_revoked_device_loses_its_connection_and_does_not_come_back() {
+    let world = apart();
+    let (_signer, _proxy) = (world.signer(), world.proxy());
+    let device = world.enroll("hula", "333");
+    let body = fs::read(device.ssh_public_key()).unwrap();
+    let (name, keys) = (
+        "333.hula.atlas.sshkey.pub",
+        world.realm().join("proxy/keys"),
+    );
+    let mut every = world.tunnel();
+    every
+        .args(["proxy", "sync", "--every", "200ms", "--dir"])
+        .arg(world.realm());
+    let mut every = world.daemon("sync", &mut every);
+    wait_until("the key to be there", CEILING, || {
+        keys.join(name)
+            .exists()
+            .then_some(())
+            .ok_or_else(|| "not yet".to_owned())
+    });
+    let mut live = login(&world, &device, "live");
+    live.wait_for_line("Allocated port");
+
+    let mut revoke = world.tunnel();
+    revoke
+        .args(["signer", "revoke", "333.hula.atlas", "--dir"])
+        .arg(world.realm());
+    run(&mut revoke, CEILING).success();
+    assert!(!live.wait(CEILING).success());
+    assert_eq!(every.has_ended(), None);
+    assert!(every.terminate().success());
+
+    // Whoever puts the key back does not get it in again.
+    fs::write(world.realm().join("registry").join(name), body).unwrap();
+    sync(&world);
+    assert!(!keys.join(name).exists());
 }
 
 #[test]
