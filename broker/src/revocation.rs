@@ -196,7 +196,10 @@ impl RevocationList {
             if !self.authorities.iter().any(|by| signed(&list, by)) {
                 return Err(RevocationListError::Signature { path: path_of() });
             }
-            if list.next_update().is_some_and(|next| next < ASN1Time::now()) {
+            if list
+                .next_update()
+                .is_some_and(|next| next < ASN1Time::now())
+            {
                 tracing::warn!(path = %path.display(), "the revocation list is past its end: does the signer run?");
             }
             let issuer = list.issuer().as_raw();

@@ -2,19 +2,27 @@
 
 mod agent;
 mod arguments;
+mod asking;
 mod connect;
 mod demo;
 mod disconnect;
 mod enroll;
 mod exit;
 mod failure;
+mod keys;
 mod list;
 mod output;
+mod passphrase;
 mod policies;
+mod proof;
+mod realm_access;
+mod realm_import;
 mod realm_init;
+mod registry;
 mod runtime;
 mod serve;
 mod signer_once;
+mod signing;
 mod stdio;
 mod target;
 mod waiting;
@@ -22,7 +30,9 @@ mod waiting;
 use std::process::ExitCode;
 
 pub use arguments::Arguments;
-use arguments::{Command, PoliciesCommand, RealmCommand, SignerCommand};
+use arguments::{
+    AgentCommand, Command, PoliciesCommand, Proxy, ProxyCommand, RealmCommand, SignerCommand,
+};
 use failure::Failure;
 use serve::Parts;
 
@@ -30,7 +40,10 @@ use serve::Parts;
 pub fn run(arguments: Arguments) -> ExitCode {
     let dir = arguments.dir.clone();
     let result = match arguments.command {
-        Command::Agent(command) => agent::run(dir, &command),
+        Command::Agent(command) => match &command.command {
+            Some(AgentCommand::SyncKeys(sync)) => keys::agent_sync::run(dir, sync),
+            None => agent::run(dir, &command),
+        },
         Command::Broker(command) => serve::run(dir, &command, Parts::BROKER),
         Command::Connect(command) => connect::run(dir, &command),
         Command::Demo(command) => demo::run(&command),
@@ -42,14 +55,25 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::List(command) => list::run(dir, &command),
         Command::Policies(PoliciesCommand::Aws(command)) => policies::aws(dir, &command),
         Command::Policies(PoliciesCommand::Mosquitto) => policies::mosquitto(dir),
-        Command::Proxy(command) => serve::run(dir, &command, Parts::PROXY),
+        Command::Proxy(Proxy { command, serve }) => match command {
+            Some(ProxyCommand::AddSystem(command)) => keys::add_system::run(&command),
+            Some(ProxyCommand::Sync(command)) => keys::proxy_sync::run(dir, &command),
+            Some(ProxyCommand::Serve(serve)) => serve::run(dir, &serve, Parts::PROXY),
+            None => serve::run(dir, &serve, Parts::PROXY),
+        },
+        Command::Registry(command) => registry::run(dir, &command),
+        Command::Realm(RealmCommand::Import(command)) => realm_import::run(&command),
         Command::Realm(RealmCommand::Init(command)) => realm_init::run(dir, &command),
         Command::Serve(command) => serve::run(dir, &command, Parts::ALL),
-        Command::Signer(SignerCommand::Run(command)) if command.once => signer_once::run(dir),
-        Command::Signer(SignerCommand::Run(command)) => {
-            serve::run(dir, &command.serve, Parts::SIGNER)
+        Command::Signer(SignerCommand::List(command)) => signing::list(dir, &command),
+        Command::Signer(SignerCommand::Readmit(command)) => signing::readmit(dir, &command),
+        Command::Signer(SignerCommand::Revoke(command)) => signing::revoke(dir, &command),
+        Command::Signer(SignerCommand::Run(command)) if command.once => {
+            signer_once::run(dir, &command)
         }
+        Command::Signer(SignerCommand::Run(command)) => serve::run_signer(dir, &command),
         Command::Stdio(command) => stdio::run(dir, &command),
+        Command::WriteKeys(command) => keys::write::run(&command),
     };
     match result {
         Ok(code) => ExitCode::from(code),

@@ -15,15 +15,13 @@ use crate::arguments::{SignerDevice, SignerList};
 use crate::exit;
 use crate::failure::Failure;
 use crate::output;
+use crate::passphrase;
 use crate::runtime;
 use crate::serve::Realm;
 
 /// The realm's authority, with its key.
 pub(crate) fn authority(dir: &RealmDir) -> Result<Authority, Failure> {
-    Authority::load(&dir.authority()).map_err(|error| {
-        let hint = error.hint();
-        Failure::new(error, hint, exit::CONFIG)
-    })
+    passphrase::authority(&dir.authority())
 }
 
 /// `tunnel signer list`

@@ -72,7 +72,7 @@ async fn a_live_connection_ends_and_none_begins_without_a_restart() {
     let world = world(&list);
     let (id, other) = ("333.hula.atlas", "334.hula.atlas");
     let (revoked, good) = (world.authority.device(id), world.authority.device(other));
-    let mut lost = connected(&world, id, &revoked).await;
+    let lost = connected(&world, id, &revoked).await;
     let mut kept = connected(&world, other, &good).await;
 
     write_list(&list, &world.authority, &[&revoked]);

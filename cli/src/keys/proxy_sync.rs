@@ -167,12 +167,13 @@ impl Sync {
         let port_of = |id: &DeviceId| self.realm.ports.of(id);
         let mut lines = Vec::new();
         for key in permitted.of_system(system) {
-            match marker.proxy_line(key, port_of, &targets) {
-                Some(line) => lines.push(line),
-                None => tracing::warn!(
+            if let Some(line) = marker.proxy_line(key, port_of, &targets) {
+                lines.push(line);
+            } else {
+                tracing::warn!(
                     device = %key.id(),
                     "it has no port: its name is no number within the ports of its system"
-                ),
+                );
             }
         }
         let written = write_keys(&account, &marker, &lines).await?;
