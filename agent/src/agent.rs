@@ -342,7 +342,7 @@ async fn hangup(hangups: Option<&mut Signal>) {
         return std::future::pending().await;
     };
     if hangups.recv().await.is_none() {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use broker::{Broker, BrokerConfig, Pem};
 use daemon::identity;
 use daemon::realm_dir::RealmDir;
-use daemon::realm_file::{RealmFile, RegistryPlace};
+use daemon::realm_file::RealmFile;
 use daemon::server_file::ServerFile;
 use daemon::shutdown::Shutdown;
 use daemon::systemd;
@@ -22,7 +22,7 @@ use crate::arguments::{Serve, SignerRun};
 use crate::asking;
 use crate::exit;
 use crate::failure::Failure;
-use crate::keys::proxy_sync::{Sync, key_path};
+use crate::keys::proxy_sync::{Sync, key_path, own_directory};
 use crate::output;
 use crate::realm_access;
 use crate::runtime;
@@ -254,16 +254,17 @@ impl Realm {
     /// The way of the keys to the proxy, unless it reads them in the registry itself. They are brought there for the first
     /// time: a proxy that starts without would turn every device away.
     async fn key_sync(&self) -> Result<Option<(Sync, KeyDirectory)>, Failure> {
-        if self.file.registry == RegistryPlace::Directory(key_path(&self.dir, &self.file)?) {
+        let Some(keys) = own_directory(&self.dir, &self.file)? else {
             return Ok(None);
-        }
+        };
         let sync = Sync::new(self.dir.clone(), self.file.clone(), self.registry()?)?;
-        let keys = sync.key_directory()?;
         sync.first(&keys).await;
         Ok(Some((sync, keys)))
     }
 
     async fn proxy(&self) -> Result<Proxy, Failure> {
+        // It starts without keys too: they come with the first synchronisation.
+        own_directory(&self.dir, &self.file)?;
         let config = ProxyConfig {
             listen: self.server.proxy.listen,
             realm: self.file.realm.clone(),

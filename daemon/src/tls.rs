@@ -72,7 +72,7 @@ impl ResolvesClientCert for Reloading {
             Ok(identity) => match certified(&identity) {
                 Ok(now) => *last = now,
                 Err(error) => {
-                    tracing::warn!(%error, "the certificate and key on disk do not fit: the last ones are used")
+                    tracing::warn!(%error, "the certificate and key on disk do not fit: the last ones are used");
                 }
             },
             Err(error) => {

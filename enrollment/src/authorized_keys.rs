@@ -38,8 +38,8 @@ impl Marker {
 
     /// Whether this line is ours.
     fn owns(&self, line: &[u8]) -> bool {
-        let words = line.split(u8::is_ascii_whitespace);
-        let last = words.filter(|word| !word.is_empty()).next_back();
+        let mut words = line.split(u8::is_ascii_whitespace);
+        let last = words.rfind(|word| !word.is_empty());
         last == Some(self.0.as_bytes()) && !line.trim_ascii_start().starts_with(b"#")
     }
 

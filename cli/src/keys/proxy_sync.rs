@@ -95,17 +95,15 @@ impl Sync {
 
     /// The directory that the proxy watches, which must not be the registry itself.
     pub(crate) fn key_directory(&self) -> Result<KeyDirectory, Failure> {
-        let path = key_path(&self.dir, &self.realm)?;
-        if self.realm.registry == RegistryPlace::Directory(path.clone()) {
-            return Err(Failure::text(
+        own_directory(&self.dir, &self.realm)?.ok_or_else(|| {
+            Failure::text(
                 "the proxy reads the registry's directory itself: there is nothing to synchronise",
                 Some(
                     "to keep keys apart from the registry, name a directory for them in `server.toml`: `keys = \"DIR\"` in `[proxy]`",
                 ),
                 exit::CONFIG,
-            ));
-        }
-        KeyDirectory::create(&path).map_err(|error| Failure::new(error, None, exit::CONFIG))
+            )
+        })
     }
 
     async fn openssh(&self) -> Result<(), Failure> {
@@ -192,6 +190,20 @@ impl Sync {
         self.left_out.tell(permitted.left_out().iter());
         Ok(permitted)
     }
+}
+
+/// The directory of the proxy's own, made if it is missing; `None` if the proxy reads its keys in the registry.
+pub(crate) fn own_directory(
+    dir: &RealmDir,
+    realm: &RealmFile,
+) -> Result<Option<KeyDirectory>, Failure> {
+    let path = key_path(dir, realm)?;
+    if realm.registry == RegistryPlace::Directory(path.clone()) {
+        return Ok(None);
+    }
+    KeyDirectory::create(&path)
+        .map(Some)
+        .map_err(|error| Failure::new(error, None, exit::CONFIG))
 }
 
 /// Where the proxy of this realm finds its keys: where `server.toml` says, or in the registry if that is a directory, or in a

@@ -140,7 +140,6 @@ fn apart() -> World {
     let text = fs::read_to_string(&file).unwrap();
     let text = text.replace("[proxy]\n", "[proxy]\nkeys = \"proxy/keys\"\n");
     fs::write(&file, text).unwrap();
-    fs::create_dir(world.realm().join("proxy/keys")).unwrap();
     world
 }
 

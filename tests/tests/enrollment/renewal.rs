@@ -9,7 +9,7 @@ use rustix::process::Signal;
 #[test]
 fn key_and_certificate_are_new_and_the_agent_takes_them() {
     let world = World::new();
-    let _serve = world.serve();
+    let mut serve = world.serve();
     let device = world.enroll("hula", "333");
     let controller = world.enroll("hula", "controller-a");
     let mut agent = world.agent(&device);
@@ -40,6 +40,16 @@ fn key_and_certificate_are_new_and_the_agent_takes_them() {
 
     agent.signal(Signal::HUP);
     agent.wait_for_line("SIGHUP received");
+    world.wait_for_presence(&controller, &device, true);
+
+    // What lies in the files is what the next session shows: with another authority's certificate there is none.
+    let elsewhere = World::new();
+    let _signer = elsewhere.signer();
+    Files::of(&elsewhere.enroll("hula", "333")).put(&device);
+    agent.signal(Signal::HUP);
+    serve.wait_for_line("invalid peer certificate");
+    world.wait_for_presence(&controller, &device, false);
+    after.put(&device);
     world.wait_for_presence(&controller, &device, true);
     assert_eq!(agent.has_ended(), None);
 }
@@ -133,6 +143,14 @@ impl Files {
             certificate: fs::read_to_string(device.certificate()).unwrap(),
             ssh: fs::read_to_string(device.ssh_key()).unwrap(),
         }
+    }
+}
+
+impl Files {
+    /// Makes them a device's, but for the SSH key.
+    fn put(&self, device: &Device) {
+        fs::write(device.tls_key(), &self.key).unwrap();
+        fs::write(device.certificate(), &self.certificate).unwrap();
     }
 }
 
