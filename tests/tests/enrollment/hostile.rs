@@ -211,7 +211,8 @@ fn each_hostile_key_is_left_out_with_its_own_reason() {
     }
     fs::write(registry.join(title("1")), ed25519("1")).unwrap();
     let mut sync = world.tunnel();
-    sync.args(["proxy", "sync", "--dir"]).arg(world.realm());
+    sync.args(["--log-format", "json", "proxy", "sync", "--dir"])
+        .arg(world.realm());
     let outcome = run(&mut sync, CEILING).success();
     let keys = world.realm().join("proxy/keys");
     assert!(keys.join(title("1")).exists(), "{}", outcome.report());
@@ -223,7 +224,10 @@ fn each_hostile_key_is_left_out_with_its_own_reason() {
             .lines()
             .find(|line| line.contains(&title(name)))
             .unwrap_or_else(|| panic!("{name}: {}", outcome.report()));
-        let (_, reason) = line.split_once("reason=").unwrap();
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        let reason = line["fields"]["reason"]
+            .as_str()
+            .unwrap_or_else(|| panic!("{line}"));
         println!("{}: {reason}", title(name));
         reasons.push(reason.to_owned());
     }

@@ -1,6 +1,5 @@
 //! The signer's own commands: how long certificates are good, what was signed, and being killed.
 
-use std::fs;
 use std::process::Command;
 
 use e2e::{CEILING, World, run, tool, wait_until};
@@ -52,18 +51,16 @@ fn certificates_live_as_long_as_asked_for_and_are_listed() {
 }
 
 #[test]
-fn a_signer_that_is_killed_again_and_again_makes_one_certificate_a_request() {
-    let world = World::new();
-    // What the signer does with the files of registry and journal: it is killed at the n-th of these calls.
-    let strace = tool("strace");
-    let requests = ["333", "334"];
-    for device in requests {
+fn a_signer_that_is_killed_anywhere_makes_one_certificate_a_request() {
+    let (mut killed, mut survived) = (0, false);
+    for at in 1.. {
+        let world = World::new();
         let mut enroll = world.tunnel();
         enroll
             .args([
                 "enroll",
                 "hula",
-                device,
+                "333",
                 "--no-proof",
                 "--wait",
                 "10ms",
@@ -71,16 +68,21 @@ fn a_signer_that_is_killed_again_and_again_makes_one_certificate_a_request() {
             ])
             .arg(world.realm().join("realm.toml"))
             .arg("--dir")
-            .arg(world.path(device));
+            .arg(world.path("333"));
         run(&mut enroll, CEILING);
-    }
-    let mut killed = 0;
-    for at in 1.. {
-        let mut signer = Command::new(&strace);
+        // The signer's every change of a file ends in one of these calls, each thread's counted for itself: at its n-th
+        // the kernel kills the process.
+        let mut signer = Command::new(tool("strace"));
         world.mark(&mut signer);
         signer
-            .args(["-f", "-qq", "-o", "/dev/null", "-e"])
-            .arg("trace=rename,renameat,renameat2,unlinkat")
+            .args([
+                "-f",
+                "-qq",
+                "-o",
+                "/dev/null",
+                "-e",
+                "trace=rename,renameat,renameat2,unlinkat",
+            ])
             .arg("-e")
             .arg(format!(
                 "inject=rename,renameat,renameat2,unlinkat:signal=KILL:when={at}"
@@ -88,27 +90,33 @@ fn a_signer_that_is_killed_again_and_again_makes_one_certificate_a_request() {
             .arg(e2e::tunnel_binary())
             .args(["signer", "run", "--once", "--dir"])
             .arg(world.realm());
-        let outcome = run(&mut signer, CEILING);
-        let left = fs::read_dir(world.realm().join("registry"))
-            .unwrap()
-            .filter(|file| {
-                let name = file.as_ref().unwrap().file_name();
-                name.to_string_lossy().ends_with(".x509.csr")
-            })
-            .count();
-        if outcome.code == Some(0) {
-            assert_eq!(left, 0, "{}", outcome.report());
+        survived = run(&mut signer, CEILING).code == Some(0);
+        killed += usize::from(!survived);
+        let mut again = world.tunnel();
+        again
+            .args(["signer", "run", "--once", "--dir"])
+            .arg(world.realm());
+        let outcome = run(&mut again, CEILING).success();
+        let registry = world.realm().join("registry");
+        assert!(
+            !registry.join("333.hula.atlas.x509.csr").exists(),
+            "{}",
+            outcome.report()
+        );
+        assert!(
+            registry.join("333.hula.atlas.x509.cert").exists(),
+            "{}",
+            outcome.report()
+        );
+        let listed = list(&world);
+        assert_eq!(listed.len(), 1, "killed at call {at}: {listed:?}");
+        assert_eq!(listed[0]["state"], "valid");
+        if survived || killed > 30 {
             break;
         }
-        killed += 1;
-        assert!(killed < 100, "{}", outcome.report());
     }
-    assert!(killed >= 3, "it was killed {killed} times only");
-    let listed = list(&world);
-    assert_eq!(listed.len(), requests.len(), "{listed:?}");
-    for entry in &listed {
-        assert_eq!(entry["state"], "valid", "{entry}");
-    }
+    assert!(survived && killed >= 3, "it was killed {killed} times");
+    println!("killed at {killed} places");
 }
 
 #[test]
