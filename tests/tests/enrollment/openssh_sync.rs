@@ -1,5 +1,6 @@
 //! A stock sshd as the proxy: what the lines of `tunnel proxy sync --openssh` allow, and how they are written.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -39,12 +40,8 @@ impl Stock {
         let file = world.realm().join("realm.toml");
         let mut text = fs::read_to_string(&file).unwrap();
         for (system, port) in [("hula", &port), ("tau", &other)] {
-            let number = port.number();
-            text += &format!(
-                "\n[ports.{system}]\nstart = {}\nend = {}\n",
-                number - 3,
-                number + 3
-            );
+            let (start, end) = (port.number() - 3, port.number() + 3);
+            writeln!(text, "\n[ports.{system}]\nstart = {start}\nend = {end}").unwrap();
         }
         // Its proxy is the house's sshd.
         let house = House::new(&world);

@@ -4,6 +4,8 @@ use std::fs;
 
 use e2e::{CEILING, Daemon, Device, World, run, wait_until};
 
+use super::github_stage::Stage;
+
 #[test]
 fn an_added_key_works_at_once_and_a_withdrawn_one_ends_its_connection() {
     let world = apart();
@@ -113,6 +115,32 @@ fn serve_brings_the_keys_by_itself_and_enroll_proves_it() {
         outcome.stderr.contains("takes the SSH key"),
         "{}",
         outcome.report()
+    );
+}
+
+#[test]
+fn serve_follows_the_issues_of_a_repository() {
+    let stage = Stage::new();
+    let _serve = stage.world.serve();
+    let device = stage.device("333");
+    let mut enroll = stage.enroll_command(&device);
+    let outcome = run(enroll.args(["--wait", "20s"]), CEILING).success();
+    assert!(
+        outcome.stderr.contains("takes the SSH key"),
+        "{}",
+        outcome.report()
+    );
+    let mut live = login(&stage.world, &device, "live");
+    live.wait_for_line("Allocated port");
+
+    let title = "333.hula.atlas.sshkey.pub";
+    let number = stage.github.issues(title)[0].number;
+    stage.registry(&["delete", &number.to_string()]).success();
+    assert!(!live.wait(CEILING).success());
+    assert!(
+        !login(&stage.world, &device, "again")
+            .wait(CEILING)
+            .success()
     );
 }
 
