@@ -182,8 +182,8 @@ impl TryFrom<Fields> for RegistryPlace {
                 }
                 if let Some(signers) = fields.signers {
                     place.signers = signers
-                        .into_iter()
-                        .map(login)
+                        .iter()
+                        .map(|signer| login(signer))
                         .collect::<Result<_, RegistryPlaceError>>()?;
                 }
                 if let Some(poll) = fields.poll {
@@ -241,9 +241,9 @@ fn base_uri(text: &str) -> Result<String, RegistryPlaceError> {
     Ok(text.trim_end_matches('/').to_owned())
 }
 
-fn login(text: String) -> Result<String, RegistryPlaceError> {
+fn login(text: &str) -> Result<String, RegistryPlaceError> {
     // An app's login ends in `[bot]`.
-    if is_login(text.strip_suffix("[bot]").unwrap_or(&text)) {
+    if is_login(text.strip_suffix("[bot]").unwrap_or(text)) {
         Ok(text.to_ascii_lowercase())
     } else {
         Err(RegistryPlaceError::Login {

@@ -77,7 +77,7 @@ impl GitHub {
             for stream in listener.incoming().flatten() {
                 let shared = Arc::clone(&served);
                 thread::spawn(move || {
-                    http::serve(&stream, |request| routes::answer(&shared, request))
+                    http::serve(&stream, |request| routes::answer(&shared, request));
                 });
             }
         });

@@ -13,6 +13,7 @@ use tokio::task::spawn_blocking;
 
 use super::api::GitHubError;
 use super::issue::{Issue, content};
+use super::mirror::Told;
 use super::refusal_comment;
 use super::session::{RECENT, Session};
 use super::token::Token;
@@ -364,7 +365,7 @@ impl Registry for GitHub {
         if known.issue.comments == 0 {
             return Ok(None);
         }
-        if let Some(refusal) = known.refusal {
+        if let Told::Read(refusal) = known.told {
             return Ok(refusal);
         }
         let comments = session
@@ -385,7 +386,7 @@ impl Registry for GitHub {
                 if let Some(now) = mirror.known_mut(number)
                     && now.issue == known.issue
                 {
-                    now.refusal = Some(noted);
+                    now.told = Told::Read(noted);
                 }
             })
             .await

@@ -320,9 +320,8 @@ impl Api {
             .await
             .map_err(|_| GitHubError::TimedOut)??;
         tracing::trace!(%method, path = uri, status = answer.status.as_u16(), "GitHub answered");
-        let error = match refused(&answer) {
-            None => return Ok(answer),
-            Some(error) => error,
+        let Some(error) = refused(&answer) else {
+            return Ok(answer);
         };
         if let GitHubError::Limited { wait } = &error {
             let mut closed = self
@@ -460,11 +459,11 @@ const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
 const RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
 
 /// How long to wait after a secondary limit that does not say: "at least one minute" (best practices, as above).
-const SECONDARY_WAIT: Duration = Duration::from_secs(60);
+const SECONDARY_WAIT: Duration = Duration::from_mins(1);
 
 /// The longest time for which GitHub is left alone. The primary limit is renewed each hour; to ask four times in an hour
 /// costs nothing, and a wrong clock must not stop a realm for a day.
-const LONGEST_WAIT: Duration = Duration::from_secs(15 * 60);
+const LONGEST_WAIT: Duration = Duration::from_mins(15);
 
 /// A wait that is sat out within a call; whoever waits longer is told.
 const SHORT_WAIT: Duration = Duration::from_secs(3);

@@ -92,7 +92,7 @@ pub(super) fn content(body: &str, kind: Kind) -> Result<String, BodyFault> {
     Ok(format!("{text}\n"))
 }
 
-/// A body which is one code block, without its fence (CommonMark 0.31, section 4.5).
+/// A body which is one code block, without its fence (`CommonMark` 0.31, section 4.5).
 fn unfenced(text: &str) -> &str {
     let mark = text.trim_end();
     let fence: &str = mark

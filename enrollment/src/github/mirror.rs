@@ -19,8 +19,17 @@ pub(super) struct Known {
     pub(super) issue: Issue,
     /// Its body, once it is known who edited it.
     pub(super) checked: Option<Result<String, BodyFault>>,
-    /// What its author was told, once it has been asked.
-    pub(super) refusal: Option<Option<Refusal>>,
+    /// What its author was told.
+    pub(super) told: Told,
+}
+
+/// What is known of the answer to an issue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    /// Its comments have not been read.
+    Unread,
+    /// They have been read, and say this or nothing.
+    Read(Option<Refusal>),
 }
 
 impl Mirror {
@@ -39,7 +48,7 @@ impl Mirror {
                     Known {
                         issue,
                         checked: None,
-                        refusal: None,
+                        told: Told::Unread,
                     },
                 );
             }

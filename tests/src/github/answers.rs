@@ -21,6 +21,12 @@ pub(super) fn repository(schema: &Schema, open: u64) -> Value {
     let text = schema.example("repository").to_string();
     let text = text.replace("octocat/Hello-World", REPOSITORY);
     let mut repository: Value = serde_json::from_str(&text).unwrap_or_default();
+    // GitHub's description demands what its example has left out.
+    for place in ["", "/parent", "/source", "/template_repository"] {
+        if let Some(inner) = repository.pointer_mut(place) {
+            fill(inner, &[("language", Value::Null)]);
+        }
+    }
     fill(
         &mut repository,
         &[

@@ -35,10 +35,10 @@ pub(super) enum Reply {
 }
 
 /// Serves one connection until the client ends it.
-pub(super) fn serve(stream: &TcpStream, mut answer: impl FnMut(Request) -> Reply) {
+pub(super) fn serve(stream: &TcpStream, mut answer: impl FnMut(&Request) -> Reply) {
     let mut reader = BufReader::new(stream);
     while let Some(request) = read(&mut reader) {
-        let response = match answer(request) {
+        let response = match answer(&request) {
             Reply::Answer(response) => response,
             Reply::Cut => {
                 let _ = stream.shutdown(Shutdown::Both);
@@ -89,16 +89,19 @@ fn read(reader: &mut impl BufRead) -> Option<Request> {
 }
 
 fn write(mut stream: &TcpStream, response: &Response) -> std::io::Result<()> {
-    let mut head = format!("HTTP/1.1 {} X\r\n", response.status);
+    // At once: a head that waits for its body costs a round of delayed acknowledgements.
+    let mut bytes = format!("HTTP/1.1 {} X\r\n", response.status).into_bytes();
     for (name, value) in &response.headers {
-        head.push_str(&format!("{name}: {value}\r\n"));
+        write!(bytes, "{name}: {value}\r\n")?;
     }
     if response.status != 304 {
-        head.push_str("content-type: application/json; charset=utf-8\r\n");
-        head.push_str(&format!("content-length: {}\r\n", response.body.len()));
+        let length = response.body.len();
+        write!(
+            bytes,
+            "content-type: application/json; charset=utf-8\r\ncontent-length: {length}\r\n"
+        )?;
     }
-    head.push_str("\r\n");
-    let mut bytes = head.into_bytes();
+    bytes.extend_from_slice(b"\r\n");
     bytes.extend_from_slice(&response.body);
     stream.write_all(&bytes)
 }

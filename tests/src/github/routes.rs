@@ -18,7 +18,7 @@ use super::{Call, REPOSITORY, Shared, State};
 pub(super) const ROOT: &str = "/api/v3";
 
 /// Answers a call, and holds it and the answer against GitHub's description.
-pub(super) fn answer(shared: &Shared, request: Request) -> Reply {
+pub(super) fn answer(shared: &Shared, request: &Request) -> Reply {
     let mut state = shared.state();
     let path = request
         .path
@@ -37,12 +37,12 @@ pub(super) fn answer(shared: &Shared, request: Request) -> Reply {
     };
     let carried_out = trouble.is_none_or(Trouble::is_carried_out);
     let mut answer = if carried_out {
-        carry_out(shared, &mut state, &request, &path, body.as_ref())
+        carry_out(shared, &mut state, request, &path, body.as_ref())
     } else {
         Answer::error(500, "not carried out")
     };
     if path == "/api/graphql" {
-        state.violations.extend(answer.violations.drain(..));
+        state.violations.append(&mut answer.violations);
     } else if let Some(operation) = operation(&request.method, &path) {
         let query = parameters(&request.query);
         let faults = shared.schema.request(operation, &query, body.as_ref());
@@ -73,8 +73,9 @@ pub(super) fn answer(shared: &Shared, request: Request) -> Reply {
             let reset = reset.as_secs().to_string();
             answer.headers.push(("x-ratelimit-reset", reset));
         }
-        Some(Trouble::CutAfter) => answer.status = 0,
-        Some(Trouble::SilenceBefore | Trouble::SilenceAfter) => answer.status = 0,
+        Some(Trouble::CutAfter | Trouble::SilenceBefore | Trouble::SilenceAfter) => {
+            answer.status = 0;
+        }
     }
     state.calls.push(Call {
         method: request.method.clone(),
@@ -85,7 +86,13 @@ pub(super) fn answer(shared: &Shared, request: Request) -> Reply {
     match trouble {
         Some(Trouble::CutAfter) => return Reply::Cut,
         Some(Trouble::SilenceBefore | Trouble::SilenceAfter) => return Reply::Silence,
-        _ => {}
+        None
+        | Some(
+            Trouble::Before(_)
+            | Trouble::After(_)
+            | Trouble::RetryAfter { .. }
+            | Trouble::NoneRemaining { .. },
+        ) => {}
     }
     let mut body = answer.body.to_string().into_bytes();
     if request.method == "GET" && answer.status == 200 {

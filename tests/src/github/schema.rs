@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use jsonschema::Validator;
 use serde_json::{Value, json};
 
-/// The OpenAPI description of the operations that the program may use: `fixtures/github/openapi.json`.
+/// The `OpenAPI` description of the operations that the program may use: `fixtures/github/openapi.json`.
 pub(super) struct Schema {
     document: Value,
     compiled: Mutex<HashMap<String, Arc<Validator>>>,
@@ -142,7 +142,7 @@ impl Schema {
         let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
         let validator = compiled.entry(key.to_owned()).or_insert_with(|| {
             // References are to `#/components`, so the components go along.
-            let whole = json!({ "allOf": [schema], "components": self.document["components"] });
+            let whole = json!({ "allOf": [schema], "components": self.document.get("components") });
             let validator = jsonschema::options()
                 .with_draft(jsonschema::Draft::Draft202012)
                 .should_validate_formats(true)

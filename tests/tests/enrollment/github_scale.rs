@@ -45,12 +45,12 @@ fn a_thousand_requests_are_signed_in_one_run() {
         .filter(|call| call.path == "/api/graphql")
         .count();
     println!(
-        "{REQUESTS} requests: {} calls ({} reads, {} issues made, {} closed, {queries} queries), {seconds:.1} s, {:.1} MiB",
+        "{REQUESTS} requests: {} calls ({} reads, {} issues made, {} closed, {queries} queries), {seconds:.1} s, {} MiB",
         calls.len(),
         count("GET"),
         count("POST") - queries,
         count("PATCH"),
-        peak as f64 / 1024.0,
+        peak / 1024,
     );
     for index in 0..REQUESTS {
         assert_eq!(stage.certificates(&format!("d{index}")).len(), 1, "{index}");

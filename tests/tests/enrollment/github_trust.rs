@@ -91,7 +91,7 @@ fn certificates_and_refusals_of_strangers_are_ignored() {
         &fs::read_to_string(stage.world.realm().join("broker/server.cert")).unwrap(),
     );
     let mut enroll = stage.enroll_command(&device);
-    enroll.args(["--wait", "3s"]);
+    enroll.args(["-v", "--wait", "3s"]);
     let outcome = run(&mut enroll, CEILING);
     assert!(
         outcome.stderr.contains("a certificate is ignored") && outcome.stderr.contains("mallory"),
