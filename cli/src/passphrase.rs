@@ -86,7 +86,7 @@ impl Silence {
         let before = tcgetattr(io::stdin())?;
         let mut silent = before.clone();
         silent.local_modes.remove(LocalModes::ECHO);
-        tcsetattr(io::stdin(), OptionalActions::Flush, &silent)?;
+        tcsetattr(io::stdin(), OptionalActions::Drain, &silent)?;
         Ok(Self(before))
     }
 }
@@ -94,7 +94,7 @@ impl Silence {
 impl Drop for Silence {
     fn drop(&mut self) {
         // A terminal that has gone away needs nothing.
-        let _ = tcsetattr(io::stdin(), OptionalActions::Flush, &self.0);
+        let _ = tcsetattr(io::stdin(), OptionalActions::Drain, &self.0);
     }
 }
 

@@ -133,11 +133,10 @@ fn present(path: &Path) -> Result<Option<Present>, CrlError> {
         .crl_number()
         .map(x509_parser::num_bigint::BigUint::to_u64_digits)
         .unwrap_or_default();
+    // Another number is not one of ours; the clock's has to do.
     let number = match digits.as_slice() {
-        [] => 0,
         [number] => *number,
-        // Not one of ours; the clock's number has to do.
-        _ => 0,
+        [..] => 0,
     };
     Ok(Some(Present {
         number,
@@ -166,12 +165,13 @@ fn key_identifier(authority: &Authority) -> KeyIdMethod {
     let der = pem_block::single(authority.certificate_pem(), pem_block::CERTIFICATE);
     let found = der.ok().and_then(|der| {
         let (_, certificate) = X509Certificate::from_der(&der).ok()?;
-        certificate
-            .iter_extensions()
-            .find_map(|extension| match extension.parsed_extension() {
-                ParsedExtension::SubjectKeyIdentifier(id) => Some(id.0.to_vec()),
-                _ => None,
-            })
+        certificate.iter_extensions().find_map(|extension| {
+            if let ParsedExtension::SubjectKeyIdentifier(id) = extension.parsed_extension() {
+                Some(id.0.to_vec())
+            } else {
+                None
+            }
+        })
     });
     found.map_or(KeyIdMethod::Sha256, KeyIdMethod::PreSpecified)
 }

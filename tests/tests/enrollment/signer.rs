@@ -1,5 +1,7 @@
 //! The signer's own commands: how long certificates are good, what was signed, and being killed.
 
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use e2e::{CEILING, World, run, tool, wait_until};
@@ -104,6 +106,57 @@ fn is_killed(call: &str, at: usize) -> bool {
     assert_eq!(listed.len(), 1, "killed at {call} {at}: {listed:?}");
     assert_eq!(listed[0]["state"], "valid");
     killed
+}
+
+#[test]
+fn an_encrypted_authority_signs_for_whoever_has_its_passphrase() {
+    let world = World::new();
+    let (realm, passphrase) = (world.path("encrypted"), world.path("passphrase"));
+    fs::write(&passphrase, "correct horse battery\n").unwrap();
+    let command = |words: &[&str], mode: Option<u32>| {
+        let mut command = world.tunnel();
+        command.args(words).arg("--dir").arg(&realm);
+        if let Some(mode) = mode {
+            fs::set_permissions(&passphrase, Permissions::from_mode(mode)).unwrap();
+            command.env("TUNNEL_CA_PASSPHRASE_FILE", &passphrase);
+        }
+        run(&mut command, CEILING)
+    };
+    let init = [
+        "realm",
+        "init",
+        "atlas",
+        "--proxy",
+        "127.0.0.1",
+        "--encrypt-ca",
+    ];
+    let sign = ["signer", "run", "--once"];
+    // Without a passphrase nothing is made; one that others can read is none.
+    assert_eq!(command(&init, None).code, Some(78));
+    assert!(!realm.exists());
+    assert_ne!(command(&init, Some(0o644)).code, Some(0));
+    command(&init, Some(0o600)).success();
+    let key = fs::read_to_string(realm.join("ca/ca.key")).unwrap();
+    assert!(
+        key.starts_with("-----BEGIN ENCRYPTED PRIVATE KEY-----"),
+        "{key}"
+    );
+    command(&sign, Some(0o600)).success();
+    let refused = command(&sign, None);
+    assert_eq!(refused.code, Some(78), "{}", refused.report());
+    assert!(
+        refused.stderr.contains("is encrypted"),
+        "{}",
+        refused.report()
+    );
+    fs::write(&passphrase, "wrong horse battery\n").unwrap();
+    let refused = command(&sign, Some(0o600));
+    assert_eq!(refused.code, Some(78), "{}", refused.report());
+    assert!(
+        refused.stderr.contains("the passphrase is wrong"),
+        "{}",
+        refused.report()
+    );
 }
 
 #[test]
