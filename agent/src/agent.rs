@@ -1,10 +1,11 @@
 //! The agent's run loop: it decides nothing itself and never waits for anything slow.
 
+use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use daemon::clock;
 use daemon::device_dir::Membership;
-use daemon::identity::Identity;
+use daemon::identity::{Identity, IdentityError};
 use daemon::mqtt::{Link, LinkEvent, LinkSettings, Message, Publisher};
 use daemon::report::one_line;
 use daemon::shutdown::Shutdown;
@@ -15,6 +16,7 @@ use protocol::{
     Reply, ReplyBody, Role, Topic, filter,
 };
 use russh::keys::PublicKey;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep_until};
 
 use crate::host_keys;
@@ -91,12 +93,29 @@ impl Agent {
                 proxy: proxy.address.clone(),
                 host_keys: host_keys.map_err(AgentError::ProxyHostKey)?,
                 key: Arc::clone(&identity.ssh_key),
+                port: device
+                    .port
+                    .map(NonZeroU16::get)
+                    .or_else(|| realm.ports.of(id))
+                    .unwrap_or(0),
                 services,
             },
         })
     }
 
-    /// Serves until the shutdown. It never gives up: a broker or proxy that is away is tried again for ever.
+    /// Reads the identity again for each session with the broker, so that a renewed certificate is used from the next one
+    /// on.
+    pub fn reloading(
+        mut self,
+        membership: &Membership,
+        identity: &Identity,
+        load: impl Fn() -> Result<Identity, IdentityError> + Send + Sync + 'static,
+    ) -> Result<Self, AgentError> {
+        self.link.tls = tls::reloading_client(membership.realm.broker_ca(), identity, load)?;
+        Ok(self)
+    }
+
+    /// Serves until the shutdown; SIGHUP begins a new session with the broker. It never gives up: a broker or proxy that is away is tried again for ever.
     pub async fn run(self, shutdown: &Shutdown) {
         let Self {
             id,
@@ -105,6 +124,10 @@ impl Agent {
             plan,
         } = self;
         tracing::info!(device = %id, broker = %link.broker, proxy = %plan.proxy, "the agent begins");
+        // Without it there is one way less to have a certificate read again, and that is all.
+        let hangups = signal(SignalKind::hangup())
+            .inspect_err(|error| tracing::warn!(%error, "SIGHUP cannot be watched for"))
+            .ok();
         let link = Link::start(link, shutdown);
         let publisher = link.publisher();
         let tunnel = Tunnel::start(plan, shutdown);
@@ -119,7 +142,7 @@ impl Agent {
         systemd::feed_watchdog(shutdown);
         // An agent whose network is away is at work all the same; its supervisor must not kill it for that.
         systemd::ready();
-        running.run(link, shutdown).await;
+        running.run(link, hangups, shutdown).await;
     }
 }
 
@@ -133,7 +156,7 @@ struct Running {
 }
 
 impl Running {
-    async fn run(mut self, mut link: Link, shutdown: &Shutdown) {
+    async fn run(mut self, mut link: Link, mut hangups: Option<Signal>, shutdown: &Shutdown) {
         loop {
             self.tell_status();
             let event = tokio::select! {
@@ -144,6 +167,11 @@ impl Running {
                     None => break,
                 },
                 event = self.tunnel.next() => event.map(on_tunnel),
+                () = hangup(hangups.as_mut()) => {
+                    tracing::info!(device = %self.id, "SIGHUP received: a new session");
+                    link.reconnect().await;
+                    None
+                }
                 () = until(self.leases.deadline()) => Some(Event::Deadline),
             };
             if let Some(event) = event {
@@ -306,6 +334,15 @@ fn presence(id: &DeviceId, online: bool, lost: bool, since: u64, epoch: Epoch) -
         topic: Topic::Presence(id.clone()).to_string(),
         payload: presence.encode(),
         retain: true,
+    }
+}
+
+async fn hangup(hangups: Option<&mut Signal>) {
+    let Some(hangups) = hangups else {
+        return std::future::pending().await;
+    };
+    if hangups.recv().await.is_none() {
+        std::future::pending::<()>().await;
     }
 }
 

@@ -23,6 +23,8 @@ pub(crate) struct Plan {
     pub(crate) proxy: HostPort,
     pub(crate) host_keys: Vec<PublicKey>,
     pub(crate) key: Arc<PrivateKey>,
+    /// The port that the first service is to have; 0 for any.
+    pub(crate) port: u16,
     /// The services, `ssh` first: a name without a port means the first.
     pub(crate) services: Vec<(Label, HostPort)>,
 }
@@ -109,7 +111,13 @@ impl Member {
             .ports
             .iter()
             .find(|forward| forward.service == *service)
-            .map_or(0, |forward| forward.port);
+            .map(|forward| forward.port);
+        let is_first = self
+            .plan
+            .services
+            .first()
+            .is_some_and(|(first, _)| first == service);
+        let before = before.unwrap_or(if is_first { self.plan.port } else { 0 });
         match dialed.request_forward(HOST, before, REQUEST).await {
             Ok(port) => Ok(port),
             Err(RequestError::Refused { .. }) if self.joins => Err(Event::NotPooled),

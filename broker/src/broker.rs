@@ -22,6 +22,7 @@ use crate::limits::{LISTEN_BACKLOG, SWEEP_INTERVAL};
 use crate::listener::listen;
 use crate::local_bus::{LinkUnavailable, LocalBus, ServiceLink};
 use crate::message::Message;
+use crate::revocation::{RevocationList, RevocationListError};
 use crate::roster::Roster;
 use crate::tls::{self, TlsError};
 use crate::topic::TopicError;
@@ -50,6 +51,9 @@ pub enum BindError {
     /// Its certificate, key or authorities.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The revocation lists.
+    #[error(transparent)]
+    Revocations(#[from] RevocationListError),
     /// The realm's policies.
     #[error("the realm's policies cannot be enforced")]
     Policies(#[source] PolicySetError),
@@ -79,6 +83,7 @@ impl BindError {
                 Some("another broker may be running; port 0 takes a free one".to_owned())
             }
             Self::Tls(_)
+            | Self::Revocations(_)
             | Self::Policies(_)
             | Self::Listen { .. }
             | Self::Bus(_)
@@ -91,7 +96,9 @@ impl Broker {
     /// Loads everything and binds the address, so that what is wrong is known before anybody is served. To be called
     /// within a tokio runtime. Newcomers wait in the kernel until [`run`](Self::run).
     pub fn bind(config: BrokerConfig) -> Result<Self, BindError> {
-        let tls = tls::server(&config)?;
+        let authorities = tls::authorities(&config)?;
+        let revoked = RevocationList::open(config.revocations.clone(), authorities.clone())?;
+        let tls = tls::server(&config, authorities, Arc::clone(&revoked))?;
         let gate = Gate::new(&config.realm).map_err(BindError::Policies)?;
         let (hub, for_bus) = Hub::new(gate, config.limits);
         let bus = LocalBus::start()?;
@@ -108,6 +115,7 @@ impl Broker {
             realm: config.realm,
             client_id_suffix: config.client_id_suffix,
             hub,
+            revoked,
         };
         Ok(Self {
             listener,
@@ -146,6 +154,7 @@ impl Broker {
     /// and returns when all are gone.
     pub async fn run(self, shutdown: Shutdown) {
         let hub = Arc::clone(&self.door.hub);
+        let revoked = Arc::clone(&self.door.revoked);
         let mut services = JoinSet::new();
         services.spawn(bus::carry(self.bus, Arc::clone(&hub), self.for_bus));
         services.spawn(self.roster.run());
@@ -153,6 +162,7 @@ impl Broker {
         tokio::select! {
             () = listen(self.listener, self.door, shutdown) => {}
             () = sweep(&hub) => {}
+            () = revoked.watch(Arc::clone(&hub)) => {}
             // Devices are served without the realm's services too, but somebody should know.
             () = watch_services(&mut services) => {}
         }

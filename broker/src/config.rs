@@ -25,6 +25,8 @@ pub struct BrokerConfig {
     pub key: Pem,
     /// The certificates of the authorities that sign for devices; every one in it counts.
     pub client_authorities: Pem,
+    /// The file with the authorities' revocation lists (PEM), read again whenever it changes; `None`: nothing is revoked.
+    pub revocations: Option<PathBuf>,
     /// What peers are granted.
     pub limits: Limits,
 }

@@ -294,6 +294,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             End::Stalled | End::Cut(Cut::QueueFull) => counters.slow.increment(),
             End::Malformed(_) => counters.malformed.increment(),
             End::Cut(Cut::TakenOver) => counters.taken_over.increment(),
+            End::Cut(Cut::Revoked) => counters.revoked.increment(),
             End::Disconnected
             | End::Closed
             | End::Lost(_)

@@ -71,6 +71,8 @@ counters! {
     handshake_micros,
     /// Certificates of an authority of ours that are no device's of this realm.
     refused_peers,
+    /// Connections ended because their certificate was revoked.
+    revoked,
     /// CONNECTs refused for their client id or by policy.
     refused_connects,
     /// CONNECTs refused for their protocol version.

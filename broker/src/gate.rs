@@ -142,6 +142,7 @@ pub(crate) mod tests {
 
     use super::*;
     use crate::message::Qos;
+    use crate::revocation::CertificateName;
     use crate::topic::tests::{filter, name};
 
     /// An admitted device of the realm `atlas`.
@@ -156,6 +157,7 @@ pub(crate) mod tests {
         gate.connect(Peer {
             id,
             address: "127.0.0.1:1".parse().unwrap(),
+            certificate: CertificateName::default(),
             subject,
         })
         .unwrap()

@@ -21,6 +21,7 @@ use crate::hub::{AttachError, Hub};
 use crate::limits::TLS_BUFFER;
 use crate::packet::{self, Frame, PacketError};
 use crate::peer::{Peer, PeerError};
+use crate::revocation::RevocationList;
 use crate::transport::{Exchanged, Transport};
 
 /// What every newcomer meets.
@@ -29,6 +30,7 @@ pub(crate) struct Door {
     pub(crate) realm: Label,
     pub(crate) client_id_suffix: ClientIdSuffix,
     pub(crate) hub: Arc<Hub>,
+    pub(crate) revoked: Arc<RevocationList>,
 }
 
 /// Why nobody has been connected.
@@ -49,6 +51,8 @@ pub(crate) enum GreetError {
     Refused,
     #[error("no session can be given")]
     Attach(#[source] AttachError),
+    #[error("the certificate has been revoked since the handshake")]
+    Revoked,
 }
 
 impl Door {
@@ -159,6 +163,11 @@ impl Door {
             counters.refused_load.increment();
             (UNAVAILABLE, GreetError::Attach(error))
         })?;
+        // One that was revoked since the handshake is seen here, or, from now on, by whoever reads the new list.
+        if self.revoked.has(&client.peer().certificate) {
+            counters.revoked.increment();
+            return Err((NOT_AUTHORIZED, GreetError::Revoked));
+        }
         Ok((client, connect, attachment))
     }
 

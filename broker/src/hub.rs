@@ -16,6 +16,7 @@ use crate::gate::{Accepted, Admitted, Gate, Granted};
 use crate::limits::Limits;
 use crate::message::{Message, Qos};
 use crate::retained::{Retained, RetainedFull};
+use crate::revocation::RevocationList;
 use crate::seat::{Cut, Seat, SessionId};
 use crate::session::Delivery;
 use crate::subscriptions::Subscriptions;
@@ -230,6 +231,15 @@ impl Hub {
         let mut state = self.lock();
         state.draining = true;
         state.seats.values().for_each(|seat| seat.cut(Cut::Drain));
+    }
+
+    /// Ends the connections whose certificates are revoked; their wills are published.
+    pub(crate) fn cut_revoked(&self, revoked: &RevocationList) {
+        let state = self.lock();
+        state
+            .seats
+            .values()
+            .for_each(|seat| seat.cut_if_revoked(revoked));
     }
 
     /// The newest messages of up to `count` topics whose retained message did not get to the bus; one that was deleted

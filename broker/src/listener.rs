@@ -94,7 +94,10 @@ fn turned_away(door: &Door, address: SocketAddr, error: &GreetError) {
         }
         // The gate has written its line, with the rule.
         GreetError::Refused => return,
-        GreetError::Peer(_) | GreetError::Connect(_) | GreetError::Attach(_) => {}
+        GreetError::Peer(_)
+        | GreetError::Connect(_)
+        | GreetError::Attach(_)
+        | GreetError::Revoked => {}
     }
     tracing::info!(%address, "{}", one_line(error));
 }

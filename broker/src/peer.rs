@@ -10,11 +10,15 @@ use x509_parser::nom::Err as NomErr;
 use x509_parser::prelude::FromDer;
 use x509_parser::x509::{AttributeTypeAndValue, X509Name};
 
+use crate::revocation::CertificateName;
+
 /// A device of this realm, as its verified certificate says.
 #[derive(Clone, Debug)]
 pub(crate) struct Peer {
     pub(crate) id: DeviceId,
     pub(crate) address: SocketAddr,
+    /// Which of the device's certificates it is.
+    pub(crate) certificate: CertificateName,
     /// What policies are asked about; its client id is the certificate's common name.
     pub(crate) subject: Subject,
 }
@@ -80,6 +84,7 @@ impl Peer {
         Ok(Self {
             id,
             address,
+            certificate: CertificateName::of(&certificate),
             subject,
         })
     }

@@ -12,6 +12,7 @@ use crate::counters::Counters;
 use crate::gate::{Admitted, Gate};
 use crate::limits::Limits;
 use crate::message::{Message, Qos};
+use crate::revocation::RevocationList;
 use crate::session::{Delivery, Outgoing, Session};
 use crate::topic::TopicFilter;
 
@@ -35,6 +36,8 @@ pub(crate) enum Cut {
     Drain,
     #[error("too many messages wait for the client")]
     QueueFull,
+    #[error("the client's certificate has been revoked")]
+    Revoked,
     #[error("the same client has connected again")]
     TakenOver,
 }
@@ -136,6 +139,18 @@ impl Seat {
     pub(crate) fn cut(&self, reason: Cut) {
         if let Some(link) = &mut self.lock().link {
             link.cut.get_or_insert(reason);
+            link.bell.notify_one();
+        }
+    }
+
+    /// The connection has to end if its certificate is revoked.
+    pub(crate) fn cut_if_revoked(&self, revoked: &RevocationList) {
+        let mut state = self.lock();
+        let state = &mut *state;
+        if let (Some(client), Some(link)) = (&state.client, &mut state.link)
+            && revoked.has(&client.peer().certificate)
+        {
+            link.cut.get_or_insert(Cut::Revoked);
             link.bell.notify_one();
         }
     }

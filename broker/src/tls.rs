@@ -11,6 +11,8 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::config::{BrokerConfig, Pem};
+use crate::revocation::RevocationList;
+use crate::verifier::RevocationVerifier;
 
 /// Why the broker's certificate, key or authorities cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -51,14 +53,20 @@ pub enum TlsError {
     Identity(#[source] rustls::Error),
 }
 
+/// The authorities that sign for devices.
+pub(crate) fn authorities(config: &BrokerConfig) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    certificates(&config.client_authorities, CLIENT_AUTHORITIES)
+}
+
 /// The settings of every TLS session with a device.
-pub(crate) fn server(config: &BrokerConfig) -> Result<Arc<ServerConfig>, TlsError> {
+pub(crate) fn server(
+    config: &BrokerConfig,
+    authorities: Vec<CertificateDer<'static>>,
+    revoked: Arc<RevocationList>,
+) -> Result<Arc<ServerConfig>, TlsError> {
     let provider = Arc::new(ring::default_provider());
     let mut roots = RootCertStore::empty();
-    for (place, authority) in (1..).zip(certificates(
-        &config.client_authorities,
-        CLIENT_AUTHORITIES,
-    )?) {
+    for (place, authority) in (1..).zip(authorities) {
         roots
             .add(authority)
             .map_err(|source| TlsError::Authority { place, source })?;
@@ -67,6 +75,7 @@ pub(crate) fn server(config: &BrokerConfig) -> Result<Arc<ServerConfig>, TlsErro
         WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
             .build()
             .map_err(TlsError::Verifier)?;
+    let verifier = Arc::new(RevocationVerifier::new(verifier, revoked));
     let chain = certificates(&config.certificates, CERTIFICATE)?;
     let key = config
         .key

@@ -18,7 +18,11 @@ pub(crate) fn run(dir: Option<PathBuf>, arguments: &arguments::Agent) -> Result<
     let dir = device_dir(dir)?;
     let membership = dir.membership()?;
     let identity = Identity::load(&dir, &membership)?;
-    let agent = Agent::new(&membership, &identity)?;
+    let place = (dir.clone(), membership.clone());
+    let agent =
+        Agent::new(&membership, &identity)?.reloading(&membership, &identity, move || {
+            Identity::load(&place.0, &place.1)
+        })?;
     if arguments.check {
         output::line(format_args!(
             "`{}` can serve as `{}`",

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use daemon::logging::{self, LogFilterError, LogFormat, Verbosity};
-use protocol::{ClientIdSuffix, Label};
+use daemon::registry_place::Repository;
+use protocol::{ClientIdSuffix, DeviceId, Label};
 
 /// Get into a computer behind somebody else's NAT.
 ///
@@ -55,15 +56,21 @@ pub(crate) enum Command {
     Serve(Serve),
     /// Run a realm's broker alone
     Broker(Serve),
-    /// Run a realm's proxy alone
-    Proxy(Serve),
+    /// Run a realm's proxy alone, or bring it the devices' keys
+    Proxy(Proxy),
     /// Sign certificates
     #[command(subcommand)]
     Signer(SignerCommand),
+    /// Look after the registry where keys, requests and certificates are exchanged
+    #[command(subcommand)]
+    Registry(RegistryCommand),
     /// Print the access rules for a broker that somebody else runs
     #[command(subcommand)]
     Policies(PoliciesCommand),
     Demo(Demo),
+    /// Write the `authorized_keys` of the user who runs this, from standard input
+    #[command(hide = true)]
+    WriteKeys(WriteKeys),
     /// Pass a stream on to ssh
     #[command(hide = true)]
     Fdpass {
@@ -143,10 +150,11 @@ pub(crate) struct List {
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  tunnel enroll hula 333 --realm realm.toml")]
 pub(crate) struct Enroll {
-    /// The system that the computer belongs to
-    pub(crate) system: Label,
-    /// The computer's name in its system
-    pub(crate) device: Label,
+    /// The system that the computer belongs to; default: what the directory says
+    #[arg(requires = "device")]
+    pub(crate) system: Option<Label>,
+    /// The computer's name in its system; default: what the directory says
+    pub(crate) device: Option<Label>,
     /// The realm's file, from its admin; needed the first time
     #[arg(long, value_name = "FILE")]
     pub(crate) realm: Option<PathBuf>,
@@ -159,21 +167,134 @@ pub(crate) struct Enroll {
     /// Take the name over from a computer that has enrolled under it before
     #[arg(long)]
     pub(crate) replace: bool,
+    /// Get a new certificate with a new key; the old ones are used until the new ones have proved to work
+    #[arg(long)]
+    pub(crate) renew: bool,
+    /// Do not log in to broker and proxy at the end, for a computer that cannot reach them yet
+    #[arg(long)]
+    pub(crate) no_proof: bool,
 }
 
 /// Serve controllers on this remote computer.
 ///
 /// Until SIGTERM; without a network it waits for one, for ever.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Agent {
+    #[command(subcommand)]
+    pub(crate) command: Option<AgentCommand>,
     /// Only check configuration, keys and certificate
     #[arg(long)]
     pub(crate) check: bool,
 }
 
 #[derive(Debug, Subcommand)]
+pub(crate) enum AgentCommand {
+    /// Let the controllers of this computer's system log in as a user of it
+    SyncKeys(SyncKeys),
+}
+
+/// Keep the keys of this system's permitted controllers in the `authorized_keys` of a user of this computer.
+///
+/// Our lines end with a word by which they are known, so that withdrawn keys go away again; all other lines stay as they are.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  sudo tunnel agent sync-keys --user atlas --every 5m")]
+pub(crate) struct SyncKeys {
+    /// Whose `authorized_keys`
+    #[arg(long, value_name = "NAME")]
+    pub(crate) user: String,
+    /// Go on, and look again this often; otherwise once
+    #[arg(long, value_name = "TIME")]
+    pub(crate) every: Option<humantime::Duration>,
+}
+
+/// Run a realm's proxy alone, or bring it the devices' keys.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct Proxy {
+    #[command(subcommand)]
+    pub(crate) command: Option<ProxyCommand>,
+    #[command(flatten)]
+    pub(crate) serve: Serve,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ProxyCommand {
+    /// Run the proxy, which is also what no further word means
+    Serve(Serve),
+    /// Bring the keys of permitted devices from the registry to the proxy
+    Sync(ProxySync),
+    /// Make the account of a system, for a stock sshd that serves as the proxy
+    AddSystem(AddSystem),
+}
+
+/// Bring the keys of permitted devices from the registry to the proxy.
+///
+/// Added keys work at once; withdrawn and revoked ones end their connections. `tunnel serve` does this by itself.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  tunnel proxy sync --every 5m\n  sudo tunnel proxy sync --openssh --every 5m"
+)]
+pub(crate) struct ProxySync {
+    /// Go on, and look again this often; otherwise once
+    #[arg(long, value_name = "TIME")]
+    pub(crate) every: Option<humantime::Duration>,
+    /// Keep the `authorized_keys` of the systems' accounts on this computer, whose stock sshd is the proxy
+    #[arg(long)]
+    pub(crate) openssh: bool,
+}
+
+/// Make the account of a system, for a stock sshd that serves as the proxy.
+///
+/// It has no password and no shell; all it can do is what the lines allow that `tunnel proxy sync --openssh` writes. What is
+/// there already is kept.
+#[derive(Debug, Args)]
+pub(crate) struct AddSystem {
+    /// The system, which is also the account's name
+    pub(crate) system: Label,
+    /// Take an account over that was not made for a system, such as one of the original's
+    #[arg(long)]
+    pub(crate) adopt: bool,
+}
+
+/// Write the `authorized_keys` of the user who runs this, from standard input.
+#[derive(Debug, Args)]
+pub(crate) struct WriteKeys {
+    /// The home directory
+    pub(crate) home: PathBuf,
+    /// The word at the end of our lines
+    pub(crate) marker: String,
+}
+
+#[derive(Debug, Subcommand)]
 pub(crate) enum RealmCommand {
     Init(RealmInit),
+    /// Make a realm.toml of the original's system.txt
+    Import(RealmImport),
+}
+
+/// Make a realm.toml of the original's system.txt.
+///
+/// That file does not hold all that is needed: what is missing is named, with what there is printed for you to complete.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  ssh-keyscan proxy.example.org > host-keys\n  tunnel realm import system.txt --ca ca.pem --host-keys host-keys"
+)]
+pub(crate) struct RealmImport {
+    /// The original's file
+    pub(crate) file: PathBuf,
+    /// The certificate of the authority that signs the realm's devices, PEM
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
+    /// The certificates of the authorities of the broker, if they are others, PEM
+    #[arg(long, value_name = "FILE")]
+    pub(crate) broker_ca: Option<PathBuf>,
+    /// The host keys of the proxy, as `ssh-keyscan` prints them
+    #[arg(long, value_name = "FILE")]
+    pub(crate) host_keys: Option<PathBuf>,
+    /// Where to write the file
+    #[arg(long, value_name = "FILE", default_value = "realm.toml")]
+    pub(crate) out: PathBuf,
 }
 
 /// Make a realm: authority, broker certificate, proxy host key, registry, and the realm.toml for everybody.
@@ -202,6 +323,13 @@ pub(crate) struct RealmInit {
     /// What MQTT client ids have behind the device's id, with a leading dot
     #[arg(long, value_name = "SUFFIX", default_value = "")]
     pub(crate) client_id_suffix: ClientIdSuffix,
+    /// Encrypt the authority's key with a passphrase, which is asked for, or read from the file that
+    /// `TUNNEL_CA_PASSPHRASE_FILE` names
+    #[arg(long)]
+    pub(crate) encrypt_ca: bool,
+    /// The repository whose issues are the registry, instead of a directory
+    #[arg(long, value_name = "OWNER/REPO")]
+    pub(crate) github: Option<Repository>,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -218,19 +346,83 @@ pub(crate) struct Serve {
 #[derive(Debug, Subcommand)]
 pub(crate) enum SignerCommand {
     Run(SignerRun),
+    /// Show what was signed: name, serial number, end, and whether it is good
+    List(SignerList),
+    /// Shut a device out: revoke its certificates and withdraw its keys
+    Revoke(SignerDevice),
+    /// Let a device that was shut out enroll again, with new keys
+    Readmit(SignerDevice),
 }
 
-/// Sign the requests of permitted devices as they come.
+/// Sign the requests of permitted devices as they come, until SIGTERM.
 ///
-/// Until SIGTERM. A target's request may come from whoever can write to the registry, a controller's only from root, the
-/// signer's own user, and the users that `server.toml` names.
+/// Who is permitted stands in the realm's trust.toml. At a terminal you are asked about whom nobody has decided yet, once
+/// for each user, and the answer is remembered; without a terminal they are refused.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  tunnel signer run --every 60s\n  tunnel signer run --once")]
 pub(crate) struct SignerRun {
     /// Deal with the requests that are there, print what became of each, and end
     #[arg(long)]
     pub(crate) once: bool,
+    /// How often to look; default: as often as the registry may be asked
+    #[arg(long, value_name = "TIME", conflicts_with = "once")]
+    pub(crate) every: Option<humantime::Duration>,
+    /// How long certificates are good, in days
+    #[arg(long, value_name = "N", default_value_t = signer::CLIENT_DAYS, value_parser = clap::value_parser!(u16).range(1..=3650))]
+    pub(crate) days: u16,
     #[command(flatten)]
     pub(crate) serve: Serve,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum RegistryCommand {
+    /// Keep a token for GitHub, read from standard input, in this directory
+    Login,
+    /// Show what is in the registry: number, title, author and state
+    List(RegistryList),
+    /// Print an entry as it is served
+    Show(RegistryShow),
+    /// Withdraw an entry: a file is removed, an issue closed
+    Delete(RegistryDelete),
+}
+
+/// Show what is in the registry: number, title, author and state.
+#[derive(Debug, Args)]
+pub(crate) struct RegistryList {
+    /// Only titles that end like this, e.g. `.hula.atlas.sshkey.pub`
+    pub(crate) suffix: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Print an entry as it is served.
+#[derive(Debug, Args)]
+pub(crate) struct RegistryShow {
+    /// Its title, e.g. `333.hula.atlas.x509.cert`
+    pub(crate) title: String,
+}
+
+/// Withdraw an entry: a file is removed, an issue closed.
+#[derive(Debug, Args)]
+pub(crate) struct RegistryDelete {
+    /// Its number, or its title where there are no numbers
+    pub(crate) entry: String,
+}
+
+/// Show what was signed: name, serial number, end, and whether it is good.
+#[derive(Debug, Args)]
+pub(crate) struct SignerList {
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// A device by its whole name.
+#[derive(Debug, Args)]
+pub(crate) struct SignerDevice {
+    /// `DEVICE.SYSTEM.REALM`, e.g. `333.hula.atlas`
+    pub(crate) device: DeviceId,
 }
 
 #[derive(Debug, Subcommand)]
@@ -281,7 +473,9 @@ impl Arguments {
             | Command::Enroll(_)
             | Command::Realm(_)
             | Command::Policies(_)
+            | Command::Registry(_)
             | Command::Demo(_)
+            | Command::WriteKeys(_)
             | Command::Fdpass { .. } => Verbosity::Command,
         };
         logging::start(format, verbosity, self.verbose)

@@ -3,50 +3,58 @@
 use std::path::PathBuf;
 
 use daemon::device_dir::DeviceDir;
-use daemon::device_file::DeviceFile;
 use daemon::files;
 use daemon::realm_file::RealmFile;
-use enrollment::{Directory, Enrolled, Enrollment, Event};
-use protocol::{DeviceId, Role};
+use daemon::registry_place::RegistryPlace;
+use enrollment::{AnyRegistry, Enrolled, Enrollment, Event};
+use protocol::{DeviceId, Label, Role};
 use time::OffsetDateTime;
 
 use crate::arguments::Enroll;
 use crate::exit;
 use crate::failure::Failure;
 use crate::output;
+use crate::proof::Proof;
 use crate::runtime::{self, device_dir};
 
 pub(crate) fn run(dir: Option<PathBuf>, arguments: &Enroll) -> Result<u8, Failure> {
     let dir = device_dir(dir)?;
     let realm = realm(&dir, arguments)?;
-    let id = DeviceId::new(
-        arguments.device.clone(),
-        arguments.system.clone(),
-        realm.realm.clone(),
-    )
-    .map_err(|error| Failure::new(error, None, exit::USAGE))?;
+    let (system, device) = name(&dir, &realm, arguments)?;
+    let id = DeviceId::new(device, system, realm.realm.clone())
+        .map_err(|error| Failure::new(error, None, exit::USAGE))?;
     check_device_file(&dir, &id)?;
-    let registry = Directory::open(
-        arguments
-            .registry
-            .as_ref()
-            .unwrap_or(&realm.registry.directory),
-    )?;
-    let enrollment = Enrollment::new(
+    let place = match &arguments.registry {
+        Some(directory) => &RegistryPlace::Directory(directory.clone()),
+        None => &realm.registry,
+    };
+    let registry = AnyRegistry::open(place, dir.path())?;
+    let mut enrollment = Enrollment::new(
         dir.clone(),
         id.clone(),
         realm.client_id_suffix.clone(),
         realm.ca.clone(),
     )
     .with_deadline(arguments.wait.into());
-    let enrollment = if arguments.replace {
-        enrollment.replacing()
-    } else {
-        enrollment
-    };
+    if arguments.replace {
+        enrollment = enrollment.replacing();
+    }
+    if arguments.renew {
+        enrollment = enrollment.renewing();
+    }
     runtime::block_on(async {
-        let enrolled: Enrolled = enrollment.run(&registry, tell).await?;
+        let obtained = enrollment.obtain(&registry, tell).await?;
+        let proof = Proof::of(&dir, &realm, &id, &obtained, arguments.wait.into())?;
+        // What is in use and works is not replaced by what has not been seen to work.
+        let before = arguments.renew && !arguments.no_proof;
+        if before {
+            proof.prove().await?;
+        }
+        let enrolled: Enrolled = enrollment.install(obtained, tell)?;
         write_device_file(&dir, &id)?;
+        if !before && !arguments.no_proof {
+            proof.prove().await?;
+        }
         let next = match id.role() {
             Role::Controller => "tunnel list".to_owned(),
             Role::Target => "tunnel agent".to_owned(),
@@ -57,6 +65,18 @@ pub(crate) fn run(dir: Option<PathBuf>, arguments: &Enroll) -> Result<u8, Failur
         ));
         Ok(exit::OK)
     })
+}
+
+/// System and device: as they were named, or as the directory knows them, from before or from the original.
+fn name(dir: &DeviceDir, realm: &RealmFile, arguments: &Enroll) -> Result<(Label, Label), Failure> {
+    if let (Some(system), Some(device)) = (&arguments.system, &arguments.device) {
+        return Ok((system.clone(), device.clone()));
+    }
+    let file = dir.device(&realm.realm).map_err(|error| {
+        let hint = "name them: `tunnel enroll SYSTEM DEVICE`".to_owned();
+        Failure::new(error, Some(hint), exit::USAGE)
+    })?;
+    Ok((file.system, file.device))
 }
 
 /// The realm's file: the one that was named, which is then kept, or the one that is kept.
@@ -79,11 +99,10 @@ fn realm(dir: &DeviceDir, arguments: &Enroll) -> Result<RealmFile, Failure> {
 
 /// A directory belongs to one device: another's keys beside its own would be taken for it.
 fn check_device_file(dir: &DeviceDir, id: &DeviceId) -> Result<(), Failure> {
-    let path = dir.device_file();
-    if !path.exists() {
+    if !dir.has_device() {
         return Ok(());
     }
-    let file = DeviceFile::load(&path).map_err(|error| Failure::new(error, None, exit::CONFIG))?;
+    let file = dir.device(id.realm())?;
     if file.device == *id.device() && file.system == *id.system() {
         return Ok(());
     }
@@ -101,10 +120,10 @@ fn check_device_file(dir: &DeviceDir, id: &DeviceId) -> Result<(), Failure> {
 
 /// What a person has changed in the file stays.
 fn write_device_file(dir: &DeviceDir, id: &DeviceId) -> Result<(), Failure> {
-    let path = dir.device_file();
-    if path.exists() {
+    if dir.has_device() {
         return Ok(());
     }
+    let path = dir.device_file();
     let text = format!(
         "system = \"{}\"\ndevice = \"{}\"\n",
         id.system(),

@@ -160,6 +160,27 @@ impl From<controller::KnownHostsError> for Failure {
     }
 }
 
+impl From<signer::RevocationError> for Failure {
+    fn from(error: signer::RevocationError) -> Self {
+        let hint = error.hint();
+        Self::new(error, hint, exit::FAILURE)
+    }
+}
+
+impl From<signer::JournalError> for Failure {
+    fn from(error: signer::JournalError) -> Self {
+        let hint = error.hint();
+        Self::new(error, hint, exit::CONFIG)
+    }
+}
+
+impl From<enrollment::revoked::RevokedError> for Failure {
+    fn from(error: enrollment::revoked::RevokedError) -> Self {
+        let hint = error.hint();
+        Self::new(error, hint, exit::CONFIG)
+    }
+}
+
 impl From<enrollment::EnrollError> for Failure {
     fn from(error: enrollment::EnrollError) -> Self {
         let hint = error.hint();
@@ -169,8 +190,20 @@ impl From<enrollment::EnrollError> for Failure {
 
 impl From<enrollment::RegistryError> for Failure {
     fn from(error: enrollment::RegistryError) -> Self {
-        let hint = "the registry is the directory that `realm.toml` names: is it there, and may you use it?";
-        Self::new(error, Some(hint.to_owned()), exit::CONFIG)
+        let code = if error.is_passing() {
+            exit::UNAVAILABLE
+        } else {
+            exit::CONFIG
+        };
+        let hint = error.hint();
+        Self::new(error, hint, code)
+    }
+}
+
+impl From<enrollment::github::TokenError> for Failure {
+    fn from(error: enrollment::github::TokenError) -> Self {
+        let hint = error.hint();
+        Self::new(error, hint, exit::CONFIG)
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod agent;
 mod arguments;
+mod asking;
 mod connect;
 mod demo;
 mod disconnect;
@@ -9,13 +10,20 @@ mod enroll;
 mod exit;
 mod failure;
 mod interruption;
+mod keys;
 mod list;
 mod output;
+mod passphrase;
 mod policies;
+mod proof;
+mod realm_access;
+mod realm_import;
 mod realm_init;
+mod registry;
 mod runtime;
 mod serve;
 mod signer_once;
+mod signing;
 mod stdio;
 mod target;
 mod waiting;
@@ -23,7 +31,9 @@ mod waiting;
 use std::process::ExitCode;
 
 pub use arguments::Arguments;
-use arguments::{Command, PoliciesCommand, RealmCommand, SignerCommand};
+use arguments::{
+    AgentCommand, Command, PoliciesCommand, Proxy, ProxyCommand, RealmCommand, SignerCommand,
+};
 use failure::Failure;
 use serve::Parts;
 
@@ -45,7 +55,10 @@ pub fn run(arguments: Arguments) -> ExitCode {
 fn command(arguments: Arguments) -> Result<u8, Failure> {
     let dir = arguments.dir;
     match arguments.command {
-        Command::Agent(command) => agent::run(dir, &command),
+        Command::Agent(command) => match &command.command {
+            Some(AgentCommand::SyncKeys(sync)) => keys::agent_sync::run(dir, sync),
+            None => agent::run(dir, &command),
+        },
         Command::Broker(command) => serve::run(dir, &command, Parts::BROKER),
         Command::Connect(command) => connect::run(dir, &command),
         Command::Demo(command) => demo::run(&command),
@@ -57,14 +70,25 @@ fn command(arguments: Arguments) -> Result<u8, Failure> {
         Command::List(command) => list::run(dir, &command),
         Command::Policies(PoliciesCommand::Aws(command)) => policies::aws(dir, &command),
         Command::Policies(PoliciesCommand::Mosquitto) => policies::mosquitto(dir),
-        Command::Proxy(command) => serve::run(dir, &command, Parts::PROXY),
+        Command::Proxy(Proxy { command, serve }) => match command {
+            Some(ProxyCommand::AddSystem(command)) => keys::add_system::run(&command),
+            Some(ProxyCommand::Sync(command)) => keys::proxy_sync::run(dir, &command),
+            Some(ProxyCommand::Serve(serve)) => serve::run(dir, &serve, Parts::PROXY),
+            None => serve::run(dir, &serve, Parts::PROXY),
+        },
+        Command::Registry(command) => registry::run(dir, &command),
+        Command::Realm(RealmCommand::Import(command)) => realm_import::run(&command),
         Command::Realm(RealmCommand::Init(command)) => realm_init::run(dir, &command),
         Command::Serve(command) => serve::run(dir, &command, Parts::ALL),
-        Command::Signer(SignerCommand::Run(command)) if command.once => signer_once::run(dir),
-        Command::Signer(SignerCommand::Run(command)) => {
-            serve::run(dir, &command.serve, Parts::SIGNER)
+        Command::Signer(SignerCommand::List(command)) => signing::list(dir, &command),
+        Command::Signer(SignerCommand::Readmit(command)) => signing::readmit(dir, &command),
+        Command::Signer(SignerCommand::Revoke(command)) => signing::revoke(dir, &command),
+        Command::Signer(SignerCommand::Run(command)) if command.once => {
+            signer_once::run(dir, &command)
         }
+        Command::Signer(SignerCommand::Run(command)) => serve::run_signer(dir, &command),
         Command::Stdio(command) => stdio::run(dir, &command),
+        Command::WriteKeys(command) => keys::write::run(&command),
     }
 }
 

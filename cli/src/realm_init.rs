@@ -5,19 +5,24 @@ use std::path::PathBuf;
 
 use daemon::files;
 use daemon::host_port::HostPort;
+use daemon::ports::Ports;
 use daemon::realm_dir::RealmDir;
 use daemon::realm_file::{
     BrokerAddress, ProxyAddress, REALM_FILE_VERSION, RealmFile, RegistryPlace,
 };
+use daemon::registry_place::GitHubPlace;
 use daemon::server_file::ServerFile;
+use enrollment::trust_store::{HEAD, TRUST_FILE};
 use enrollment::{Directory, ssh_key};
 use serde_json::json;
-use signer::Authority;
+use signer::{Authority, Revocations};
+use time::OffsetDateTime;
 
 use crate::arguments::RealmInit;
 use crate::exit;
 use crate::failure::Failure;
 use crate::output;
+use crate::passphrase;
 use crate::runtime::cannot;
 
 pub(crate) fn run(dir: Option<PathBuf>, arguments: &RealmInit) -> Result<u8, Failure> {
@@ -69,6 +74,8 @@ pub(crate) fn init(dir: &RealmDir, arguments: &RealmInit) -> Result<(), Failure>
     let broker = HostPort::new(broker_host, arguments.broker_port).map_err(usage)?;
     let proxy = HostPort::new(&arguments.proxy, arguments.proxy_port).map_err(usage)?;
 
+    // Before anything is made.
+    let passphrase = arguments.encrypt_ca.then(passphrase::choose).transpose()?;
     let failure = |error| Failure::new(error, None, exit::FAILURE);
     let authority = Authority::create(&arguments.name).map_err(failure)?;
     let server = authority
@@ -78,7 +85,13 @@ pub(crate) fn init(dir: &RealmDir, arguments: &RealmInit) -> Result<(), Failure>
     std::fs::create_dir_all(dir.path())
         .map_err(|error| cannot(&format!("make `{}`", dir.path().display()), error))?;
     let registry = Directory::create(dir.registry())?;
-    authority.save(&dir.authority()).map_err(failure)?;
+    match &passphrase {
+        Some(passphrase) => authority.save_encrypted(&dir.authority(), passphrase),
+        None => authority.save(&dir.authority()),
+    }
+    .map_err(failure)?;
+    Revocations::new(dir.clone()).refresh(&authority, OffsetDateTime::now_utc())?;
+    files::write_public(&dir.path().join(TRUST_FILE), HEAD.as_bytes())?;
     files::write_private(&dir.broker_key(), server.key_pem.expose().as_bytes())?;
     files::write_public(&dir.broker_certificate(), server.certificate_pem.as_bytes())?;
     let host_key = ssh_key::load_or_create(&dir.proxy_host_key(), proxy.host())
@@ -110,7 +123,11 @@ pub(crate) fn init(dir: &RealmDir, arguments: &RealmInit) -> Result<(), Failure>
                     .join(" "),
             ],
         }],
-        registry: RegistryPlace { directory },
+        registry: match &arguments.github {
+            Some(repository) => RegistryPlace::GitHub(GitHubPlace::new(repository.clone())),
+            None => RegistryPlace::Directory(directory),
+        },
+        ports: Ports::default(),
     };
     // Last, so that a realm which is only half made is not taken for one.
     write_toml(&dir.realm_file(), &realm_file)

@@ -1,6 +1,5 @@
 //! `tunnel serve`, and its parts alone: `tunnel broker`, `tunnel proxy` and `tunnel signer run`.
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,18 +11,23 @@ use daemon::realm_file::RealmFile;
 use daemon::server_file::ServerFile;
 use daemon::shutdown::Shutdown;
 use daemon::systemd;
-use enrollment::{Directory, UploadPermission};
+use enrollment::key_directory::KeyDirectory;
+use enrollment::{AnyRegistry, UploadPermission};
 use proxy::{Proxy, ProxyConfig};
-use signer::{Authority, Signer};
+use signer::Signer;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::arguments::Serve;
+use crate::arguments::{Serve, SignerRun};
+use crate::asking;
 use crate::exit;
 use crate::failure::Failure;
+use crate::keys::proxy_sync::{Sync, key_path, own_directory};
 use crate::output;
+use crate::realm_access;
 use crate::runtime;
+use crate::signing;
 
 /// Which parts of a realm a process runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +65,16 @@ impl Parts {
 }
 
 pub(crate) fn run(dir: Option<PathBuf>, arguments: &Serve, parts: Parts) -> Result<u8, Failure> {
-    let realm = Realm::load(dir)?;
+    serve(&Realm::load(dir)?, arguments, parts)
+}
+
+/// `tunnel signer run`
+pub(crate) fn run_signer(dir: Option<PathBuf>, arguments: &SignerRun) -> Result<u8, Failure> {
+    let realm = Realm::load(dir)?.attended(arguments);
+    serve(&realm, &arguments.serve, Parts::SIGNER)
+}
+
+fn serve(realm: &Realm, arguments: &Serve, parts: Parts) -> Result<u8, Failure> {
     if arguments.check {
         realm.check(parts)?;
         output::line(format_args!(
@@ -93,6 +106,9 @@ pub(crate) struct Realm {
     dir: RealmDir,
     file: RealmFile,
     server: ServerFile,
+    days: u16,
+    every: Option<Duration>,
+    attended: bool,
 }
 
 impl Realm {
@@ -101,7 +117,34 @@ impl Realm {
         let dir = RealmDir::new(dir.unwrap_or_else(|| PathBuf::from(".")));
         let file = RealmFile::load(&dir.realm_file())?;
         let server = ServerFile::load(&dir.server_file())?;
-        Ok(Self { dir, file, server })
+        Ok(Self {
+            dir,
+            file,
+            server,
+            days: signer::CLIENT_DAYS,
+            every: None,
+            attended: false,
+        })
+    }
+
+    /// With the settings of a signer that runs alone: somebody may sit at its terminal.
+    pub(crate) fn attended(self, arguments: &SignerRun) -> Self {
+        Self {
+            days: arguments.days,
+            every: arguments.every.map(Into::into),
+            attended: true,
+            ..self
+        }
+    }
+
+    /// Its directory.
+    pub(crate) fn dir(&self) -> &RealmDir {
+        &self.dir
+    }
+
+    /// Who may upload what, for services that nobody attends.
+    pub(crate) fn permission(&self) -> Result<UploadPermission, Failure> {
+        realm_access::permission(self.dir.path())
     }
 
     /// The realm's own files.
@@ -110,30 +153,23 @@ impl Realm {
     }
 
     /// The signer, and the registry that it reads.
-    pub(crate) fn signer(&self) -> Result<(Signer, Directory), Failure> {
-        let authority = self.authority()?;
-        let mut uids: BTreeSet<u32> = self.server.signer.controller_uids.iter().copied().collect();
-        uids.extend([0, rustix::process::geteuid().as_raw()]);
-        let permission = UploadPermission::controllers_only_from(uids);
+    pub(crate) fn signer(&self) -> Result<(Signer, AnyRegistry), Failure> {
+        let authority = signing::authority(&self.dir)?;
+        let permission = if self.attended {
+            asking::permission(self.dir.path())?
+        } else {
+            self.permission()?
+        };
         let suffix = self.file.client_id_suffix.clone();
-        let signer =
-            Signer::new(authority, suffix, permission, &self.dir.signer()).map_err(|error| {
-                let hint = error.hint();
-                Failure::new(error, hint, exit::CONFIG)
-            })?;
-        Ok((signer, self.registry()?))
+        let signer = Signer::new(authority, suffix, permission.clone(), &self.dir)?
+            .with_days(self.days)
+            .with_interval(self.every);
+        Ok((signer, self.registry()?.permitting(permission)))
     }
 
     /// The registry.
-    pub(crate) fn registry(&self) -> Result<Directory, Failure> {
-        Ok(Directory::open(&self.file.registry.directory)?)
-    }
-
-    fn authority(&self) -> Result<Authority, Failure> {
-        Authority::load(&self.dir.authority()).map_err(|error| {
-            let hint = error.hint();
-            Failure::new(error, hint, exit::CONFIG)
-        })
+    pub(crate) fn registry(&self) -> Result<AnyRegistry, Failure> {
+        Ok(AnyRegistry::open(&self.file.registry, self.dir.path())?)
     }
 
     /// Looks at what the parts need, and takes nothing that a running one holds.
@@ -146,7 +182,7 @@ impl Realm {
             identity::ssh_key(&self.dir.proxy_host_key())?;
         }
         if parts.signer {
-            self.authority()?;
+            signing::authority(&self.dir)?;
             self.registry()?;
         }
         Ok(())
@@ -155,6 +191,11 @@ impl Realm {
     /// Binds everything before anything runs: a part that cannot start stops the rest from pretending.
     async fn start(&self, parts: Parts, shutdown: &Shutdown) -> Result<Running, Failure> {
         let broker = parts.broker.then(|| self.broker()).transpose()?;
+        let sync = if parts == Parts::ALL {
+            self.key_sync().await?
+        } else {
+            None
+        };
         let proxy = if parts.proxy {
             Some(self.proxy().await?)
         } else {
@@ -184,11 +225,15 @@ impl Realm {
                 "proxy"
             });
         }
+        if let Some((sync, keys)) = sync {
+            let until = shutdown.clone();
+            running.parts.spawn(async move {
+                sync.keep(&keys, &until).await;
+                "key sync"
+            });
+        }
         if let Some((signer, registry)) = signer {
-            output::line(format_args!(
-                "signer  watching {}",
-                registry.path().display()
-            ));
+            output::line(format_args!("signer  watching {}", self.file.registry));
             let until = shutdown.clone();
             running.parts.spawn(async move {
                 signer.run(&registry, &until).await;
@@ -206,6 +251,7 @@ impl Realm {
             certificates: Pem::File(self.dir.broker_certificate()),
             key: Pem::File(self.dir.broker_key()),
             client_authorities: Pem::Text(self.file.ca.clone().into_bytes()),
+            revocations: Some(self.dir.crl()),
             limits: broker::Limits::default(),
         };
         Broker::bind(config).map_err(|error| {
@@ -214,12 +260,25 @@ impl Realm {
         })
     }
 
+    /// The way of the keys to the proxy, unless it reads them in the registry itself. They are brought there for the first
+    /// time: a proxy that starts without would turn every device away.
+    async fn key_sync(&self) -> Result<Option<(Sync, KeyDirectory)>, Failure> {
+        let Some(keys) = own_directory(&self.dir, &self.file)? else {
+            return Ok(None);
+        };
+        let sync = Sync::new(self.dir.clone(), self.file.clone(), self.registry()?)?;
+        sync.first(&keys).await;
+        Ok(Some((sync, keys)))
+    }
+
     async fn proxy(&self) -> Result<Proxy, Failure> {
+        // It starts without keys too: they come with the first synchronisation.
+        own_directory(&self.dir, &self.file)?;
         let config = ProxyConfig {
             listen: self.server.proxy.listen,
             realm: self.file.realm.clone(),
             host_keys: vec![identity::ssh_key(&self.dir.proxy_host_key())?],
-            keys: self.file.registry.directory.clone(),
+            keys: key_path(&self.dir, &self.file)?,
             reload: proxy::RELOAD,
             limits: proxy::Limits::default(),
         };

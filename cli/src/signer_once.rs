@@ -4,14 +4,15 @@ use std::path::PathBuf;
 
 use signer::Outcome;
 
+use crate::arguments::SignerRun;
 use crate::exit;
 use crate::failure::Failure;
 use crate::output;
 use crate::runtime;
 use crate::serve::Realm;
 
-pub(crate) fn run(dir: Option<PathBuf>) -> Result<u8, Failure> {
-    let realm = Realm::load(dir)?;
+pub(crate) fn run(dir: Option<PathBuf>, arguments: &SignerRun) -> Result<u8, Failure> {
+    let realm = Realm::load(dir)?.attended(arguments);
     let (signer, registry) = realm.signer()?;
     let outcomes = runtime::block_on(async { Ok(signer.once(&registry).await?) })?;
     let mut code = exit::OK;
@@ -28,6 +29,7 @@ pub(crate) fn run(dir: Option<PathBuf>) -> Result<u8, Failure> {
                 refusal.reason(),
                 refusal.remedy()
             )),
+            Outcome::Undecided => output::line(format_args!("{title}: not decided")),
             Outcome::StillRefused => output::line(format_args!("{title}: was refused before")),
             Outcome::Failed => {
                 output::line(format_args!("{title}: failed, will be tried again"));

@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use protocol::DeviceId;
+use protocol::{DeviceId, Label};
 
 use crate::device_file::{DEVICE_FILE, DeviceFile, DeviceFileError};
+use crate::original::{OriginalError, PROPERTIES_FILE, Properties};
 use crate::realm_file::{REALM_FILE, RealmFile, RealmFileError};
 
 /// The directory of an agent or a controller.
@@ -34,6 +35,19 @@ pub enum MembershipError {
     /// The device file is missing or wrong.
     #[error(transparent)]
     Device(#[from] DeviceFileError),
+    /// The original's file is wrong.
+    #[error(transparent)]
+    Original(#[from] OriginalError),
+    /// The original's file is of another realm than the realm file.
+    #[error("`{}` is of realm `{found}`, and `realm.toml` of `{expected}`", path.display())]
+    OtherRealm {
+        /// The original's file.
+        path: PathBuf,
+        /// Its realm.
+        found: Label,
+        /// The realm file's.
+        expected: Label,
+    },
 }
 
 impl MembershipError {
@@ -42,7 +56,7 @@ impl MembershipError {
         let missing = match self {
             Self::Realm(RealmFileError::File(error))
             | Self::Device(DeviceFileError::File(error)) => error.is_not_found(),
-            Self::Realm(_) | Self::Device(_) => false,
+            Self::Realm(_) | Self::Device(_) | Self::Original(_) | Self::OtherRealm { .. } => false,
         };
         missing.then(|| "enroll this computer with `tunnel enroll SYSTEM DEVICE --realm realm.toml`, or name its directory with `--dir`".to_owned())
     }
@@ -84,6 +98,11 @@ impl DeviceDir {
         self.path.join(format!("{id}.x509.key"))
     }
 
+    /// `DEVICE.SYSTEM.REALM.x509.key.new`: the key that a renewal is about.
+    pub fn next_x509_key(&self, id: &DeviceId) -> PathBuf {
+        self.path.join(format!("{id}.x509.key.new"))
+    }
+
     /// `DEVICE.SYSTEM.REALM.x509.cert`
     pub fn x509_certificate(&self, id: &DeviceId) -> PathBuf {
         self.path.join(format!("{id}.x509.cert"))
@@ -93,8 +112,32 @@ impl DeviceDir {
     pub fn membership(&self) -> Result<Membership, MembershipError> {
         let realm = RealmFile::load(&self.realm_file())?;
         let path = self.device_file();
-        let device = DeviceFile::load(&path)?;
+        let device = self.device(&realm.realm)?;
         let id = device.id(&realm.realm, &path)?;
         Ok(Membership { realm, device, id })
+    }
+
+    /// Whether there is a file that says which device this is.
+    pub fn has_device(&self) -> bool {
+        self.device_file().exists() || self.path.join(PROPERTIES_FILE).exists()
+    }
+
+    /// Reads which device this is: from `device.toml`, or where there is none from an original's `properties.txt`, which must
+    /// be of the same realm.
+    pub fn device(&self, realm: &Label) -> Result<DeviceFile, MembershipError> {
+        let original = self.path.join(PROPERTIES_FILE);
+        let path = self.device_file();
+        if path.exists() || !original.exists() {
+            return Ok(DeviceFile::load(&path)?);
+        }
+        let properties = Properties::load(&original)?;
+        if properties.realm != *realm {
+            return Err(MembershipError::OtherRealm {
+                path: original,
+                found: properties.realm,
+                expected: realm.clone(),
+            });
+        }
+        Ok(properties.device)
     }
 }

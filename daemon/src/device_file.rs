@@ -1,6 +1,7 @@
 //! `device.toml`: which device a computer is, and what it offers.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -23,6 +24,9 @@ pub struct DeviceFile {
     /// script, short enough that nothing is left open.
     #[serde(default = "grace_period", with = "humantime_serde")]
     pub grace_period: Duration,
+    /// The port at the proxy; default: the one that `[ports]` of `realm.toml` gives, or any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<NonZeroU16>,
     /// The public host keys of this computer's own sshd, which controllers are told; default: `/etc/ssh/ssh_host_*_key.pub`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host_keys: Option<Vec<PathBuf>>,
@@ -65,6 +69,7 @@ impl DeviceFile {
             system,
             device,
             grace_period: grace_period(),
+            port: None,
             host_keys: None,
             services: services(),
         }

@@ -3,7 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use protocol::DeviceId;
 use russh::keys::PrivateKey;
+use rustls::crypto::ring::sign::any_supported_type;
+use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use zeroize::Zeroizing;
@@ -67,11 +70,41 @@ impl Identity {
     /// Loads the keys and the certificate of the directory's device.
     pub fn load(dir: &DeviceDir, membership: &Membership) -> Result<Self, IdentityError> {
         let id = &membership.id;
+        let certificates = certificates(&dir.x509_certificate(id))?;
+        let key = private_key(&dir.x509_key(id))?;
+        let key = if is_for(&certificates, &key) {
+            key
+        } else {
+            renewed_key(dir, id, &certificates)?
+        };
         Ok(Self {
-            certificates: certificates(&dir.x509_certificate(id))?,
-            key: private_key(&dir.x509_key(id))?,
+            certificates,
+            key,
             ssh_key: Arc::new(ssh_key(&dir.ssh_key(id))?),
         })
+    }
+}
+
+/// Whether a certificate, the first of these, is for this key.
+pub fn is_for(certificates: &[CertificateDer<'static>], key: &PrivateKeyDer<'static>) -> bool {
+    any_supported_type(key).is_ok_and(|key| {
+        CertifiedKey::new(certificates.to_vec(), key)
+            .keys_match()
+            .is_ok()
+    })
+}
+
+/// The key of a certificate that has just been renewed. A renewal writes the certificate first and moves its key after it,
+/// so for a moment, which a power cut can make long, the key has its other name.
+fn renewed_key(
+    dir: &DeviceDir,
+    id: &DeviceId,
+    certificates: &[CertificateDer<'static>],
+) -> Result<PrivateKeyDer<'static>, IdentityError> {
+    match private_key(&dir.next_x509_key(id)) {
+        Ok(next) if is_for(certificates, &next) => Ok(next),
+        // It was moved while we looked; or the two do not fit, which whoever uses them will say.
+        Ok(_) | Err(_) => private_key(&dir.x509_key(id)),
     }
 }
 

@@ -37,6 +37,11 @@ impl RealmDir {
         self.path.join("ca")
     }
 
+    /// The certificate revocation list.
+    pub fn crl(&self) -> PathBuf {
+        self.authority().join("crl.pem")
+    }
+
     /// The broker's key.
     pub fn broker_key(&self) -> PathBuf {
         self.path.join("broker").join("server.key")
@@ -50,6 +55,11 @@ impl RealmDir {
     /// The proxy's host key.
     pub fn proxy_host_key(&self) -> PathBuf {
         self.path.join("proxy").join("hostkey")
+    }
+
+    /// The devices' public keys, if the proxy does not read them in the registry.
+    pub fn proxy_keys(&self) -> PathBuf {
+        self.path.join("proxy").join("keys")
     }
 
     /// The registry, if it is a directory here.

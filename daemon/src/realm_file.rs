@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::files::{self, FileError};
 use crate::host_port::HostPort;
+use crate::ports::Ports;
+pub use crate::registry_place::RegistryPlace;
 
 /// The content of `realm.toml`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +31,9 @@ pub struct RealmFile {
     pub proxies: Vec<ProxyAddress>,
     /// Where keys, requests and certificates are exchanged.
     pub registry: RegistryPlace,
+    /// The ports of the systems whose proxy is a stock sshd; default: none.
+    #[serde(default, skip_serializing_if = "Ports::is_empty")]
+    pub ports: Ports,
 }
 
 /// Where the broker is.
@@ -51,14 +56,6 @@ pub struct ProxyAddress {
     pub address: HostPort,
     /// Its host keys, `TYPE BASE64`; one at least. No other is accepted.
     pub host_keys: Vec<String>,
-}
-
-/// Where keys, requests and certificates are exchanged.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RegistryPlace {
-    /// A directory that everybody who enrolls can write, e.g. on a shared file system.
-    pub directory: PathBuf,
 }
 
 /// Why `realm.toml` cannot be used.

@@ -19,20 +19,19 @@ pub struct ServerFile {
     /// The broker.
     pub broker: Listen,
     /// The proxy.
-    pub proxy: Listen,
-    /// The signer.
-    #[serde(default)]
-    pub signer: SignerRules,
+    pub proxy: ProxyRules,
 }
 
-/// Whose requests the signer serves.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// Where the proxy listens, and where its keys are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct SignerRules {
-    /// The users, by numeric id, who may hand in requests for controllers, besides root and the signer's own user. A
-    /// target's request may come from whoever can write to the registry.
-    #[serde(default)]
-    pub controller_uids: Vec<u32>,
+pub struct ProxyRules {
+    /// An IP address and a port.
+    pub listen: SocketAddr,
+    /// The directory of the devices' public keys, from the realm's directory on; default: the registry if it is a directory, else
+    /// `proxy/keys`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keys: Option<PathBuf>,
 }
 
 /// Where a part listens.
@@ -67,8 +66,10 @@ impl ServerFile {
         Self {
             grace_period: grace_period(),
             broker: Listen { listen: broker },
-            proxy: Listen { listen: proxy },
-            signer: SignerRules::default(),
+            proxy: ProxyRules {
+                listen: proxy,
+                keys: None,
+            },
         }
     }
 

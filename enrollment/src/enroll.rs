@@ -1,9 +1,11 @@
 //! The device's side of enrollment: make what is missing, hand it in, wait for the certificate, install it.
 
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use daemon::device_dir::DeviceDir;
 use daemon::files::{self, FileError};
+use daemon::report::one_line;
 use protocol::{ClientIdSuffix, DeviceId};
 use rcgen::{KeyPair, PublicKeyData};
 use tokio::time::{Instant, sleep};
@@ -27,6 +29,7 @@ pub struct Enrollment {
     authority: String,
     deadline: Duration,
     replace: bool,
+    renew: bool,
 }
 
 /// What has happened so far.
@@ -62,6 +65,31 @@ pub struct Enrolled {
     pub not_after: SystemTime,
     /// Whether the certificate was installed now; `false` if it was there already.
     pub now: bool,
+}
+
+/// A certificate that passed its check, and the file of the key that it is for.
+#[derive(Clone, Debug)]
+pub struct Obtained {
+    certificate: CheckedCertificate,
+    key_file: PathBuf,
+    now: bool,
+}
+
+impl Obtained {
+    /// The certificate.
+    pub fn certificate(&self) -> &CheckedCertificate {
+        &self.certificate
+    }
+
+    /// The file of its key.
+    pub fn key_file(&self) -> &Path {
+        &self.key_file
+    }
+
+    /// Whether it is new; `false` if it was installed already.
+    pub fn is_new(&self) -> bool {
+        self.now
+    }
 }
 
 /// Why a device is not enrolled.
@@ -132,6 +160,7 @@ impl Enrollment {
             authority: authority.into(),
             deadline: DEADLINE,
             replace: false,
+            renew: false,
         }
     }
 
@@ -150,19 +179,42 @@ impl Enrollment {
         }
     }
 
+    /// Gets a new key and a certificate for it, while the old ones stay in use until [`install`](Self::install). A renewal
+    /// that was interrupted goes on where it was.
+    #[must_use]
+    pub fn renewing(self) -> Self {
+        Self {
+            renew: true,
+            ..self
+        }
+    }
+
     /// Runs the enrollment; `on_event` is told of each step.
     pub async fn run(
         &self,
         registry: &impl Registry,
         mut on_event: impl FnMut(Event) + Send,
     ) -> Result<Enrolled, EnrollError> {
-        let (ssh_file, x509_file) = (
-            self.directory.ssh_key(&self.id),
-            self.directory.x509_key(&self.id),
-        );
-        let made = !(ssh_file.exists() && x509_file.exists());
+        let obtained = self.obtain(registry, &mut on_event).await?;
+        self.install(obtained, on_event)
+    }
+
+    /// Runs the enrollment up to a certificate, which is not installed yet.
+    pub async fn obtain(
+        &self,
+        registry: &impl Registry,
+        mut on_event: impl FnMut(Event) + Send,
+    ) -> Result<Obtained, EnrollError> {
+        self.finish_renewal()?;
+        let ssh_file = self.directory.ssh_key(&self.id);
+        let key_file = if self.renew {
+            self.directory.next_x509_key(&self.id)
+        } else {
+            self.directory.x509_key(&self.id)
+        };
+        let made = !(ssh_file.exists() && key_file.exists());
         let ssh_key = ssh_key::load_or_create(&ssh_file, &self.id.to_string())?;
-        let key = x509_key::load_or_create(&x509_file)?;
+        let key = x509_key::load_or_create(&key_file)?;
         on_event(Event::KeysReady { made });
 
         let line = ssh_key::public_line(&ssh_key)?;
@@ -172,9 +224,12 @@ impl Enrollment {
             now,
         });
 
-        if let Some(installed) = self.installed(&key)? {
-            return Ok(Enrolled {
-                not_after: installed.not_after(),
+        if !self.renew
+            && let Some(certificate) = self.installed(&key)?
+        {
+            return Ok(Obtained {
+                certificate,
+                key_file,
                 now: false,
             });
         }
@@ -194,15 +249,64 @@ impl Enrollment {
             }
         };
         on_event(Event::Signed);
-        files::write_public(
-            &self.directory.x509_certificate(&self.id),
-            certificate.pem().as_bytes(),
-        )?;
-        on_event(Event::Installed);
-        Ok(Enrolled {
-            not_after: certificate.not_after(),
+        Ok(Obtained {
+            certificate,
+            key_file,
             now: true,
         })
+    }
+
+    /// Puts a certificate that was obtained into its place. For a renewal this is the moment from which the new one is in
+    /// use: whoever reads the certificate finds its key under one of two names (see [`daemon::identity`]).
+    pub fn install(
+        &self,
+        obtained: Obtained,
+        mut on_event: impl FnMut(Event) + Send,
+    ) -> Result<Enrolled, EnrollError> {
+        let Obtained {
+            certificate, now, ..
+        } = obtained;
+        if now {
+            files::write_public(
+                &self.directory.x509_certificate(&self.id),
+                certificate.pem().as_bytes(),
+            )?;
+            self.finish_renewal()?;
+            on_event(Event::Installed);
+        }
+        Ok(Enrolled {
+            not_after: certificate.not_after(),
+            now,
+        })
+    }
+
+    /// Gives the key of a renewal its final name, if its certificate is installed: a renewal may have been cut between the
+    /// two.
+    fn finish_renewal(&self) -> Result<(), EnrollError> {
+        let next = self.directory.next_x509_key(&self.id);
+        let key = match x509_key::load(&next) {
+            Ok(key) => key,
+            Err(X509KeyError::File(error)) if error.is_not_found() => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        let certificate = self.directory.x509_certificate(&self.id);
+        let installed = match files::read_text(&certificate, Kind::Certificate.max_body()) {
+            Ok(pem) => pem,
+            Err(error) if error.is_not_found() => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        // Faults that are looked for after the key are beside the point.
+        if matches!(
+            self.check(&installed, &key),
+            Err(CertificateError::Key
+                | CertificateError::TooLong
+                | CertificateError::Pem(_)
+                | CertificateError::Malformed)
+        ) {
+            return Ok(());
+        }
+        let path = self.directory.x509_key(&self.id);
+        std::fs::rename(&next, &path).map_err(|source| FileError::Write { path, source }.into())
     }
 
     /// Puts our key into the registry. Returns whether it was not there before.
@@ -293,7 +397,7 @@ impl Enrollment {
         let title = self.title(Kind::CertificateRequest);
         let start = Instant::now();
         loop {
-            if let Some(pem) = self.certificate(registry).await?
+            if let Some(pem) = patiently(self.certificate(registry).await)?
                 && stale != Some(pem.as_str())
             {
                 match self.check(&pem, key) {
@@ -306,7 +410,8 @@ impl Enrollment {
                     }
                 }
             }
-            if let Some(refusal) = within_limit(registry.refusal(&title, revision)).await? {
+            let refusal = within_limit(registry.refusal(&title, revision)).await;
+            if let Some(refusal) = patiently(refusal)? {
                 return Err(EnrollError::Refused { title, refusal });
             }
             let so_far = start.elapsed();
@@ -378,6 +483,17 @@ enum HandedIn {
         now: bool,
         stale: Option<String>,
     },
+}
+
+/// What a look brought; nothing if it failed for a reason that passes: who waits for an answer can wait for that too.
+fn patiently<T>(found: Result<Option<T>, RegistryError>) -> Result<Option<T>, RegistryError> {
+    match found {
+        Err(error) if error.is_passing() => {
+            tracing::warn!(error = one_line(&error), "cannot look into the registry");
+            Ok(None)
+        }
+        found => found,
+    }
 }
 
 fn is_lasting(certificate: &CheckedCertificate) -> bool {

@@ -4,24 +4,40 @@
 //! it was written by strangers, so every title is a [`Title`], every body has a limit, and each of [`public_key`] and
 //! [`certificate_check`] turns text into a value that only its check can make.
 
+pub mod any_registry;
+pub mod authorized_file;
+pub mod authorized_keys;
 pub mod certificate_check;
 pub mod csr;
 pub mod directory;
 pub mod enroll;
 mod folder;
+pub mod github;
+pub mod key_directory;
+pub mod key_sync;
 pub mod pem_block;
 pub mod permission;
+pub mod properties;
 pub mod public_key;
 pub mod registry;
+pub mod revoked;
 pub mod ssh_key;
 pub mod subject;
 pub mod title;
+pub mod trust;
+pub mod trust_store;
 pub mod x509_key;
 
+pub use any_registry::AnyRegistry;
 pub use certificate_check::CheckedCertificate;
 pub use directory::Directory;
-pub use enroll::{EnrollError, Enrolled, Enrollment, Event};
-pub use permission::UploadPermission;
+pub use enroll::{EnrollError, Enrolled, Enrollment, Event, Obtained};
+pub use github::GitHub;
+pub use key_sync::{PermittedKeys, permitted_keys};
+pub use permission::{Decision, UploadPermission};
 pub use public_key::DeviceKey;
 pub use registry::{Author, BodyFault, Entry, Refusal, Registry, RegistryError, Revision};
+pub use revoked::Revoked;
 pub use title::{Kind, Title, TitleError};
+pub use trust::Trust;
+pub use trust_store::TrustStore;

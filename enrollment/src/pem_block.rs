@@ -54,6 +54,9 @@ pub const CERTIFICATE: &str = "CERTIFICATE";
 /// The label of a certificate request.
 pub const CERTIFICATE_REQUEST: &str = "CERTIFICATE REQUEST";
 
+/// The label of a certificate revocation list.
+pub const REVOCATION_LIST: &str = "X509 CRL";
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

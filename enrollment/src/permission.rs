@@ -12,31 +12,63 @@ use crate::Author;
 #[derive(Clone)]
 pub struct UploadPermission(Arc<Rule>);
 
-type Rule = dyn Fn(&Author, &DeviceId) -> bool + Send + Sync;
+/// What a rule says about one upload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// It is served.
+    Permitted,
+    /// It is refused, and the author is told so.
+    Refused,
+    /// Nobody has decided, and whoever was asked gave no answer: it waits, and nobody is told anything.
+    Undecided,
+}
+
+type Rule = dyn Fn(&Author, &DeviceId) -> Decision + Send + Sync;
 
 impl UploadPermission {
-    /// A rule of the realm's own.
-    pub fn new(rule: impl Fn(&Author, &DeviceId) -> bool + Send + Sync + 'static) -> Self {
+    /// A rule of the realm's own. It may block, to read a file or to ask a person.
+    pub fn new(rule: impl Fn(&Author, &DeviceId) -> Decision + Send + Sync + 'static) -> Self {
         Self(Arc::new(rule))
     }
 
     /// Whoever can write to the registry may upload for every device of every system, controllers too. Right for a
     /// directory that only the realm's administrator can write.
     pub fn everyone_with_write_access() -> Self {
-        Self::new(|_, _| true)
+        Self::new(|_, _| Decision::Permitted)
     }
 
     /// Whoever can write to the registry may upload for targets, and only these users of the machine for controllers.
     pub fn controllers_only_from(uids: BTreeSet<u32>) -> Self {
-        Self::new(move |author, id| match (id.role(), author) {
-            (Role::Target, _) => true,
-            (Role::Controller, Author::LocalUser { uid }) => uids.contains(uid),
+        Self::new(move |author, id| {
+            let permitted = match (id.role(), author) {
+                // Everybody can open an issue.
+                (_, Author::GitHub { .. }) => false,
+                (Role::Target, Author::LocalUser { .. }) => true,
+                (Role::Controller, Author::LocalUser { uid }) => uids.contains(uid),
+            };
+            Decision::of(permitted)
         })
+    }
+
+    /// What is to become of this author's upload for this device.
+    pub fn decide(&self, author: &Author, id: &DeviceId) -> Decision {
+        (self.0)(author, id)
     }
 
     /// Whether this author's upload for this device is served.
     pub fn permits(&self, author: &Author, id: &DeviceId) -> bool {
-        (self.0)(author, id)
+        self.decide(author, id) == Decision::Permitted
+    }
+}
+
+impl Decision {
+    /// Yes or no.
+    pub fn of(permitted: bool) -> Self {
+        if permitted {
+            Self::Permitted
+        } else {
+            Self::Refused
+        }
     }
 }
 

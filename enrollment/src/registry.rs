@@ -8,6 +8,7 @@ use std::time::Duration;
 use russh::keys::ssh_key::sha2::{Digest, Sha256};
 use tokio::time::timeout;
 
+use crate::github::{GitHubError, TokenError};
 use crate::{Kind, Title};
 
 /// A place that everybody of a realm can read and permitted people can write: a directory, or a repository's issues.
@@ -75,6 +76,11 @@ pub struct Entry {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Author {
+    /// The author of an issue.
+    GitHub {
+        /// The login name, in lower case: GitHub does not tell cases apart.
+        login: String,
+    },
     /// The owner of a file.
     LocalUser {
         /// The numeric user id.
@@ -90,6 +96,12 @@ pub struct Revision(String);
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BodyFault {
+    /// Somebody had a hand in it whose word is not its author's.
+    #[error("GitHub user `{editor}` has edited it, who is not its author")]
+    EditedByAnother {
+        /// The last editor.
+        editor: String,
+    },
     /// A link, a directory, a pipe, a device.
     #[error("it is not a regular file")]
     NotAFile,
@@ -129,6 +141,17 @@ pub enum RegistryError {
     /// The call was given up because its task died.
     #[error("a call to the registry was cut short")]
     Cut,
+    /// GitHub did not do what it was asked.
+    #[error("cannot {action} the issues of {repository}")]
+    GitHub {
+        /// What was attempted.
+        action: &'static str,
+        /// `OWNER/REPO`.
+        repository: String,
+        /// Why it failed.
+        #[source]
+        source: GitHubError,
+    },
     /// The file system failed.
     #[error("cannot {action} `{place}`")]
     Io {
@@ -140,6 +163,9 @@ pub enum RegistryError {
         #[source]
         source: io::Error,
     },
+    /// There is no token to ask GitHub with.
+    #[error(transparent)]
+    Token(#[from] TokenError),
     /// It did not answer.
     #[error("the registry did not answer within {limit:?}")]
     TimedOut {
@@ -168,8 +194,13 @@ pub async fn within_limit<T>(
 impl Revision {
     /// The revision of a body: its SHA-256.
     pub fn of_body(body: &str) -> Self {
+        Self::of_bytes(body.as_bytes())
+    }
+
+    /// The revision of what is no text: its SHA-256, in hexadecimal too.
+    pub fn of_bytes(bytes: &[u8]) -> Self {
         let mut text = String::with_capacity(64);
-        for byte in Sha256::digest(body.as_bytes()) {
+        for byte in Sha256::digest(bytes) {
             // Writing to a string cannot fail.
             let _ = write!(text, "{byte:02x}");
         }
@@ -208,9 +239,52 @@ impl Refusal {
     }
 }
 
+impl RegistryError {
+    /// Whether the same call may succeed a little later.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::GitHub { source, .. } => source.is_passing(),
+            Self::TimedOut { .. } => true,
+            Self::BodyTooLarge { .. }
+            | Self::Cut
+            | Self::Io { .. }
+            | Self::Token(_)
+            | Self::TooMany { .. } => false,
+        }
+    }
+
+    /// Whether all further calls would fail too for some time, because there were too many.
+    pub fn is_limit(&self) -> bool {
+        matches!(
+            self,
+            Self::GitHub {
+                source: GitHubError::Limited { .. },
+                ..
+            }
+        )
+    }
+
+    /// What the person can do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::GitHub { source, .. } => source.hint().map(str::to_owned),
+            Self::Io { .. } => Some(
+                "the registry is the directory that `realm.toml` names: is it there, and may you use it?"
+                    .to_owned(),
+            ),
+            Self::Token(source) => source.hint(),
+            Self::BodyTooLarge { .. }
+            | Self::Cut
+            | Self::TimedOut { .. }
+            | Self::TooMany { .. } => None,
+        }
+    }
+}
+
 impl fmt::Display for Author {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::GitHub { login } => write!(f, "GitHub user `{login}`"),
             Self::LocalUser { uid } => write!(f, "user id {uid}"),
         }
     }

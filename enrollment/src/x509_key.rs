@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use daemon::files::{self, FileError};
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_RSA_SHA256};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{PrivatePkcs1KeyDer, PrivatePkcs8KeyDer};
 use zeroize::Zeroizing;
 
 /// Why there is no usable X.509 private key.
@@ -62,7 +64,7 @@ pub fn create(path: &Path) -> Result<KeyPair, X509KeyError> {
 /// RSA keys are read, so that an original's can be taken over, and not made: `ring` cannot.
 pub fn load(path: &Path) -> Result<KeyPair, X509KeyError> {
     let text = Zeroizing::new(files::read_private(path, MAX_KEY_FILE)?);
-    let key = KeyPair::from_pem(&text).map_err(|source| X509KeyError::Parse {
+    let key = key_pair(&text).map_err(|source| X509KeyError::Parse {
         path: path.to_owned(),
         source,
     })?;
@@ -79,6 +81,43 @@ pub fn load(path: &Path) -> Result<KeyPair, X509KeyError> {
     Ok(key)
 }
 
+/// Reads a key in PKCS#8 or, as older OpenSSL writes RSA keys, in PKCS#1 form (RFC 8017, appendix A.1.2).
+fn key_pair(text: &str) -> Result<KeyPair, rcgen::Error> {
+    if !text.contains(PKCS1) {
+        return KeyPair::from_pem(text);
+    }
+    let key = PrivatePkcs1KeyDer::from_pem_slice(text.as_bytes())
+        .map_err(|_| rcgen::Error::CouldNotParseKeyPair)?;
+    let wrapped = Zeroizing::new(pkcs8(key.secret_pkcs1_der()));
+    KeyPair::from_pkcs8_der_and_sign_algo(
+        &PrivatePkcs8KeyDer::from(wrapped.as_slice()),
+        &PKCS_RSA_SHA256,
+    )
+}
+
+/// The same key in PKCS#8 (RFC 5208, section 5): version 0, the algorithm, and the PKCS#1 form as octets.
+fn pkcs8(pkcs1: &[u8]) -> Vec<u8> {
+    let content = [VERSION_AND_RSA, &der(OCTET_STRING, pkcs1)].concat();
+    der(SEQUENCE, &content)
+}
+
+/// One value of DER (X.690, section 8.1): tag, length, content.
+fn der(tag: u8, content: &[u8]) -> Vec<u8> {
+    let bytes = content.len().to_be_bytes();
+    let significant: Vec<u8> = bytes.into_iter().skip_while(|byte| *byte == 0).collect();
+    let mut value = vec![tag];
+    match (significant.as_slice(), u8::try_from(significant.len())) {
+        ([short], _) if *short < 0x80 => value.push(*short),
+        (long, Ok(count)) => {
+            value.push(0x80 | count);
+            value.extend_from_slice(long);
+        }
+        (_, Err(_)) => {}
+    }
+    value.extend_from_slice(content);
+    value
+}
+
 /// Reads the key of this path, or makes it if there is none.
 pub fn load_or_create(path: &Path) -> Result<KeyPair, X509KeyError> {
     match load(path) {
@@ -86,6 +125,17 @@ pub fn load_or_create(path: &Path) -> Result<KeyPair, X509KeyError> {
         result => result,
     }
 }
+
+const PKCS1: &str = "-----BEGIN RSA PRIVATE KEY-----";
+
+const SEQUENCE: u8 = 0x30;
+const OCTET_STRING: u8 = 0x04;
+
+/// INTEGER 0, and the algorithm identifier `rsaEncryption` with NULL parameters (RFC 8017, appendix A.1).
+const VERSION_AND_RSA: &[u8] = &[
+    0x02, 0x01, 0x00, 0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01,
+    0x05, 0x00,
+];
 
 /// The largest private key file, in bytes: RSA-4096, the largest that `ring` signs with, has 3.3 KiB.
 const MAX_KEY_FILE: usize = 16 * 1024;
@@ -166,6 +216,14 @@ mod tests {
             load(&path).unwrap().public_key_pem(),
             openssl(&["pkey", "-pubout", "-in"], &path)
         );
+
+        let modern = load(&path).unwrap().public_key_pem();
+        let old = home.path().join("old.x509.key");
+        let convert = ["rsa", "-traditional", "-in", path.to_str().unwrap(), "-out"];
+        openssl(&convert, &old);
+        make_private(&old);
+        assert!(fs::read_to_string(&old).unwrap().starts_with(PKCS1));
+        assert_eq!(load(&old).unwrap().public_key_pem(), modern);
 
         openssl(&["genpkey", "-algorithm", "ED25519", "-out"], &path);
         make_private(&path);

@@ -15,6 +15,7 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 use zeroize::Zeroizing;
 
+use crate::passphrase::{self, EncryptionError, Passphrase};
 use crate::validity::{self, Serial};
 
 /// The authority of one realm: its key and its certificate, `CN=REALM realm CA`. It signs devices and servers itself,
@@ -57,6 +58,21 @@ pub enum AuthorityError {
         #[source]
         source: rcgen::Error,
     },
+    /// The key is encrypted, and nobody has the passphrase.
+    #[error("the key in `{}` is encrypted", path.display())]
+    Encrypted {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The key cannot be encrypted or decrypted.
+    #[error("cannot use the key in `{}`", path.display())]
+    Encryption {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: EncryptionError,
+    },
     /// The certificate is not one of a realm's authority, or not for this key.
     #[error("`{}` is not the certificate of a realm's authority: {fault}", path.display())]
     Certificate {
@@ -93,14 +109,26 @@ impl Authority {
         })
     }
 
+    /// Whether the key of the authority in this directory is encrypted.
+    pub fn is_encrypted(directory: &Path) -> Result<bool, AuthorityError> {
+        let text = Zeroizing::new(files::read_private(&key_file(directory), MAX_FILE)?);
+        Ok(passphrase::is_encrypted(&text))
+    }
+
     /// Reads the authority that [`save`](Self::save) wrote.
     pub fn load(directory: &Path) -> Result<Self, AuthorityError> {
+        Self::load_with(directory, None)
+    }
+
+    /// Reads the authority that [`save_encrypted`](Self::save_encrypted) wrote, or, if its key is not encrypted, the
+    /// one that [`save`](Self::save) wrote.
+    pub fn load_with(
+        directory: &Path,
+        passphrase: Option<&Passphrase>,
+    ) -> Result<Self, AuthorityError> {
         let (key_path, path) = (key_file(directory), certificate_file(directory));
         let text = Zeroizing::new(files::read_private(&key_path, MAX_FILE)?);
-        let key = KeyPair::from_pem(&text).map_err(|source| AuthorityError::Key {
-            path: key_path,
-            source,
-        })?;
+        let key = read_key(&text, key_path, passphrase)?;
         let certificate_pem = files::read_text(&path, MAX_FILE)?;
         let fail = |fault| AuthorityError::Certificate {
             path: path.clone(),
@@ -131,13 +159,35 @@ impl Authority {
 
     /// Writes the key (`ca.key`, mode 0600) and the certificate (`ca.cert`) into a directory that has neither.
     pub fn save(&self, directory: &Path) -> Result<(), AuthorityError> {
+        self.write(
+            directory,
+            &Zeroizing::new(self.issuer.key().serialize_pem()),
+        )
+    }
+
+    /// Does the same with the key encrypted.
+    pub fn save_encrypted(
+        &self,
+        directory: &Path,
+        passphrase: &Passphrase,
+    ) -> Result<(), AuthorityError> {
+        let key = Zeroizing::new(self.issuer.key().serialize_der());
+        let text = passphrase
+            .encrypt(&key)
+            .map_err(|source| AuthorityError::Encryption {
+                path: key_file(directory),
+                source,
+            })?;
+        self.write(directory, &text)
+    }
+
+    fn write(&self, directory: &Path, key: &str) -> Result<(), AuthorityError> {
         let (key_path, path) = (key_file(directory), certificate_file(directory));
         if key_path.exists() || path.exists() {
             return Err(AuthorityError::Exists {
                 directory: directory.to_owned(),
             });
         }
-        let key = Zeroizing::new(self.issuer.key().serialize_pem());
         files::write_private(&key_path, key.as_bytes())?;
         files::write_public(&path, self.certificate_pem.as_bytes())?;
         Ok(())
@@ -172,7 +222,14 @@ impl AuthorityError {
                     .to_owned(),
             ),
             Self::File(source) => source.hint(),
-            Self::Make { .. } | Self::Key { .. } | Self::Certificate { .. } => None,
+            Self::Encrypted { .. } => Some(
+                "name a file of mode 0600 with the passphrase in `TUNNEL_CA_PASSPHRASE_FILE`, or run this at a terminal"
+                    .to_owned(),
+            ),
+            Self::Make { .. }
+            | Self::Key { .. }
+            | Self::Encryption { .. }
+            | Self::Certificate { .. } => None,
         }
     }
 }
@@ -182,6 +239,25 @@ impl fmt::Debug for Authority {
         f.debug_struct("Authority")
             .field("realm", &self.realm)
             .finish_non_exhaustive()
+    }
+}
+
+fn read_key(
+    text: &str,
+    path: PathBuf,
+    passphrase: Option<&Passphrase>,
+) -> Result<KeyPair, AuthorityError> {
+    if !passphrase::is_encrypted(text) {
+        return KeyPair::from_pem(text).map_err(|source| AuthorityError::Key { path, source });
+    }
+    let Some(passphrase) = passphrase else {
+        return Err(AuthorityError::Encrypted { path });
+    };
+    match passphrase.decrypt(text) {
+        Ok(key) => {
+            KeyPair::try_from(key.as_slice()).map_err(|source| AuthorityError::Key { path, source })
+        }
+        Err(source) => Err(AuthorityError::Encryption { path, source }),
     }
 }
 
@@ -256,6 +332,38 @@ mod tests {
             Err(AuthorityError::Exists { .. })
         ));
         assert_eq!(fs::read(key_file(home.path())).unwrap(), before);
+    }
+
+    #[test]
+    fn an_encrypted_key_needs_its_passphrase_and_openssl_reads_it() {
+        let home = tempfile::tempdir().unwrap();
+        let passphrase = |text: &str| Passphrase::new(Zeroizing::new(text.to_owned())).unwrap();
+        let authority = atlas();
+        let good = passphrase("correct horse");
+        authority.save_encrypted(home.path(), &good).unwrap();
+        assert!(Authority::is_encrypted(home.path()).unwrap());
+        let loaded = Authority::load_with(home.path(), Some(&good)).unwrap();
+        assert_eq!(
+            loaded.issuer.key().serialize_der(),
+            authority.issuer.key().serialize_der()
+        );
+        let error = Authority::load(home.path()).unwrap_err();
+        assert!(error.hint().unwrap().contains("TUNNEL_CA_PASSPHRASE_FILE"));
+        let wrong = Authority::load_with(home.path(), Some(&passphrase("wrong horse")));
+        assert!(matches!(
+            wrong.unwrap_err(),
+            AuthorityError::Encryption { .. }
+        ));
+        let openssl = |pass: &str| {
+            std::process::Command::new("openssl")
+                .args(["pkey", "-noout", "-check", "-passin", pass, "-in"])
+                .arg(key_file(home.path()))
+                .output()
+                .unwrap()
+        };
+        let read = openssl("pass:correct horse");
+        assert!(read.status.success(), "{read:?}");
+        assert!(!openssl("pass:wrong horse").status.success());
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! What has been issued: the signer's memory over restarts.
 
-use std::fs::{DirBuilder, File};
+use std::ffi::OsStr;
+use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use daemon::files::{self, FileError};
-use enrollment::{Revision, Title};
+use enrollment::{Revision, Title, pem_block};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
@@ -99,13 +100,10 @@ impl Journal {
 
     /// What was issued for this request.
     pub(crate) fn find(&self, title: &Title, body: &str) -> Result<Option<Record>, JournalError> {
-        let path = self.path(title, body);
-        match files::read_private(&path, MAX_RECORD) {
-            Ok(text) => serde_json::from_str(&text)
-                .map(Some)
-                .map_err(|source| JournalError::Record { path, source }),
-            Err(error) if error.is_not_found() => Ok(None),
-            Err(error) => Err(error.into()),
+        match read(self.path(title, body)) {
+            Ok(record) => Ok(Some(record)),
+            Err(JournalError::File(error)) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
         }
     }
 
@@ -155,9 +153,42 @@ impl Journal {
     }
 
     fn path(&self, title: &Title, body: &str) -> PathBuf {
-        let digest = Revision::of_body(&format!("{title}\n{body}"));
-        self.directory.join(format!("{digest}.json"))
+        // What was signed, and not the text around it: the same request with another line break is the same request.
+        let request = pem_block::single(body, pem_block::CERTIFICATE_REQUEST)
+            .unwrap_or_else(|_| body.as_bytes().to_vec());
+        let digest = Revision::of_bytes(&[title.to_string().as_bytes(), b"\n", &request].concat());
+        self.directory.join(format!("{digest}{ENDING}"))
     }
+}
+
+/// All records of a journal, which another process may have open. No directory is no records.
+pub(crate) fn records(directory: &Path) -> Result<Vec<Record>, JournalError> {
+    let fail = |source| {
+        JournalError::File(FileError::Read {
+            path: directory.to_owned(),
+            source,
+        })
+    };
+    let files = match fs::read_dir(directory) {
+        Ok(files) => files,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(fail(error)),
+    };
+    let mut records = Vec::new();
+    for file in files {
+        let path = file.map_err(fail)?.path();
+        let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
+        // What begins with a dot is half written.
+        if name.ends_with(ENDING) && !name.starts_with('.') {
+            records.push(read(path)?);
+        }
+    }
+    Ok(records)
+}
+
+fn read(path: PathBuf) -> Result<Record, JournalError> {
+    let text = files::read_private(&path, MAX_RECORD)?;
+    serde_json::from_str(&text).map_err(|source| JournalError::Record { path, source })
 }
 
 impl JournalError {
@@ -172,6 +203,8 @@ impl JournalError {
         }
     }
 }
+
+const ENDING: &str = ".json";
 
 /// The largest record, in bytes: a certificate with the longest names has 3 KiB.
 const MAX_RECORD: usize = 32 * 1024;
@@ -208,6 +241,21 @@ mod tests {
         assert_eq!(journal.find(&other, "request").unwrap(), None);
         journal.delivered(&title, "request", &record).unwrap();
         assert!(journal.find(&title, "request").unwrap().unwrap().delivered);
+    }
+
+    #[test]
+    fn another_line_break_makes_no_other_request() {
+        let home = tempfile::tempdir().unwrap();
+        let title: Title = "333.hula.atlas.x509.csr".parse().unwrap();
+        let journal = Journal::open(home.path()).unwrap();
+        let key = rcgen::KeyPair::generate().unwrap();
+        let suffix = protocol::ClientIdSuffix::default();
+        let request = enrollment::csr::create(&key, title.id(), &suffix).unwrap();
+        journal.record(&title, &request, &issued()).unwrap();
+        let dressed = format!("\n{}\r\n\r\n", request.trim().replace('\n', "\r\n"));
+        assert!(journal.find(&title, &dressed).unwrap().is_some());
+        assert_eq!(records(home.path()).unwrap().len(), 1);
+        assert!(records(&home.path().join("none")).unwrap().is_empty());
     }
 
     #[test]

@@ -5,16 +5,24 @@
 //! check makes; what is in the certificate comes from the title and the authority, and only the key from the request.
 
 mod authority;
+pub mod crl;
 mod issue;
 mod journal;
+mod ledger;
+pub mod passphrase;
 pub mod request_check;
+mod revocation;
 mod run;
 mod server_certificate;
 mod validity;
 
 pub use authority::{Authority, AuthorityError, CA_DAYS};
+pub use crl::CrlError;
 pub use issue::{CLIENT_DAYS, IssueError, Issued};
 pub use journal::JournalError;
+pub use ledger::{CertificateState, LedgerEntry, ledger};
+pub use passphrase::Passphrase;
 pub use request_check::{AcceptedRequest, RequestRefusal, Rules};
+pub use revocation::{Revocation, RevocationError, Revocations};
 pub use run::{Outcome, SignError, Signer};
 pub use server_certificate::{SERVER_DAYS, ServerCertificate, ServerCertificateError};

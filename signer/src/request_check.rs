@@ -3,9 +3,11 @@
 use enrollment::pem_block::{self, PemBlockError};
 use enrollment::public_key::MIN_RSA_BITS;
 use enrollment::registry::Author;
-use enrollment::{BodyFault, Entry, Kind, Refusal, UploadPermission, subject};
+use enrollment::{
+    BodyFault, Decision, Entry, Kind, Refusal, Revision, Revoked, UploadPermission, subject,
+};
 use protocol::{ClientIdSuffix, DeviceId, Label};
-use rcgen::SubjectPublicKeyInfo;
+use rcgen::{PublicKeyData, SubjectPublicKeyInfo};
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::cri_attributes::ParsedCriAttribute;
 use x509_parser::error::X509Error;
@@ -68,6 +70,12 @@ pub enum RequestRefusal {
     /// It is for another realm.
     #[error("this signer signs for the realm `{0}` only")]
     Realm(Label),
+    /// The device has been shut out.
+    #[error("`{0}` has been revoked")]
+    Revoked(DeviceId),
+    /// The key is that of a certificate which has been revoked: it may have been stolen.
+    #[error("the key is that of a certificate which has been revoked")]
+    RevokedKey,
     /// It was answered before. Whoever brings it again need not be who made it.
     #[error("the request has been answered before")]
     Replayed,
@@ -91,22 +99,31 @@ pub enum RequestRefusal {
         /// Whom it should name.
         expected: String,
     },
+    /// Nobody has decided yet whether the author may. This is nothing to tell them.
+    #[error("nobody has decided whether {author} may request a certificate for `{id}`")]
+    Undecided {
+        /// Who asked.
+        author: Author,
+        /// For whom.
+        id: DeviceId,
+    },
 }
 
 impl Rules {
-    /// Checks one entry of the registry.
+    /// Checks one entry of the registry. Blocks for as long as the permission does.
     pub fn check(&self, entry: &Entry) -> Result<AcceptedRequest, RequestRefusal> {
         let id = entry.title.id();
         if *id.realm() != self.realm {
             return Err(RequestRefusal::Realm(self.realm.clone()));
         }
         // Before anything is parsed: a stranger is to cost as little as possible, and to learn as little.
-        if !self.permission.permits(&entry.author, id) {
-            let author = entry.author.clone();
-            return Err(RequestRefusal::Permission {
-                author,
-                id: id.clone(),
-            });
+        let (author, for_id) = (entry.author.clone(), id.clone());
+        match self.permission.decide(&entry.author, id) {
+            Decision::Permitted => {}
+            Decision::Refused => {
+                return Err(RequestRefusal::Permission { author, id: for_id });
+            }
+            Decision::Undecided => return Err(RequestRefusal::Undecided { author, id: for_id }),
         }
         let limit = Kind::CertificateRequest.max_body();
         let text = entry
@@ -168,6 +185,18 @@ impl AcceptedRequest {
         &self.id
     }
 
+    /// The request, if neither its device nor its key has been revoked.
+    pub fn unless_revoked(self, revoked: &Revoked) -> Result<Self, RequestRefusal> {
+        if revoked.shuts_out(&self.id) {
+            return Err(RequestRefusal::Revoked(self.id));
+        }
+        let key = Revision::of_bytes(&self.public_key.subject_public_key_info());
+        if revoked.has_key(key.as_str()) {
+            return Err(RequestRefusal::RevokedKey);
+        }
+        Ok(self)
+    }
+
     pub(crate) fn suffix(&self) -> &ClientIdSuffix {
         &self.suffix
     }
@@ -183,6 +212,13 @@ impl RequestRefusal {
         match self {
             Self::Permission { .. } => {
                 "ask the realm's administrator for the permission, then run `tunnel enroll` again"
+            }
+            Self::Undecided { .. } => "wait until the realm's administrator has decided",
+            Self::Revoked(_) => {
+                "ask the realm's administrator, who can admit the device again with `tunnel signer readmit`"
+            }
+            Self::RevokedKey => {
+                "remove the device's `.sshkey` and `.x509` files and run `tunnel enroll` again, which makes new keys"
             }
             Self::Realm(_) => "use the registry of the device's own realm",
             Self::Attributes

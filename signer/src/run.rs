@@ -1,10 +1,10 @@
 //! The signer at work: looks into the registry, signs or refuses, and looks again.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use daemon::backoff::Backoff;
+use daemon::realm_dir::RealmDir;
 use daemon::report::one_line;
 use daemon::shutdown::Shutdown;
 use enrollment::registry::within_limit;
@@ -12,10 +12,12 @@ use enrollment::{Entry, Kind, Refusal, Registry, RegistryError, Title, UploadPer
 use protocol::ClientIdSuffix;
 use time::OffsetDateTime;
 use tokio::task::spawn_blocking;
+use tokio::time::Instant;
 
 use crate::journal::{Journal, Record};
 use crate::{
-    AcceptedRequest, Authority, CLIENT_DAYS, IssueError, JournalError, RequestRefusal, Rules,
+    AcceptedRequest, Authority, CLIENT_DAYS, IssueError, JournalError, RequestRefusal,
+    RevocationError, Revocations, Rules,
 };
 
 /// A realm's signer.
@@ -24,6 +26,7 @@ pub struct Signer {
     bench: Arc<Bench>,
     rules: Arc<Rules>,
     days: u16,
+    every: Option<Duration>,
 }
 
 /// What became of one request.
@@ -43,6 +46,8 @@ pub enum Outcome {
     Refused(Refusal),
     /// It was refused before, and nothing has changed.
     StillRefused,
+    /// Nobody has decided yet whether its author may. It will be asked again.
+    Undecided,
     /// It could not be dealt with, for a reason that lies on our side; the log says which. It will be tried again.
     Failed,
 }
@@ -63,6 +68,9 @@ pub enum SignError {
     /// The registry could not be read or written.
     #[error(transparent)]
     Registry(#[from] RegistryError),
+    /// It is not known what is revoked, or the revocation list cannot be made.
+    #[error(transparent)]
+    Revocation(#[from] RevocationError),
 }
 
 /// What signs and remembers; its work blocks.
@@ -70,21 +78,31 @@ pub enum SignError {
 struct Bench {
     authority: Authority,
     journal: Journal,
+    revocations: Revocations,
+}
+
+/// What the bench has for a request.
+#[derive(Debug)]
+enum Answer {
+    /// A record, and whether it is new.
+    Record(Record, bool),
+    Refuse(RequestRefusal),
 }
 
 impl Signer {
-    /// A signer with this authority, for this authority's realm. `journal` is a directory of its own.
+    /// A signer with this authority, for this authority's realm, whose journal and revocations are in this directory.
     pub fn new(
         authority: Authority,
         suffix: ClientIdSuffix,
         permission: UploadPermission,
-        journal: &Path,
+        directory: &RealmDir,
     ) -> Result<Self, JournalError> {
         let realm = authority.realm().clone();
         Ok(Self {
             bench: Arc::new(Bench {
                 authority,
-                journal: Journal::open(journal)?,
+                journal: Journal::open(&directory.signer())?,
+                revocations: Revocations::new(directory.clone()),
             }),
             rules: Arc::new(Rules {
                 realm,
@@ -92,7 +110,14 @@ impl Signer {
                 permission,
             }),
             days: CLIENT_DAYS,
+            every: None,
         })
+    }
+
+    /// Looks this often, instead of as often as the registry may be asked.
+    #[must_use]
+    pub fn with_interval(self, every: Option<Duration>) -> Self {
+        Self { every, ..self }
     }
 
     /// Gives certificates this life, instead of [`CLIENT_DAYS`].
@@ -103,10 +128,15 @@ impl Signer {
 
     /// Deals with requests until the shutdown is requested. A request in work is finished first.
     pub async fn run(&self, registry: &impl Registry, shutdown: &Shutdown) {
-        let interval = registry.poll_interval();
-        let mut backoff = Backoff::new(interval, MAX_PAUSE);
+        let interval = self.every.unwrap_or_else(|| registry.poll_interval());
+        let mut backoff = Backoff::new(interval, MAX_PAUSE.max(interval));
+        let mut look_at_list = Instant::now();
         loop {
-            let well = match self.pass(registry, || shutdown.is_requested()).await {
+            if look_at_list <= Instant::now() {
+                self.refresh_list_or_warn().await;
+                look_at_list = Instant::now() + LIST_INTERVAL;
+            }
+            let well = match self.pass(registry, Some(shutdown)).await {
                 Ok(outcomes) => !outcomes
                     .iter()
                     .any(|(_, outcome)| *outcome == Outcome::Failed),
@@ -135,39 +165,83 @@ impl Signer {
         &self,
         registry: &impl Registry,
     ) -> Result<Vec<(Title, Outcome)>, RegistryError> {
-        self.pass(registry, || false).await
+        self.refresh_list_or_warn().await;
+        self.pass(registry, None).await
+    }
+
+    /// Requests are served without it too: those who verify with the old list do so as before.
+    async fn refresh_list_or_warn(&self) {
+        let bench = Arc::clone(&self.bench);
+        let work = spawn_blocking(move || {
+            let now = OffsetDateTime::now_utc();
+            bench.revocations.refresh(&bench.authority, now)
+        });
+        let refreshed = match work.await {
+            Ok(refreshed) => refreshed.map_err(SignError::from),
+            Err(_) => Err(SignError::Cut),
+        };
+        match refreshed {
+            Ok(true) => tracing::info!("a new revocation list has been written"),
+            Ok(false) => {}
+            Err(error) => {
+                tracing::error!(error = one_line(&error), "cannot write the revocation list");
+            }
+        }
     }
 
     async fn pass(
         &self,
         registry: &impl Registry,
-        stop: impl Fn() -> bool + Send,
+        shutdown: Option<&Shutdown>,
     ) -> Result<Vec<(Title, Outcome)>, RegistryError> {
         let entries = within_limit(registry.list(Kind::CertificateRequest)).await?;
         let mut outcomes = Vec::with_capacity(entries.len());
         for entry in entries {
-            if stop() {
+            if shutdown.is_some_and(Shutdown::is_requested) {
                 break;
             }
-            let outcome = self.answer(registry, &entry).await.unwrap_or_else(|error| {
+            let outcome = self.answer(registry, &entry, shutdown).await;
+            // The others would fail in the same way.
+            let limited = matches!(&outcome, Err(SignError::Registry(error)) if error.is_limit());
+            let outcome = outcome.unwrap_or_else(|error| {
                 let error = one_line(&error);
                 tracing::warn!(device = %entry.title.id(), error, "cannot answer a request");
                 Outcome::Failed
             });
             outcomes.push((entry.title, outcome));
+            if limited {
+                break;
+            }
         }
         Ok(outcomes)
     }
 
-    async fn answer(&self, registry: &impl Registry, entry: &Entry) -> Result<Outcome, SignError> {
+    async fn answer(
+        &self,
+        registry: &impl Registry,
+        entry: &Entry,
+        shutdown: Option<&Shutdown>,
+    ) -> Result<Outcome, SignError> {
         if within_limit(registry.refusal(&entry.title, &entry.revision))
             .await?
             .is_some()
         {
             return Ok(Outcome::StillRefused);
         }
-        let (request, body) = match (self.rules.check(entry), &entry.body) {
+        let (rules, checked) = (Arc::clone(&self.rules), entry.clone());
+        // The check may have to ask a person, who need not answer before they end the program.
+        let checked = tokio::select! {
+            checked = spawn_blocking(move || rules.check(&checked)) => {
+                checked.map_err(|_| SignError::Cut)?
+            }
+            () = stopped(shutdown) => return Ok(Outcome::Undecided),
+        };
+        let (request, body) = match (checked, &entry.body) {
             (Ok(request), Ok(body)) => (request, body.clone()),
+            (Err(undecided @ RequestRefusal::Undecided { .. }), _) => {
+                tracing::info!("{undecided}");
+                return Ok(Outcome::Undecided);
+            }
             (Err(refusal), _) => return Self::refuse(registry, entry, &refusal).await,
             // A body with a fault has been refused for it.
             (Ok(_), Err(fault)) => {
@@ -175,7 +249,10 @@ impl Signer {
                 return Self::refuse(registry, entry, &refusal).await;
             }
         };
-        let (record, new) = self.record(request, &entry.title, &body).await?;
+        let (record, new) = match self.record(request, &entry.title, &body).await? {
+            Answer::Record(record, new) => (record, new),
+            Answer::Refuse(refusal) => return Self::refuse(registry, entry, &refusal).await,
+        };
         let title = Title::new(entry.title.id().clone(), Kind::Certificate);
         if record.delivered {
             let current = within_limit(registry.get(&title)).await?;
@@ -200,23 +277,29 @@ impl Signer {
         })
     }
 
-    /// What the journal has for this request, or a new certificate. Says which.
+    /// What the journal has for this request, or a new certificate.
     async fn record(
         &self,
         request: AcceptedRequest,
         title: &Title,
         body: &str,
-    ) -> Result<(Record, bool), SignError> {
+    ) -> Result<Answer, SignError> {
         let (bench, days) = (Arc::clone(&self.bench), self.days);
         let (title, body) = (title.clone(), body.to_owned());
         let work = spawn_blocking(move || {
+            let held = bench.revocations.hold_shared()?;
+            let request = match request.unless_revoked(&held.revoked) {
+                Ok(request) => request,
+                Err(refusal) => return Ok(Answer::Refuse(refusal)),
+            };
             if let Some(record) = bench.journal.find(&title, &body)? {
-                return Ok((record, false));
+                return Ok(Answer::Record(record, false));
             }
             let issued = bench
                 .authority
                 .issue(&request, days, OffsetDateTime::now_utc())?;
-            Ok((bench.journal.record(&title, &body, &issued)?, true))
+            let record = bench.journal.record(&title, &body, &issued)?;
+            Ok(Answer::Record(record, true))
         });
         work.await.map_err(|_| SignError::Cut)?
     }
@@ -233,6 +316,17 @@ impl Signer {
         Ok(Outcome::Refused(refusal))
     }
 }
+
+/// Never completes without a shutdown.
+async fn stopped(shutdown: Option<&Shutdown>) {
+    match shutdown {
+        Some(shutdown) => shutdown.requested().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// How often it is looked whether the revocation list is still the right one.
+const LIST_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The longest pause after failures: an administrator who has mended the disk does not wait longer than this.
 const MAX_PAUSE: Duration = Duration::from_secs(30);

@@ -15,7 +15,8 @@ pub struct Device {
 }
 
 impl Device {
-    pub(crate) fn new(devices: &Path, system: &str, device: &str) -> Self {
+    /// A device whose directory is, or will be, one of those in `devices`.
+    pub fn new(devices: &Path, system: &str, device: &str) -> Self {
         Self {
             dir: devices.join(format!("{device}.{system}")),
             system: system.to_owned(),

@@ -14,6 +14,7 @@ mod build;
 mod daemon;
 mod device;
 mod echo;
+pub mod github;
 mod mosquitto;
 mod original;
 mod outcome;

@@ -38,6 +38,19 @@ impl Mosquitto {
         Self::with_settings(world, "use_identity_as_username true\n")
     }
 
+    /// Like [`start_open`](Self::start_open), with the realm's revocation list.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    #[track_caller]
+    pub fn start_with_list(world: &World) -> Self {
+        let settings = format!(
+            "use_identity_as_username true\ncrlfile {}\n",
+            world.realm().join("ca/crl.pem").display()
+        );
+        Self::with_settings(world, &settings)
+    }
+
     /// `mosquitto_pub` or `mosquitto_sub` with a device's certificate, on the world's broker, whichever that is.
     ///
     /// # Panics

@@ -53,6 +53,26 @@ pub const TOOLS: &[Tool] = &[
         name: "openssl",
         package: "openssl",
     },
+    Tool {
+        name: "unshare",
+        package: "util-linux",
+    },
+    Tool {
+        name: "nsenter",
+        package: "util-linux",
+    },
+    Tool {
+        name: "bash",
+        package: "bash",
+    },
+    Tool {
+        name: "script",
+        package: "bsdutils",
+    },
+    Tool {
+        name: "strace",
+        package: "strace",
+    },
 ];
 
 /// Daemons live in directories which are not on everybody's `PATH`.

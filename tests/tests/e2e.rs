@@ -12,4 +12,5 @@
     reason = "times are part of what a test shows; the runner keeps them with the result"
 )]
 
+mod enrollment;
 mod main_job;

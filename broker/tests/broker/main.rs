@@ -15,6 +15,7 @@ mod clients;
 mod delivery;
 mod hostile;
 mod raw;
+mod revocation;
 mod services;
 mod sessions;
 mod slow;

@@ -10,7 +10,7 @@ use broker::{Broker, BrokerConfig, CounterSnapshot, CounterView, Limits, Pem};
 use daemon::shutdown::Shutdown;
 use protocol::DeviceId;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType};
-use rcgen::{ExtendedKeyUsagePurpose, IsCa, KeyPair};
+use rcgen::{ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -111,6 +111,10 @@ impl Authority {
         self.0.pem()
     }
 
+    pub(crate) fn issuer(&self) -> &Issuer<'static, KeyPair> {
+        &self.0
+    }
+
     /// The certificate of a device, as enrollment makes it.
     pub(crate) fn device(&self, id: &str) -> Identity {
         let parsed: DeviceId = id.parse().unwrap();
@@ -187,6 +191,7 @@ pub(crate) fn config(
         certificates: Pem::Text(identity.certificate.into()),
         key: Pem::Text(identity.key.into()),
         client_authorities: Pem::Text(client_authorities.into()),
+        revocations: None,
         limits,
     }
 }

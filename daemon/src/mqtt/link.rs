@@ -105,6 +105,13 @@ impl Link {
         self.publisher.clone()
     }
 
+    /// Begins a new session, for instance because the certificate is another one now. The broker is not told, so that it
+    /// takes the new session for the old one's successor; without a session this is a try at once.
+    pub async fn reconnect(&self) {
+        // It fails only when the link has finished.
+        let _ = self.publisher.commands.send(Command::Reconnect).await;
+    }
+
     /// Publishes a last message and disconnects cleanly, so that the broker does not publish the will. Waits for at
     /// most two seconds: nobody should wait longer for a goodbye.
     pub async fn finish(mut self, last: Option<Message>) {
@@ -136,6 +143,7 @@ impl Publisher {
 
 enum Command {
     Publish(Message),
+    Reconnect,
     Finish(Option<Message>),
 }
 
@@ -143,6 +151,8 @@ enum Command {
 enum Ended {
     Finished,
     Failed(LinkError),
+    /// On demand: the next one follows.
+    Left,
 }
 
 struct LinkTask {
@@ -159,6 +169,10 @@ impl LinkTask {
             let began = Instant::now();
             let error = match self.session().await {
                 Ended::Finished => return,
+                Ended::Left => {
+                    backoff.reset();
+                    continue;
+                }
                 Ended::Failed(error) => error,
             };
             if self.events.send(LinkEvent::Down(error)).await.is_err() {
@@ -186,19 +200,25 @@ impl LinkTask {
         // Neither future may be dropped and begun again half way: both run until the session ends.
         tokio::select! {
             ended = poll => ended,
-            () = pump => Ended::Finished,
+            ended = pump => ended,
         }
     }
 
     /// Waits, and drops what is to be published meanwhile.
     async fn told_to_finish_within(&mut self, delay: Duration) -> bool {
         let told = async {
-            while let Some(Command::Publish(message)) = self.commands.recv().await {
-                tracing::debug!(topic = message.topic, "no session: message dropped");
+            loop {
+                match self.commands.recv().await {
+                    Some(Command::Publish(message)) => {
+                        tracing::debug!(topic = message.topic, "no session: message dropped");
+                    }
+                    Some(Command::Reconnect) => return false,
+                    Some(Command::Finish(_)) | None => return true,
+                }
             }
         };
         tokio::select! {
-            () = told => true,
+            told = told => told,
             () = sleep(delay) => false,
         }
     }
@@ -260,12 +280,13 @@ async fn poll(
     }
 }
 
-/// Hands commands to the client once the session is up. Returns when nobody is left to give any.
+/// Hands commands to the client once the session is up. Returns when nobody is left to give any, or the session is to be
+/// left.
 async fn pump(
     commands: &mut mpsc::Receiver<Command>,
     client: &AsyncClient,
     mut is_up: watch::Receiver<bool>,
-) {
+) -> Ended {
     loop {
         let command = commands.recv().await;
         let up = *is_up.borrow_and_update();
@@ -274,6 +295,7 @@ async fn pump(
             Some(Command::Publish(message)) => {
                 tracing::debug!(topic = message.topic, "no session: message dropped");
             }
+            Some(Command::Reconnect) => return Ended::Left,
             Some(Command::Finish(last)) if up => {
                 if let Some(message) = last {
                     publish(client, message).await;
@@ -281,7 +303,7 @@ async fn pump(
                 disconnect(commands, client).await;
             }
             None if up => disconnect(commands, client).await,
-            Some(Command::Finish(_)) | None => return,
+            Some(Command::Finish(_)) | None => return Ended::Finished,
         }
     }
 }

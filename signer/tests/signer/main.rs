@@ -9,8 +9,12 @@ mod hostile;
 #[cfg(test)]
 mod interruption;
 #[cfg(test)]
+mod killed;
+#[cfg(test)]
 mod openssl;
 #[cfg(test)]
 mod received;
+#[cfg(test)]
+mod revocation;
 #[cfg(test)]
 mod world;

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use daemon::realm_dir::RealmDir;
 use enrollment::{Directory, Entry, Kind, Registry, Title, UploadPermission};
 use protocol::{ClientIdSuffix, DeviceId};
 use signer::{Authority, Signer};
@@ -41,19 +42,19 @@ impl World {
     }
 
     pub(crate) fn signer_permitting(&self, permission: UploadPermission) -> Signer {
-        let journal = self.path("journal");
+        let directory = RealmDir::new(self.home.path());
         Signer::new(
             self.authority(),
             ClientIdSuffix::default(),
             permission,
-            &journal,
+            &directory,
         )
         .unwrap()
     }
 
     /// How many certificates have ever been issued.
     pub(crate) fn issued(&self) -> usize {
-        std::fs::read_dir(self.path("journal")).unwrap().count()
+        std::fs::read_dir(self.path("signer")).unwrap().count()
     }
 
     pub(crate) async fn put(&self, title: &str, body: &str) {

@@ -1,0 +1,267 @@
+//! Writing `authorized_keys` in the folder of the user who runs this.
+//!
+//! Whoever owns that folder can change everything in it at any moment. So this never runs with more rights than the owner has:
+//! the caller is a process of that user. What remains is to do nothing by accident, such as following a link.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{
+    AtFlags, FileType, FlockOperation, Mode, OFlags, fchmod, flock, fstat, fsync, mkdirat, open,
+    openat, renameat, unlinkat,
+};
+use rustix::io::Errno;
+use rustix::process::geteuid;
+
+use crate::authorized_keys::{Marker, Merged};
+
+/// Why the file was not changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AuthorizedFileError {
+    /// The file system failed.
+    #[error("cannot {action} `{}`", path.display())]
+    Io {
+        /// What was attempted.
+        action: &'static str,
+        /// With what.
+        path: PathBuf,
+        /// Why it failed.
+        #[source]
+        source: io::Error,
+    },
+    /// A link, a pipe, a device: who knows where it leads.
+    #[error("`{}` is not a {expected}", path.display())]
+    Kind {
+        /// What was looked at.
+        path: PathBuf,
+        /// What it should be.
+        expected: &'static str,
+    },
+    /// It is somebody else's.
+    #[error("`{}` does not belong to the user", path.display())]
+    Owner {
+        /// What was looked at.
+        path: PathBuf,
+    },
+    /// No file of keys is so large.
+    #[error("`{}` is larger than {MAX_FILE} bytes", path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+/// Puts these lines in the place of ours in `HOME/.ssh/authorized_keys`. The folder is made, with mode 0700, if there is none.
+/// The file is the old or the new one at any moment, and a new one has mode 0600.
+pub fn update(
+    home: &Path,
+    marker: &Marker,
+    lines: &[String],
+) -> Result<Merged, AuthorizedFileError> {
+    let place = Place::open(home)?;
+    let present = place.read()?;
+    let merged = marker.merge(present.as_deref().unwrap_or_default(), lines);
+    let is_same = present.unwrap_or_default() == merged.content;
+    if !is_same {
+        place.write(&merged.content)?;
+    }
+    Ok(merged)
+}
+
+/// The folder `.ssh`, open and locked.
+struct Place {
+    folder: OwnedFd,
+    path: PathBuf,
+}
+
+impl Place {
+    fn open(home: &Path) -> Result<Self, AuthorizedFileError> {
+        let path = home.join(FOLDER);
+        let fail = |action| fail(action, &path);
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let above = open(home, flags, Mode::empty()).map_err(fail("open"))?;
+        match mkdirat(&above, FOLDER, Mode::RWXU) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(error) => return Err(fail("make")(error)),
+        }
+        let folder = match openat(&above, FOLDER, flags | OFlags::NOFOLLOW, Mode::empty()) {
+            Ok(folder) => folder,
+            Err(Errno::LOOP | Errno::NOTDIR) => {
+                let expected = "directory";
+                return Err(AuthorizedFileError::Kind { path, expected });
+            }
+            Err(error) => return Err(fail("open")(error)),
+        };
+        if fstat(&folder).map_err(fail("look at"))?.st_uid != geteuid().as_raw() {
+            return Err(AuthorizedFileError::Owner { path });
+        }
+        // Two synchronisations at once would lose lines to each other.
+        flock(&folder, FlockOperation::LockExclusive).map_err(fail("lock"))?;
+        Ok(Self { folder, path })
+    }
+
+    /// The file's content; `None` if there is none.
+    fn read(&self) -> Result<Option<Vec<u8>>, AuthorizedFileError> {
+        let path = self.path.join(FILE);
+        let expected = "regular file";
+        // NONBLOCK: a pipe in its place would hold us for ever.
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = match openat(&self.folder, FILE, flags, Mode::empty()) {
+            Ok(file) => File::from(file),
+            Err(Errno::NOENT) => return Ok(None),
+            Err(Errno::LOOP | Errno::NXIO) => {
+                return Err(AuthorizedFileError::Kind { path, expected });
+            }
+            Err(error) => return Err(fail("open", &path)(error)),
+        };
+        let status = fstat(&file).map_err(fail("look at", &path))?;
+        if FileType::from_raw_mode(status.st_mode) != FileType::RegularFile {
+            return Err(AuthorizedFileError::Kind { path, expected });
+        }
+        let mut content = Vec::new();
+        let read = file.take(MAX_FILE + 1).read_to_end(&mut content);
+        read.map_err(|source| AuthorizedFileError::Io {
+            action: "read",
+            path: path.clone(),
+            source,
+        })?;
+        if content.len() as u64 > MAX_FILE {
+            return Err(AuthorizedFileError::TooLarge { path });
+        }
+        Ok(Some(content))
+    }
+
+    fn write(&self, content: &[u8]) -> Result<(), AuthorizedFileError> {
+        let path = self.path.join(FILE);
+        // A name that nobody can have put there before, and `EXCL` all the same, which never follows a link.
+        let temporary = format!(".{FILE}.{:032x}.tmp", rand::random::<u128>());
+        let written = self
+            .write_new(&temporary, content)
+            .and_then(|()| Ok(renameat(&self.folder, &temporary, &self.folder, FILE)?));
+        if written.is_err() {
+            // The failure itself is what matters; the leftover would only add to it.
+            let _ = unlinkat(&self.folder, &temporary, AtFlags::empty());
+        }
+        written
+            .and_then(|()| Ok(fsync(&self.folder)?))
+            .map_err(|source| AuthorizedFileError::Io {
+                action: "write",
+                path,
+                source,
+            })
+    }
+
+    fn write_new(&self, name: &str, content: &[u8]) -> io::Result<()> {
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mode = Mode::from_raw_mode(0o600);
+        let mut file = File::from(openat(&self.folder, name, flags, mode)?);
+        fchmod(&file, mode)?;
+        file.write_all(content)?;
+        file.sync_all()
+    }
+}
+
+fn fail(action: &'static str, path: &Path) -> impl Fn(Errno) -> AuthorizedFileError + use<> {
+    let path = path.to_owned();
+    move |source| AuthorizedFileError::Io {
+        action,
+        path: path.clone(),
+        source: source.into(),
+    }
+}
+
+const FOLDER: &str = ".ssh";
+const FILE: &str = "authorized_keys";
+
+/// The largest file that is read, in bytes: thousands of keys.
+const MAX_FILE: u64 = 4 * 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    fn marker() -> Marker {
+        Marker::parse("tunnel-sync:hula.atlas").unwrap()
+    }
+
+    fn line() -> String {
+        "ssh-ed25519 AAAA controller.hula.atlas tunnel-sync:hula.atlas".to_owned()
+    }
+
+    fn mode(path: &Path) -> u32 {
+        fs::symlink_metadata(path).unwrap().permissions().mode() & 0o7777
+    }
+
+    #[test]
+    fn folder_and_file_are_made_private_and_updated() {
+        let home = tempfile::tempdir().unwrap();
+        let (folder, file) = (
+            home.path().join(".ssh"),
+            home.path().join(".ssh/authorized_keys"),
+        );
+        update(home.path(), &marker(), &[]).unwrap();
+        assert_eq!((mode(&folder), file.exists()), (0o700, false));
+        update(home.path(), &marker(), &[line()]).unwrap();
+        assert_eq!(fs::read_to_string(&file).unwrap(), line() + "\n");
+        assert_eq!(mode(&file), 0o600);
+        let before = fs::metadata(&file).unwrap().modified().unwrap();
+        update(home.path(), &marker(), &[line()]).unwrap();
+        assert_eq!(
+            fs::metadata(&file).unwrap().modified().unwrap(),
+            before,
+            "nothing to write"
+        );
+        assert_eq!(update(home.path(), &marker(), &[]).unwrap().removed, 1);
+        assert_eq!(fs::read(&file).unwrap(), b"");
+        assert_eq!(
+            fs::read_dir(&folder).unwrap().count(),
+            1,
+            "no temporary file stays"
+        );
+    }
+
+    #[test]
+    fn links_and_pipes_are_refused_and_nothing_changes() {
+        let home = tempfile::tempdir().unwrap();
+        let target = home.path().join("target");
+        fs::write(&target, "old\n").unwrap();
+        let folder = home.path().join(".ssh");
+        symlink("/nowhere", &folder).unwrap();
+        let refused = || update(home.path(), &marker(), &[line()]).unwrap_err();
+        assert!(matches!(
+            refused(),
+            AuthorizedFileError::Kind {
+                expected: "directory",
+                ..
+            }
+        ));
+        fs::remove_file(&folder).unwrap();
+        fs::create_dir(&folder).unwrap();
+        let file = folder.join("authorized_keys");
+        symlink(&target, &file).unwrap();
+        assert!(matches!(
+            refused(),
+            AuthorizedFileError::Kind {
+                expected: "regular file",
+                ..
+            }
+        ));
+        assert_eq!(fs::read_to_string(&target).unwrap(), "old\n");
+        fs::remove_file(&file).unwrap();
+        rustix::fs::mknodat(rustix::fs::CWD, &file, FileType::Fifo, Mode::RWXU, 0).unwrap();
+        assert!(matches!(
+            refused(),
+            AuthorizedFileError::Kind {
+                expected: "regular file",
+                ..
+            }
+        ));
+    }
+}

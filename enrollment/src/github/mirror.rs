@@ -1,0 +1,159 @@
+//! What GitHub has said so far: the open issues, kept up to date by what has changed since.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::issue::{Issue, RawIssue};
+use crate::{BodyFault, Kind, Refusal, Title};
+
+/// The open issues of a repository as of the last look.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Mirror {
+    entries: BTreeMap<u64, Known>,
+    /// Open issues and pull requests that are no entries; they are counted, and that is all.
+    others: BTreeSet<u64>,
+}
+
+/// An issue, and what has been asked about it since it changed.
+#[derive(Clone, Debug)]
+pub(super) struct Known {
+    pub(super) issue: Issue,
+    /// Its body, once it is known who edited it.
+    pub(super) checked: Option<Result<String, BodyFault>>,
+    /// What its author was told.
+    pub(super) told: Told,
+}
+
+/// What is known of the answer to an issue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    /// Its comments have not been read.
+    Unread,
+    /// They have been read, and say this or nothing.
+    Read(Option<Refusal>),
+}
+
+impl Mirror {
+    /// Takes in what GitHub says about one issue.
+    pub(super) fn take(&mut self, raw: &RawIssue) {
+        let known = self.entries.get(&raw.number);
+        // A page can be older than our own latest change. Times are ISO 8601 in UTC, so they compare as text.
+        if known.is_some_and(|known| raw.updated_at < known.issue.updated_at) {
+            return;
+        }
+        if let Some(issue) = raw.entry() {
+            self.others.remove(&raw.number);
+            if known.is_none_or(|known| known.issue != issue) {
+                self.entries.insert(
+                    raw.number,
+                    Known {
+                        issue,
+                        checked: None,
+                        told: Told::Unread,
+                    },
+                );
+            }
+        } else {
+            self.entries.remove(&raw.number);
+            if raw.is_open() {
+                self.others.insert(raw.number);
+            } else {
+                self.others.remove(&raw.number);
+            }
+        }
+    }
+
+    /// How many issues and pull requests are open.
+    pub(super) fn open(&self) -> u64 {
+        (self.entries.len() + self.others.len()) as u64
+    }
+
+    /// What has been seen of an issue.
+    pub(super) fn known(&self, number: u64) -> Option<&Known> {
+        self.entries.get(&number)
+    }
+
+    /// What has been seen of an issue, to note something about it.
+    pub(super) fn known_mut(&mut self, number: u64) -> Option<&mut Known> {
+        self.entries.get_mut(&number)
+    }
+
+    /// Forgets an issue that is closed or deleted.
+    pub(super) fn forget(&mut self, number: u64) {
+        self.entries.remove(&number);
+    }
+
+    /// All issues, newest first.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Issue> {
+        self.entries.values().rev().map(|known| &known.issue)
+    }
+
+    /// The issues with a title, newest first.
+    pub(super) fn titled(&self, title: &Title) -> Vec<Issue> {
+        self.all()
+            .filter(|issue| issue.title == *title)
+            .cloned()
+            .collect()
+    }
+
+    /// The issues of a kind: by title, newest first.
+    pub(super) fn of_kind(&self, kind: Kind) -> Vec<Issue> {
+        let mut issues: Vec<Issue> = self
+            .all()
+            .filter(|issue| issue.title.kind() == kind)
+            .cloned()
+            .collect();
+        issues.sort_by(|a, b| a.title.cmp(&b.title));
+        issues
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn raw(number: u64, title: &str, state: &str, minute: u32) -> RawIssue {
+        let text = format!(
+            r#"{{"number":{number},"node_id":"I_{number}","title":"{title}","body":"x","state":"{state}",
+            "user":{{"login":"octo"}},"comments":0,"updated_at":"2026-01-01T00:{minute:02}:00Z"}}"#
+        );
+        serde_json::from_str(&text).unwrap()
+    }
+
+    const TITLE: &str = "333.hula.atlas.x509.csr";
+
+    #[test]
+    fn changes_are_taken_in() {
+        let mut mirror = Mirror::default();
+        mirror.take(&raw(1, TITLE, "open", 1));
+        mirror.take(&raw(2, "hello", "open", 2));
+        mirror.take(&raw(3, TITLE, "open", 3));
+        let numbers = |mirror: &Mirror| -> Vec<u64> {
+            let title = TITLE.parse().unwrap();
+            mirror
+                .titled(&title)
+                .iter()
+                .map(|issue| issue.number)
+                .collect()
+        };
+        assert_eq!((numbers(&mirror), mirror.open()), (vec![3, 1], 3));
+        mirror.take(&raw(3, TITLE, "closed", 4));
+        mirror.take(&raw(2, "hello", "closed", 4));
+        assert_eq!((numbers(&mirror), mirror.open()), (vec![1], 1));
+        mirror.take(&raw(1, "renamed", "open", 5));
+        assert_eq!((numbers(&mirror), mirror.open()), (vec![], 1));
+    }
+
+    #[test]
+    fn an_old_page_does_not_undo_a_change() {
+        let mut mirror = Mirror::default();
+        mirror.take(&raw(1, TITLE, "open", 5));
+        mirror.known_mut(1).unwrap().checked = Some(Ok("x\n".to_owned()));
+        mirror.take(&raw(1, TITLE, "closed", 4));
+        assert!(mirror.known(1).unwrap().checked.is_some());
+        // The same again keeps what was asked about it, a change does not.
+        mirror.take(&raw(1, TITLE, "open", 5));
+        assert!(mirror.known(1).unwrap().checked.is_some());
+        mirror.take(&raw(1, TITLE, "open", 6));
+        assert!(mirror.known(1).unwrap().checked.is_none());
+    }
+}

@@ -1,0 +1,183 @@
+//! Revocation, judged by OpenSSL.
+
+use daemon::realm_dir::RealmDir;
+use signer::{CertificateState, Outcome, Revocations, crl, ledger};
+use time::{Duration, OffsetDateTime};
+
+use crate::openssl::{P256, request, run, try_run};
+use crate::world::{World, id, subject};
+
+impl World {
+    fn directory(&self) -> RealmDir {
+        RealmDir::new(self.path(""))
+    }
+
+    fn revocations(&self) -> Revocations {
+        Revocations::new(self.directory())
+    }
+
+    async fn signed(&self, name: &str) -> String {
+        let csr = request(&P256, &subject(name), &[]);
+        self.put(&format!("{name}.x509.csr"), &csr).await;
+        self.signer().once(&self.registry).await.unwrap();
+        let certificate = self.certificate(name).await.unwrap();
+        std::fs::write(self.path(name), &certificate).unwrap();
+        csr
+    }
+
+    /// What `openssl verify` says when it asks the list.
+    fn verify(&self, name: &str) -> (bool, String) {
+        try_run(
+            &self.path(""),
+            &[
+                "verify",
+                "-x509_strict",
+                "-crl_check",
+                "-CAfile",
+                "ca/ca.cert",
+                "-CRLfile",
+                "ca/crl.pem",
+                name,
+            ],
+        )
+    }
+
+    fn list_text(&self) -> String {
+        let shown = [
+            "crl",
+            "-in",
+            "ca/crl.pem",
+            "-noout",
+            "-text",
+            "-CAfile",
+            "ca/ca.cert",
+            "-verify",
+        ];
+        run(&self.path(""), &shown)
+    }
+}
+
+#[tokio::test]
+async fn openssl_refuses_what_is_revoked_and_nothing_else() {
+    let world = World::new();
+    world.signed("333.hula.atlas").await;
+    world.signed("334.hula.atlas").await;
+    let empty = world.list_text();
+    assert!(empty.contains("verify OK"), "{empty}");
+    assert!(empty.contains("No Revoked Certificates"), "{empty}");
+    assert!(world.verify("333.hula.atlas").0);
+
+    let now = OffsetDateTime::now_utc();
+    let revoke = |name: &str| {
+        let done = world
+            .revocations()
+            .revoke(&world.authority(), &id(name), now);
+        done.unwrap()
+    };
+    let first = revoke("333.hula.atlas");
+    assert_eq!((first.serials.len(), first.was_shut_out), (1, false));
+    let (well, text) = world.verify("333.hula.atlas");
+    assert!(!well && text.contains("certificate revoked"), "{text}");
+    assert!(world.verify("334.hula.atlas").0);
+    let list = world.list_text();
+    assert!(list.contains("verify OK"), "{list}");
+    assert!(
+        list.contains(&format!("Serial Number: {}", first.serials[0])),
+        "{list}"
+    );
+
+    let again = revoke("333.hula.atlas");
+    assert_eq!((again.serials.len(), again.was_shut_out), (0, true));
+    let revoked = world.revocations().current().unwrap();
+    let states: Vec<_> = ledger(&world.directory(), &revoked, now)
+        .unwrap()
+        .into_iter()
+        .map(|entry| (entry.id.device().to_string(), entry.state))
+        .collect();
+    assert_eq!(
+        states,
+        [
+            ("333".to_owned(), CertificateState::Revoked),
+            ("334".to_owned(), CertificateState::Valid)
+        ]
+    );
+}
+
+#[tokio::test]
+async fn who_is_shut_out_gets_no_certificate_until_readmitted_and_never_for_the_old_key() {
+    let world = World::new();
+    let name = "333.hula.atlas";
+    let old = world.signed(name).await;
+    let now = OffsetDateTime::now_utc();
+    let revocations = world.revocations();
+    revocations
+        .revoke(&world.authority(), &id(name), now)
+        .unwrap();
+    let outcome = async |csr: &str| {
+        world.put(&format!("{name}.x509.csr"), csr).await;
+        let outcomes = world.signer().once(&world.registry).await.unwrap();
+        outcomes.into_iter().next().unwrap().1
+    };
+    let reason = |outcome: Outcome| match outcome {
+        Outcome::Refused(refusal) => refusal.reason().to_owned(),
+        other => panic!("{other:?}"),
+    };
+    let new = request(&P256, &subject(name), &[]);
+    assert_eq!(
+        reason(outcome(&new).await),
+        "`333.hula.atlas` has been revoked"
+    );
+    assert!(revocations.readmit(&id(name)).unwrap());
+    assert_eq!(
+        reason(outcome(&old).await),
+        "the key is that of a certificate which has been revoked"
+    );
+    assert!(matches!(outcome(&new).await, Outcome::Signed { .. }));
+    std::fs::write(world.path("new"), world.certificate(name).await.unwrap()).unwrap();
+    assert!(world.verify("new").0);
+    assert!(!world.verify(name).0);
+}
+
+#[tokio::test]
+async fn a_list_is_made_anew_every_day_and_after_an_interruption() {
+    let world = World::new();
+    world.signed("333.hula.atlas").await;
+    let now = OffsetDateTime::now_utc();
+    let (authority, revocations) = (world.authority(), world.revocations());
+    let number = || {
+        let text = world.list_text();
+        let (_, after) = text.split_once("X509v3 CRL Number:").unwrap();
+        let number = after.trim_start().lines().next().unwrap().to_owned();
+        number.parse::<u64>().unwrap()
+    };
+    let first = number();
+    assert!(!revocations.refresh(&authority, now).unwrap());
+    assert!(revocations.refresh(&authority, now + crl::REFRESH).unwrap());
+    let second = number();
+    assert!(second > first);
+    // A clock that is set back makes the time fall, and not the number.
+    assert!(
+        revocations
+            .refresh(&authority, now - Duration::days(5))
+            .unwrap()
+    );
+    assert!(number() > second);
+
+    // The process dies between the two files.
+    let mut revoked = revocations.current().unwrap();
+    let list = world.path("ca/crl.pem");
+    let before = std::fs::read(&list).unwrap();
+    revocations
+        .revoke(&authority, &id("333.hula.atlas"), now)
+        .unwrap();
+    revoked.certificates = revocations.current().unwrap().certificates;
+    std::fs::write(&list, before).unwrap();
+    assert!(world.verify("333.hula.atlas").0);
+    world.signer().once(&world.registry).await.unwrap();
+    assert!(!world.verify("333.hula.atlas").0);
+
+    // Long after its end, a certificate needs no list any more.
+    let late = now + Duration::days(500);
+    assert!(revocations.refresh(&authority, late).unwrap());
+    assert!(world.list_text().contains("No Revoked Certificates"));
+}

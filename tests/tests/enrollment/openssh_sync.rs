@@ -1,0 +1,395 @@
+//! A stock sshd as the proxy: what the lines of `tunnel proxy sync --openssh` allow, and how they are written.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::path::Path;
+use std::process::Stdio;
+
+use e2e::{
+    CEILING, Daemon, Device, EchoServer, ReservedPort, Sshd, World, current_user, is_listening,
+    run, wait_until,
+};
+
+use super::house::House;
+
+/// A realm whose proxy is the house's sshd: device 3 and a controller of `hula`, device 3 of `tau`.
+struct Stock {
+    house: House,
+    target: Device,
+    controller: Device,
+    stranger: Device,
+    port: ReservedPort,
+    other: ReservedPort,
+    world: World,
+}
+
+impl Stock {
+    #[track_caller]
+    fn start() -> Self {
+        let world = World::new();
+        let port = ReservedPort::take();
+        // Far enough from it for two ranges that do not overlap.
+        let mut held = vec![ReservedPort::take()];
+        while held[held.len() - 1].number().abs_diff(port.number()) < 10 {
+            held.push(ReservedPort::take());
+        }
+        let other = held.pop().unwrap();
+        let file = world.realm().join("realm.toml");
+        let mut text = fs::read_to_string(&file).unwrap();
+        for (system, port) in [("hula", &port), ("tau", &other)] {
+            let (start, end) = (port.number() - 3, port.number() + 3);
+            writeln!(text, "\n[ports.{system}]\nstart = {start}\nend = {end}").unwrap();
+        }
+        // Its proxy is the house's sshd.
+        let house = House::new(&world);
+        let proxy = format!("127.0.0.1:{}", world.proxy_port());
+        let own = fs::read_to_string(world.realm().join("proxy/hostkey.pub")).unwrap();
+        text = text
+            .replace(&proxy, &house.address())
+            .replace(first_two_words(&own), first_two_words(&house.host_key()));
+        fs::write(&file, text).unwrap();
+        let signer = world.signer();
+        let target = world.enroll("hula", "3");
+        let controller = world.enroll("hula", "controller-a");
+        let stranger = world.enroll("tau", "3");
+        drop(signer);
+        let stock = Self {
+            house,
+            target,
+            controller,
+            stranger,
+            port,
+            other,
+            world,
+        };
+        for system in ["hula", "tau"] {
+            stock.tunnel(&["proxy", "add-system", system]).success();
+        }
+        stock
+    }
+
+    #[track_caller]
+    fn tunnel(&self, arguments: &[&str]) -> e2e::Outcome {
+        self.house
+            .tunnel(&self.world, &self.world.realm(), arguments)
+    }
+
+    #[track_caller]
+    fn sync(&self) -> e2e::Outcome {
+        self.tunnel(&["proxy", "sync", "--openssh"])
+    }
+
+    fn keys_file(&self, system: &str) -> std::path::PathBuf {
+        self.house.home(system).join(".ssh/authorized_keys")
+    }
+
+    /// `ssh -N` with these arguments, left running.
+    #[track_caller]
+    fn forward(&self, name: &str, device: &Device, system: &str, arguments: &[&str]) -> Daemon {
+        let mut ssh = self.house.stock(&self.world, "ssh", &device.ssh_key());
+        ssh.arg("-N")
+            .args(arguments)
+            .arg(format!("{system}@127.0.0.1"));
+        self.world.daemon(name, &mut ssh)
+    }
+
+    /// A command with these arguments, which has to fail.
+    #[track_caller]
+    fn refused(&self, program: &str, device: &Device, before: &[&str], after: &[&str]) -> String {
+        let mut ssh = self.house.stock(&self.world, program, &device.ssh_key());
+        ssh.args(before).arg("hula@127.0.0.1").args(after);
+        let outcome = run(&mut ssh, CEILING);
+        assert_ne!(
+            outcome.code,
+            Some(0),
+            "{before:?} {after:?}: {}",
+            outcome.report()
+        );
+        assert!(
+            !outcome.stderr.contains("Permission denied"),
+            "the key itself has to be good: {}",
+            outcome.report()
+        );
+        outcome.stdout + &outcome.stderr
+    }
+
+    /// What `ssh -W` brings back of a greeting.
+    #[track_caller]
+    fn through(&self, to: &str) -> String {
+        let mut ssh = self
+            .house
+            .stock(&self.world, "ssh", &self.controller.ssh_key());
+        ssh.args(["-W", to, "hula@127.0.0.1"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null());
+        let mut child = ssh.spawn().unwrap();
+        // It fails when the stream is refused, and then nothing comes back either.
+        let _ = child.stdin.take().unwrap().write_all(b"hello");
+        let output = child.wait_with_output().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+}
+
+#[test]
+fn each_key_does_its_own_and_nothing_else() {
+    let mut stock = Stock::start();
+    stock.sync().success();
+    stock.house.start_sshd(&stock.world);
+    let (port, other) = (stock.port.number(), stock.other.number());
+    let (target, controller) = (stock.target.ssh_key(), stock.controller.ssh_key());
+    assert!(target.exists() && controller.exists());
+
+    // The target's own port, and another system's target on its own.
+    let echo = EchoServer::start();
+    let own = format!("{port}:{}", echo.address());
+    let foreign = format!("{other}:{}", echo.address());
+    let _own = stock.forward("own", &stock.target, "hula", &["-R", &own]);
+    let _foreign = stock.forward("foreign", &stock.stranger, "tau", &["-R", &foreign]);
+    for (port, name) in [(port, "own"), (other, "foreign")] {
+        wait_until(&format!("the {name} port"), CEILING, || {
+            is_listening(port)
+                .then_some(())
+                .ok_or_else(|| "not yet".to_owned())
+        });
+    }
+
+    // The controller reaches its own system's port, and no other.
+    assert_eq!(stock.through(&format!("localhost:{port}")), "hello");
+    assert_eq!(stock.through(&format!("localhost:{other}")), "");
+    assert_eq!(
+        stock.through(&format!("localhost:{}", echo_port(&echo))),
+        ""
+    );
+    assert_eq!(stock.through("none.invalid:1"), "");
+
+    // Nobody gets anything else.
+    let free = ReservedPort::take().number();
+    let socket = stock.world.path("stray.sock");
+    let listens = [
+        format!("{}:localhost:22", port + 1),
+        "0:localhost:22".to_owned(),
+        format!("0.0.0.0:{port}:localhost:22"),
+        format!("{other}:localhost:22"),
+        format!("{}:localhost:22", socket.display()),
+        "none.invalid:1:localhost:22".to_owned(),
+        "1:localhost:22".to_owned(),
+    ];
+    for listen in &listens {
+        let said = stock.refused("ssh", &stock.target, &["-N", "-R", listen], &[]);
+        assert!(
+            said.contains("remote port forwarding failed") || said.contains("forwarding failed"),
+            "{listen}: {said}"
+        );
+        stock.refused("ssh", &stock.controller, &["-N", "-R", listen], &[]);
+    }
+    stock.refused(
+        "ssh",
+        &stock.controller,
+        &["-N", "-R", &format!("{port}:localhost:22")],
+        &[],
+    );
+    assert!(!socket.exists());
+    stock.refused(
+        "ssh",
+        &stock.target,
+        &["-W", &format!("localhost:{port}")],
+        &[],
+    );
+    for device in [&stock.target, &stock.controller] {
+        for words in [&["id"][..], &[], &["sh", "-c", "id"]] {
+            let said = stock.refused("ssh", device, &["-T"], words);
+            assert!(!said.contains("uid="), "{said}");
+        }
+        stock.refused("ssh", device, &["-tt"], &["id"]);
+        stock.refused("sftp", device, &["-b", "/dev/null"], &[]);
+    }
+
+    // A unix socket on the proxy is not to be reached either.
+    let unix = stock.world.path("service.sock");
+    let _listener = std::os::unix::net::UnixListener::bind(&unix).unwrap();
+    let local = format!("{free}:{}", unix.display());
+    let _tunnel = stock.forward("unix", &stock.controller, "hula", &["-L", &local]);
+    wait_until("the local end", CEILING, || {
+        is_listening(free)
+            .then_some(())
+            .ok_or_else(|| "not yet".to_owned())
+    });
+    let mut stream = TcpStream::connect(("127.0.0.1", free)).unwrap();
+    stream.set_read_timeout(Some(CEILING)).unwrap();
+    let mut nothing = [0; 1];
+    assert!(matches!(stream.read(&mut nothing), Ok(0) | Err(_)));
+}
+
+#[test]
+fn lines_come_and_go_among_lines_of_others() {
+    let stock = Stock::start();
+    let file = stock.keys_file("hula");
+    let foreign = "# mine, without an end\nssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIPb/GgeZSjv8gbUtwhA0/LFLa4UxB5XjlVnBJ59zqV1g me";
+    fs::write(&file, foreign).unwrap();
+    let home = fs::metadata(stock.house.home("hula")).unwrap();
+    std::os::unix::fs::chown(&file, Some(home.uid()), Some(home.gid())).unwrap();
+
+    stock.sync().success();
+    let text = fs::read_to_string(&file).unwrap();
+    assert!(text.starts_with(&format!("{foreign}\nrestrict,")), "{text}");
+    assert_eq!(text.lines().count(), 4, "{text}");
+    let status = fs::metadata(&file).unwrap();
+    assert_eq!((status.uid(), status.mode() & 0o7777), (home.uid(), 0o600));
+    assert_ne!(home.uid(), 0);
+    assert_eq!(
+        fs::metadata(file.parent().unwrap()).unwrap().mode() & 0o7777,
+        0o700
+    );
+
+    let again = stock.sync().success();
+    assert!(!again.stderr.contains("keys written"), "{}", again.stderr);
+    for device in [&stock.target, &stock.controller] {
+        let title = format!("{}.sshkey.pub", device.id());
+        fs::remove_file(stock.world.realm().join("registry").join(title)).unwrap();
+    }
+    stock.sync().success();
+    assert_eq!(fs::read_to_string(&file).unwrap(), format!("{foreign}\n"));
+}
+
+#[test]
+fn links_in_the_users_folder_lead_nowhere() {
+    let stock = Stock::start();
+    let folder = stock.house.home("hula").join(".ssh");
+    let prize = stock.world.path("prize");
+    fs::write(&prize, "root's own\n").unwrap();
+
+    symlink(&prize, folder.join("authorized_keys")).unwrap();
+    let refused = stock.sync();
+    assert_eq!(refused.code, Some(1), "{}", refused.report());
+    assert!(
+        refused.stderr.contains("is not a regular file"),
+        "{}",
+        refused.report()
+    );
+    assert_eq!(fs::read_to_string(&prize).unwrap(), "root's own\n");
+    // The other system is served all the same.
+    assert!(
+        fs::read_to_string(stock.keys_file("tau"))
+            .unwrap()
+            .contains("3.tau.atlas")
+    );
+
+    fs::remove_dir_all(&folder).unwrap();
+    let treasury = stock.world.path("treasury");
+    fs::create_dir(&treasury).unwrap();
+    symlink(&treasury, &folder).unwrap();
+    let refused = stock.sync();
+    assert!(
+        refused.stderr.contains("is not a directory"),
+        "{}",
+        refused.report()
+    );
+    assert_eq!(fs::read_dir(&treasury).unwrap().count(), 0);
+
+    // A folder of somebody else's in its place is not written to, and root lends no hand.
+    fs::remove_file(&folder).unwrap();
+    fs::create_dir(&folder).unwrap();
+    let refused = stock.sync();
+    assert!(
+        refused.stderr.contains("does not belong to the user"),
+        "{}",
+        refused.report()
+    );
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
+}
+
+#[test]
+fn an_account_is_made_once_and_nobody_elses_is_taken() {
+    let stock = Stock::start();
+    let again = stock.tunnel(&["proxy", "add-system", "hula"]).success();
+    assert!(
+        again.stdout.contains("is there already"),
+        "{}",
+        again.stdout
+    );
+    let passwd = fs::read_to_string(stock.world.path("etc/passwd")).unwrap();
+    assert!(
+        passwd.contains(":tunnel system hula:/home/hula:/usr/sbin/nologin"),
+        "{passwd}"
+    );
+    let shadow = fs::read_to_string(stock.world.path("etc/shadow")).unwrap();
+    assert!(
+        shadow.lines().any(|line| line.starts_with("hula:*:")),
+        "no password, and not locked"
+    );
+
+    let mut useradd = stock
+        .house
+        .inside(&stock.world, Path::new("/usr/sbin/useradd"));
+    useradd.args(["--create-home", "person"]);
+    run(&mut useradd, CEILING).success();
+    let refused = stock.tunnel(&["proxy", "add-system", "person"]);
+    assert_eq!(refused.code, Some(78), "{}", refused.report());
+    assert!(refused.stderr.contains("--adopt"), "{}", refused.stderr);
+    let system = stock.tunnel(&["proxy", "add-system", "daemon", "--adopt"]);
+    assert_eq!(system.code, Some(78), "{}", system.report());
+    stock
+        .tunnel(&["proxy", "add-system", "person", "--adopt"])
+        .success();
+
+    // A system by the name of somebody's account does not get there by being in the registry.
+    let key = fs::read_to_string(stock.target.ssh_public_key()).unwrap();
+    let body = key.replace("3.hula.atlas", "3.root.atlas");
+    let registry = stock.world.realm().join("registry");
+    fs::remove_file(registry.join("3.hula.atlas.sshkey.pub")).unwrap();
+    fs::write(registry.join("3.root.atlas.sshkey.pub"), body).unwrap();
+    let refused = stock.sync();
+    assert!(
+        refused
+            .stderr
+            .contains("there is no account of the system `root`"),
+        "{}",
+        refused.report()
+    );
+}
+
+#[test]
+fn agent_and_controller_meet_at_a_stock_sshd() {
+    let mut stock = Stock::start();
+    stock.sync().success();
+    stock.house.start_sshd(&stock.world);
+    let _broker = stock.world.broker();
+    let sshd = Sshd::start("sshd", stock.world.folder(), &stock.world.logs());
+    stock.target.configure(&sshd, &[], "1s");
+    sshd.authorize(&stock.controller);
+    let _agent = stock.world.agent(&stock.target);
+    stock
+        .world
+        .wait_for_presence(&stock.controller, &stock.target, true);
+    let whom = format!("{}@3", current_user());
+    let words = ["connect", &whom, "--", "echo", "through"];
+    let outcome = stock.world.run_as(&stock.controller, &words).success();
+    assert_eq!(outcome.stdout, "through\n");
+    // The login that proves an enrollment works there too.
+    let proved = stock
+        .world
+        .run_as(&stock.target, &["enroll", "--wait", "5s"])
+        .success();
+    assert!(
+        proved.stderr.contains("takes the SSH key"),
+        "{}",
+        proved.report()
+    );
+}
+
+/// `TYPE BASE64` of a public key.
+fn first_two_words(line: &str) -> &str {
+    let end = line
+        .match_indices(' ')
+        .nth(1)
+        .map_or(line.len(), |(at, _)| at);
+    line[..end].trim_end()
+}
+
+fn echo_port(echo: &EchoServer) -> u16 {
+    echo.address().rsplit(':').next().unwrap().parse().unwrap()
+}

@@ -1,0 +1,189 @@
+//! The keys' way from the registry to the proxy's own directory, and their end.
+
+use std::fs;
+
+use e2e::{CEILING, Daemon, Device, World, run, wait_until};
+
+use super::github_stage::Stage;
+
+#[test]
+fn an_added_key_works_at_once_and_a_withdrawn_one_ends_its_connection() {
+    let world = apart();
+    let (_signer, _proxy) = (world.signer(), world.proxy());
+    let device = world.enroll("hula", "333");
+    let refused = login(&world, &device, "too-early").wait(CEILING);
+    assert!(!refused.success(), "the proxy knows no key yet");
+
+    sync(&world);
+    let mut live = login(&world, &device, "live");
+    live.wait_for_line("Allocated port");
+    sync(&world);
+    assert_eq!(live.has_ended(), None, "nothing has changed");
+
+    fs::remove_file(world.realm().join("registry/333.hula.atlas.sshkey.pub")).unwrap();
+    sync(&world);
+    let ended = live.wait(CEILING);
+    assert!(!ended.success(), "{ended:?}");
+    let again = login(&world, &device, "again").wait(CEILING);
+    assert!(!again.success());
+}
+
+#[test]
+fn a_revoked_device_loses_its_connection_and_does_not_come_back() {
+    let world = apart();
+    let (_signer, _proxy) = (world.signer(), world.proxy());
+    let device = world.enroll("hula", "333");
+    let body = fs::read(device.ssh_public_key()).unwrap();
+    let (name, keys) = (
+        "333.hula.atlas.sshkey.pub",
+        world.realm().join("proxy/keys"),
+    );
+    let mut every = world.tunnel();
+    every
+        .args(["proxy", "sync", "--every", "200ms", "--dir"])
+        .arg(world.realm());
+    let mut every = world.daemon("sync", &mut every);
+    wait_until("the key to be there", CEILING, || {
+        keys.join(name)
+            .exists()
+            .then_some(())
+            .ok_or_else(|| "not yet".to_owned())
+    });
+    let mut live = login(&world, &device, "live");
+    live.wait_for_line("Allocated port");
+
+    let mut revoke = world.tunnel();
+    revoke
+        .args(["signer", "revoke", "333.hula.atlas", "--dir"])
+        .arg(world.realm());
+    run(&mut revoke, CEILING).success();
+    assert!(!live.wait(CEILING).success());
+    assert_eq!(every.has_ended(), None);
+    assert!(every.terminate().success());
+
+    // Whoever puts the key back does not get it in again.
+    fs::write(world.realm().join("registry").join(name), body).unwrap();
+    sync(&world);
+    assert!(!keys.join(name).exists());
+}
+
+#[test]
+fn what_the_admin_does_not_permit_is_left_out() {
+    let world = apart();
+    let _signer = world.signer();
+    let (kept, strange) = (world.enroll("hula", "333"), world.enroll("hula", "334"));
+    let registry = world.realm().join("registry");
+    // Somebody else of this machine.
+    std::os::unix::fs::chown(
+        registry.join("334.hula.atlas.sshkey.pub"),
+        Some(54_321),
+        None,
+    )
+    .unwrap();
+    let said = sync(&world);
+    let keys = world.realm().join("proxy/keys");
+    assert!(keys.join(format!("{}.sshkey.pub", kept.id())).exists());
+    assert!(!keys.join(format!("{}.sshkey.pub", strange.id())).exists());
+    assert!(
+        said.contains("334.hula.atlas.sshkey.pub") && said.contains("left out"),
+        "{said}"
+    );
+
+    let rule = "version = 1\n[[upload]]\nwho = \"uid:54321\"\nsystems = [\"hula\"]\n";
+    fs::write(world.realm().join("trust.toml"), rule).unwrap();
+    sync(&world);
+    assert!(keys.join(format!("{}.sshkey.pub", strange.id())).exists());
+}
+
+#[test]
+fn serve_brings_the_keys_by_itself_and_enroll_proves_it() {
+    let world = apart();
+    let _serve = world.serve();
+    let mut enroll = world.tunnel();
+    enroll
+        .args(["enroll", "hula", "333", "--wait", "30s", "--realm"])
+        .arg(world.realm().join("realm.toml"))
+        .arg("--dir")
+        .arg(world.path("device"));
+    let outcome = run(&mut enroll, CEILING).success();
+    assert!(
+        outcome.stderr.contains("takes the certificate"),
+        "{}",
+        outcome.report()
+    );
+    assert!(
+        outcome.stderr.contains("takes the SSH key"),
+        "{}",
+        outcome.report()
+    );
+}
+
+#[test]
+fn serve_follows_the_issues_of_a_repository() {
+    let stage = Stage::new();
+    let _serve = stage.world.serve();
+    let device = stage.device("333");
+    let mut enroll = stage.enroll_command(&device);
+    let outcome = run(enroll.args(["--wait", "20s"]), CEILING).success();
+    assert!(
+        outcome.stderr.contains("takes the SSH key"),
+        "{}",
+        outcome.report()
+    );
+    let mut live = login(&stage.world, &device, "live");
+    live.wait_for_line("Allocated port");
+
+    let title = "333.hula.atlas.sshkey.pub";
+    let number = stage.github.issues(title)[0].number;
+    stage.registry(&["delete", &number.to_string()]).success();
+    assert!(!live.wait(CEILING).success());
+    assert!(
+        !login(&stage.world, &device, "again")
+            .wait(CEILING)
+            .success()
+    );
+}
+
+#[test]
+fn a_proxy_that_reads_the_registry_needs_no_sync() {
+    let world = World::new();
+    let mut sync = world.tunnel();
+    sync.args(["proxy", "sync", "--dir"]).arg(world.realm());
+    let outcome = run(&mut sync, CEILING);
+    assert_eq!(outcome.code, Some(78), "{}", outcome.report());
+    assert!(
+        outcome
+            .stderr
+            .contains("reads the registry's directory itself"),
+        "{}",
+        outcome.report()
+    );
+}
+
+/// A realm whose proxy has its keys in a directory of its own.
+#[track_caller]
+fn apart() -> World {
+    let world = World::new();
+    let file = world.realm().join("server.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    let text = text.replace("[proxy]\n", "[proxy]\nkeys = \"proxy/keys\"\n");
+    fs::write(&file, text).unwrap();
+    world
+}
+
+#[track_caller]
+fn sync(world: &World) -> String {
+    let mut sync = world.tunnel();
+    sync.args(["proxy", "sync", "--dir"]).arg(world.realm());
+    run(&mut sync, CEILING).success().stderr
+}
+
+/// Stock ssh with a remote forward, as long as the proxy lets it.
+#[track_caller]
+fn login(world: &World, device: &Device, name: &str) -> Daemon {
+    let mut ssh = world.stock("ssh", device, &[]);
+    ssh.args(["-o", "LogLevel=INFO", "-N", "-R", "0:localhost:22", "-p"])
+        .arg(world.proxy_port().to_string())
+        .arg("hula@127.0.0.1");
+    world.daemon(name, &mut ssh)
+}

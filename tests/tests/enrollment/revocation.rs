@@ -1,0 +1,175 @@
+//! A revoked device: gone from the broker within seconds, from the registry, and for every other verifier.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use e2e::{CEILING, Device, Mosquitto, Outcome, Stopwatch, World, run, tool, wait_until};
+
+use super::signer::list;
+
+#[track_caller]
+fn revoke(world: &World, id: &str) -> Outcome {
+    let mut revoke = world.tunnel();
+    revoke
+        .args(["signer", "revoke", id, "--dir"])
+        .arg(world.realm());
+    run(&mut revoke, CEILING).success()
+}
+
+/// What `openssl verify` says of a certificate when it asks the revocation list.
+fn verify(world: &World, certificate: &Path) -> Outcome {
+    let realm = world.realm();
+    let mut openssl = Command::new(tool("openssl"));
+    openssl
+        .args(["verify", "-x509_strict", "-crl_check", "-CAfile"])
+        .arg(realm.join("ca/ca.cert"))
+        .arg("-CRLfile")
+        .arg(realm.join("ca/crl.pem"))
+        .arg(certificate);
+    run(&mut openssl, CEILING)
+}
+
+#[test]
+fn a_live_device_is_gone_within_seconds_and_does_not_come_back() {
+    let world = World::new();
+    let _serve = world.serve();
+    let device = world.enroll("hula", "333");
+    let other = world.enroll("hula", "334");
+    let controller = world.enroll("hula", "controller-a");
+    let _agent = world.agent(&device);
+    let _other_agent = world.agent(&other);
+    world.wait_for_presence(&controller, &device, true);
+    world.wait_for_presence(&controller, &other, true);
+
+    let outcome = revoke(&world, "333.hula.atlas");
+    let watch = Stopwatch::start();
+    world.wait_for_presence(&controller, &device, false);
+    let took = watch.elapsed();
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    println!("a revoked device was offline after {took:?}");
+    for said in [
+        "revoked",
+        "shut out",
+        "333.hula.atlas.sshkey.pub: withdrawn",
+        "333.hula.atlas.x509.cert: withdrawn",
+    ] {
+        assert!(
+            outcome.stdout.contains(said),
+            "{said}: {}",
+            outcome.report()
+        );
+    }
+    let registry = world.realm().join("registry");
+    assert!(!registry.join("333.hula.atlas.sshkey.pub").exists());
+    assert!(registry.join("334.hula.atlas.sshkey.pub").exists());
+    // The others stay.
+    world.wait_for_presence(&controller, &other, true);
+    // A new connection of the revoked one fails in its TLS handshake.
+    let refused = Mosquitto::client("mosquitto_pub", &world, &device, "333.hula.atlas")
+        .args(["-t", "atlas/hula/333/tunnel/state", "-m", "x", "-q", "1"])
+        .args(["--tls-version", "tlsv1.2"])
+        .output()
+        .unwrap();
+    assert!(!refused.status.success(), "{refused:?}");
+    world.wait_for_presence(&controller, &device, false);
+
+    let states: Vec<_> = list(&world)
+        .iter()
+        .map(|entry| (entry["device"].to_string(), entry["state"].to_string()))
+        .collect();
+    assert!(
+        states.contains(&("\"333.hula.atlas\"".into(), "\"revoked\"".into())),
+        "{states:?}"
+    );
+    // Enrolling again is refused, with the reason; after the readmission it takes new keys.
+    let again = |dir: &str| {
+        let mut enroll = world.tunnel();
+        enroll
+            .args([
+                "enroll",
+                "hula",
+                "333",
+                "--no-proof",
+                "--replace",
+                "--wait",
+                "20s",
+                "--realm",
+            ])
+            .arg(world.realm().join("realm.toml"))
+            .arg("--dir")
+            .arg(world.path(dir));
+        run(&mut enroll, CEILING)
+    };
+    let refused = again("new-333");
+    assert_ne!(refused.code, Some(0), "{}", refused.report());
+    assert!(
+        refused.stderr.contains("`333.hula.atlas` has been revoked"),
+        "{}",
+        refused.report()
+    );
+    let mut readmit = world.tunnel();
+    readmit
+        .args(["signer", "readmit", "333.hula.atlas", "--dir"])
+        .arg(world.realm());
+    run(&mut readmit, CEILING).success();
+    again("new-333").success();
+    verify(&world, &world.path("new-333/333.hula.atlas.x509.cert")).success();
+    assert_ne!(verify(&world, &device.certificate()).code, Some(0));
+}
+
+#[test]
+fn openssl_reads_the_list_and_refuses_whom_it_names() {
+    let world = World::new();
+    let _signer = world.signer();
+    let (device, other) = (world.enroll("hula", "333"), world.enroll("hula", "334"));
+    verify(&world, &device.certificate()).success();
+    revoke(&world, "333.hula.atlas");
+    let refused = verify(&world, &device.certificate());
+    assert!(
+        refused.stderr.contains("certificate revoked"),
+        "{}",
+        refused.report()
+    );
+    verify(&world, &other.certificate()).success();
+    let mut openssl = Command::new(tool("openssl"));
+    openssl
+        .args(["crl", "-noout", "-text", "-verify", "-in"])
+        .arg(world.realm().join("ca/crl.pem"))
+        .arg("-CAfile")
+        .arg(world.realm().join("ca/ca.cert"));
+    let shown = run(&mut openssl, CEILING).success();
+    assert!(shown.stderr.contains("verify OK"), "{}", shown.report());
+    let serial = list(&world)[0]["serial"].as_str().unwrap().to_owned();
+    assert!(shown.stdout.contains(&serial), "{}", shown.report());
+}
+
+#[test]
+fn mosquitto_refuses_whom_the_list_names() {
+    let world = World::new();
+    let signer = world.signer();
+    let (device, other) = (world.enroll("hula", "333"), world.enroll("hula", "334"));
+    drop(signer);
+    let publish = |device: &Device| {
+        let mut publish = Mosquitto::client("mosquitto_pub", &world, device, &device.id());
+        publish.args(["-t", "test", "-m", "x", "-q", "1"]);
+        run(&mut publish, CEILING)
+    };
+    let mosquitto = Mosquitto::start_with_list(&world);
+    publish(&device).success();
+    publish(&other).success();
+    drop(mosquitto);
+    revoke(&world, "333.hula.atlas");
+    let mosquitto = Mosquitto::start_with_list(&world);
+    publish(&other).success();
+    let refused = publish(&device);
+    assert_ne!(refused.code, Some(0), "{}", refused.report());
+    wait_until("mosquitto to say why", CEILING, || {
+        let log = mosquitto.log();
+        if log.contains("revoked") || log.contains("certificate verify failed") {
+            Ok(())
+        } else {
+            Err(log)
+        }
+    });
+}
