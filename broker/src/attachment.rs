@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use tokio::sync::Notify;
 
-use crate::gate::Granted;
-use crate::hub::Hub;
+use crate::gate::{Accepted, Granted};
+use crate::hub::{Hub, PublishError};
 use crate::message::Qos;
 use crate::seat::{Cut, Seat};
 use crate::session::Outgoing;
@@ -63,6 +63,11 @@ impl Attachment {
 
     pub(crate) fn acknowledge(&self, pkid: u16) {
         self.seat.acknowledge(self.generation, pkid);
+    }
+
+    /// Publishes a message of the client, unless another connection speaks for it by now.
+    pub(crate) fn publish(&self, message: Accepted) -> Result<(), PublishError> {
+        self.hub.publish(&self.seat, self.generation, message)
     }
 
     /// Subscribes; which of the filters fitted.

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use crate::attachment::Attachment;
 use crate::audit;
 use crate::gate::{Admitted, Refusal};
-use crate::hub::Hub;
+use crate::hub::{Hub, PublishError};
 use crate::limits::MAX_PACKET;
 use crate::message::{Message, Qos};
 use crate::packet::{self, PacketError, Request};
@@ -200,24 +200,31 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// MQTT 3.1.1 cannot refuse a message other than by ending the connection, and AWS IoT Core does that.
     fn publish(&mut self, message: Message, pkid: Option<u16>) -> Result<(), End> {
-        // A connection that has just lost its session must not say anything in its name any more.
+        // A connection that has lost its session is not judged by what it still wants to say.
         self.attachment.standing()?;
         let topic = message.topic.clone();
-        let accepted = self.hub.gate.publish(&self.client, message);
-        let published = accepted.and_then(|accepted| {
-            self.hub
-                .publish(accepted)
-                .map_err(|full| Refusal::new("retain", topic.as_str(), full))
-        });
-        if let Err(refusal) = published {
-            self.hub.counters.refused_publishes.increment();
-            audit::refused(&self.client, &refusal);
-            return Err(End::Refused);
+        let accepted = self
+            .hub
+            .gate
+            .publish(&self.client, message)
+            .map_err(|refusal| self.refuse_publish(&refusal))?;
+        match self.attachment.publish(accepted) {
+            Ok(()) => {}
+            Err(PublishError::Cut(cut)) => return Err(cut.into()),
+            Err(PublishError::Full(full)) => {
+                return Err(self.refuse_publish(&Refusal::new("retain", topic.as_str(), full)));
+            }
         }
         match pkid {
             Some(pkid) => self.write(&Packet::PubAck(PubAck { pkid })),
             None => Ok(()),
         }
+    }
+
+    fn refuse_publish(&self, refusal: &Refusal) -> End {
+        self.hub.counters.refused_publishes.increment();
+        audit::refused(&self.client, refusal);
+        End::Refused
     }
 
     fn subscribe(

@@ -59,6 +59,8 @@ counters! {
     accepted,
     /// Times that accepting failed, as with no file descriptor left.
     accept_errors,
+    /// Connections closed at once because too many had not finished their CONNECT.
+    refused_full,
     /// Connections that are past their CONNECT now.
     connected,
     /// Sessions now, connected or kept.

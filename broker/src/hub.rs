@@ -41,6 +41,16 @@ pub(crate) enum AttachError {
     Full,
 }
 
+/// Why a message is not published.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum PublishError {
+    #[error(transparent)]
+    Cut(#[from] Cut),
+    #[error(transparent)]
+    Full(#[from] RetainedFull),
+}
+
 #[derive(Debug)]
 struct State {
     seats: HashMap<SessionId, Arc<Seat>>,
@@ -156,10 +166,18 @@ impl Hub {
         }
     }
 
-    /// Publishes a device's message.
-    pub(crate) fn publish(&self, message: Accepted) -> Result<(), RetainedFull> {
+    /// Publishes a message of the client whose connection has the seat. A connection that has lost it says nothing in its
+    /// name any more: under this lock no successor can come between the check and the message.
+    pub(crate) fn publish(
+        &self,
+        seat: &Seat,
+        generation: u64,
+        message: Accepted,
+    ) -> Result<(), PublishError> {
         let message = Arc::new(message.into_message());
-        self.route(&mut self.lock(), &message)
+        let mut state = self.lock();
+        seat.standing(generation)?;
+        Ok(self.route(&mut state, &message)?)
     }
 
     /// Publishes a message of one of the realm's own services, which are not asked for permission.
@@ -427,17 +445,40 @@ mod tests {
         old.rung().await;
         assert!(matches!(old.next(), Err(Cut::TakenOver)));
         old.unsubscribe(&[filter(PRESENCE)]);
-        hub.publish(presence(&hub, "1")).unwrap();
+        let device = attach(&hub, DEVICE, true);
+        device.publish(presence(&hub, "1")).unwrap();
         new.rung().await;
         let outgoing = new.next().unwrap().unwrap();
         old.acknowledge(outgoing.pkid.unwrap());
-        drop(old);
+        drop((old, device));
         assert_eq!(hub.counters.snapshot().connected, 1);
         assert_eq!(new.standing(), Ok(()));
         drop(new);
         // Not acknowledged by the one who could.
         let again = attach(&hub, CONTROLLER, false);
         assert!(again.next().unwrap().unwrap().dup);
+    }
+
+    #[tokio::test]
+    async fn what_has_lost_its_seat_says_nothing() {
+        for clean in [true, false] {
+            let (hub, mut for_bus) = hub();
+            let witness = attach(&hub, CONTROLLER, true);
+            watch(&hub, &witness);
+            // Decided by the gate while the old connection still had the seat.
+            let old = attach(&hub, DEVICE, clean);
+            let message = presence(&hub, "old");
+            let new = attach(&hub, DEVICE, clean);
+            assert!(matches!(
+                old.publish(message),
+                Err(PublishError::Cut(Cut::TakenOver))
+            ));
+            assert_eq!(next(&witness), None);
+            assert!(for_bus.try_recv().is_err());
+            assert_eq!(hub.counters.snapshot().retained_messages, 0);
+            new.publish(presence(&hub, "new")).unwrap();
+            assert_eq!(next(&witness).as_deref(), Some("new"));
+        }
     }
 
     #[tokio::test]
@@ -463,15 +504,17 @@ mod tests {
             panic!("on purpose");
         }));
         assert!(panicked.is_err());
-        hub.publish(presence(&hub, "1")).unwrap();
+        let device = attach(&hub, DEVICE, true);
+        device.publish(presence(&hub, "1")).unwrap();
         assert_eq!(next(&attachment).as_deref(), Some("1"));
     }
 
     #[tokio::test]
     async fn what_does_not_fit_on_the_bus_comes_later_and_is_the_newest() {
         let (hub, mut for_bus) = hub();
+        let device = attach(&hub, DEVICE, true);
         for text in ["1", "2", "3", "4"] {
-            hub.publish(presence(&hub, text)).unwrap();
+            device.publish(presence(&hub, text)).unwrap();
         }
         assert_eq!(for_bus.recv().await.unwrap().payload, "1");
         let late = hub.late_for_bus(10);
@@ -483,7 +526,7 @@ mod tests {
         );
         assert!(hub.late_for_bus(10).is_empty());
         hub.is_late_for_bus(&late[0]);
-        hub.publish(presence(&hub, "")).unwrap();
+        device.publish(presence(&hub, "")).unwrap();
         assert_eq!(hub.late_for_bus(10)[0].payload, "");
     }
 }

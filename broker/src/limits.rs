@@ -10,6 +10,10 @@ pub struct Limits {
     /// Connections that have not finished their CONNECT; default 2,048. A handshake in flight costs about 10 KB, so
     /// silent peers cost at most 20 MB and are gone after [`Self::greeting`].
     pub handshakes: usize,
+    /// Those of them that may be of one address (of one /64 with IPv6); default 256. A site of 10,000 devices behind one
+    /// address is back in some ten seconds after a restart: a handshake takes a few milliseconds and some round trips,
+    /// and who is turned away comes again. It takes eight addresses to fill the doorway.
+    pub handshakes_per_address: usize,
     /// TLS handshake and CONNECT together; default 10 s. A handshake takes two round trips and CONNECT one: that is
     /// enough for a satellite link that loses a packet twice.
     pub greeting: Duration,
@@ -51,6 +55,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             handshakes: 2_048,
+            handshakes_per_address: 256,
             greeting: Duration::from_secs(10),
             sessions: 100_000,
             idle: Duration::from_mins(30),
@@ -96,6 +101,9 @@ pub(crate) const LISTEN_BACKLOG: u32 = 4_096;
 /// How often sessions whose time is over are looked for. Late by as much is no harm beside an expiry of an hour.
 pub(crate) const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 
+/// How often at most it is said that newcomers are turned away in the doorway: they are many when they are.
+pub(crate) const FULL_REPORT: Duration = Duration::from_secs(10);
+
 /// The first and longest pause after an accept failed, as with no file descriptor left: others must close theirs first.
 pub(crate) const ACCEPT_BACKOFF: (Duration, Duration) =
     (Duration::from_millis(10), Duration::from_secs(1));
@@ -112,6 +120,7 @@ mod tests {
         assert!(limits.retained_messages >= limits.sessions);
         assert!(limits.write < limits.idle && limits.close < limits.greeting);
         const { assert!(OUTBOUND_HIGH > MAX_PACKET) };
+        assert!(limits.handshakes_per_address * 2 <= limits.handshakes);
         // The packet identifiers of what is in flight are never exhausted.
         assert!(limits.inflight < usize::from(u16::MAX));
     }

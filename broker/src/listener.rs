@@ -4,19 +4,21 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use daemon::backoff::Backoff;
+use daemon::doorway::{Doorway, Full, Pass};
 use daemon::report::one_line;
 use daemon::shutdown::Shutdown;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::greeting::{Door, GreetError};
-use crate::limits::ACCEPT_BACKOFF;
+use crate::limits::{ACCEPT_BACKOFF, FULL_REPORT};
 
 /// Serves newcomers until the shutdown is requested, and then until all of them have gone.
 pub(crate) async fn listen(listener: TcpListener, door: Arc<Door>, shutdown: Shutdown) {
-    let permits = Arc::new(Semaphore::new(door.hub.limits.handshakes));
+    let limits = &door.hub.limits;
+    let doorway = Doorway::new(limits.handshakes, limits.handshakes_per_address);
+    let mut turned_back = TurnedBack::default();
     let mut backoff = Backoff::new(ACCEPT_BACKOFF.0, ACCEPT_BACKOFF.1);
     let mut connections = JoinSet::new();
     loop {
@@ -24,10 +26,19 @@ pub(crate) async fn listen(listener: TcpListener, door: Arc<Door>, shutdown: Shu
             biased;
             () = shutdown.requested() => break,
             Some(ended) = connections.join_next() => report(ended),
-            accepted = accept(&listener, &permits, &door, &mut backoff) => {
-                let Some((stream, address, permit)) = accepted else { continue };
-                let (door, shutdown) = (Arc::clone(&door), shutdown.clone());
-                connections.spawn(serve(stream, address, permit, door, shutdown));
+            accepted = accept(&listener, &door, &mut backoff) => {
+                let Some((stream, address)) = accepted else { continue };
+                // Who has no place is closed at once: nobody waits behind those who say nothing.
+                match doorway.enter(address.ip()) {
+                    Ok(pass) => {
+                        let (door, shutdown) = (Arc::clone(&door), shutdown.clone());
+                        connections.spawn(serve(stream, address, pass, door, shutdown));
+                    }
+                    Err(full) => {
+                        door.hub.counters.refused_full.increment();
+                        turned_back.note(address, full);
+                    }
+                }
             }
         }
     }
@@ -38,20 +49,17 @@ pub(crate) async fn listen(listener: TcpListener, door: Arc<Door>, shutdown: Shu
     }
 }
 
-/// The next newcomer, with a permit to be greeted: those who do not get further must not be more than we can bear. None
-/// when accepting failed, after a pause.
+/// The next newcomer. None when accepting failed, after a pause.
 async fn accept(
     listener: &TcpListener,
-    permits: &Arc<Semaphore>,
     door: &Door,
     backoff: &mut Backoff,
-) -> Option<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
-    let permit = Arc::clone(permits).acquire_owned().await.ok()?;
+) -> Option<(TcpStream, SocketAddr)> {
     match listener.accept().await {
-        Ok((stream, address)) => {
+        Ok(accepted) => {
             door.hub.counters.accepted.increment();
             backoff.reset();
-            Some((stream, address, permit))
+            Some(accepted)
         }
         Err(error) => {
             door.hub.counters.accept_errors.increment();
@@ -62,10 +70,31 @@ async fn accept(
     }
 }
 
+/// Says now and then that newcomers are turned back in the doorway, and how many.
+#[derive(Debug, Default)]
+struct TurnedBack {
+    count: u64,
+    told: Option<Instant>,
+}
+
+impl TurnedBack {
+    fn note(&mut self, address: SocketAddr, reason: Full) {
+        self.count += 1;
+        let now = Instant::now();
+        if self.told.is_none_or(|told| told + FULL_REPORT <= now) {
+            tracing::warn!(%address, %reason, connections = self.count, "turned away at once");
+            *self = Self {
+                count: 0,
+                told: Some(now),
+            };
+        }
+    }
+}
+
 async fn serve(
     stream: TcpStream,
     address: SocketAddr,
-    permit: OwnedSemaphorePermit,
+    pass: Pass,
     door: Arc<Door>,
     shutdown: Shutdown,
 ) {
@@ -76,7 +105,7 @@ async fn serve(
         () = shutdown.requested() => return,
         greeted = timeout(door.hub.limits.greeting, greeting) => greeted,
     };
-    drop(permit);
+    drop(pass);
     match greeted {
         Ok(Ok(connection)) => Box::pin(connection.run()).await,
         Ok(Err(error)) => turned_away(&door, address, &error),

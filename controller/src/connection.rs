@@ -63,6 +63,8 @@ impl Account {
 /// A session with the broker, while it is this command's turn to have one.
 pub(crate) struct Session {
     link: Link,
+    /// The owner of the link's task.
+    tasks: Shutdown,
     _turn: Turn,
 }
 
@@ -82,11 +84,26 @@ impl Session {
             filters,
             will: None,
         };
-        // The link's task ends with its last handle, which is in the session.
-        let mut link = Link::start(settings, &Shutdown::new(Duration::ZERO));
+        let tasks = Shutdown::new(CUT);
+        let mut session = Self {
+            link: Link::start(settings, &tasks),
+            tasks,
+            _turn: turn,
+        };
+        match session.up().await {
+            Ok(()) => Ok(session),
+            Err(error) => {
+                session.finish(None).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Waits until the link is up, or says why it is not.
+    async fn up(&mut self) -> Result<(), BrokerError> {
         loop {
-            match link.next().await {
-                Some(LinkEvent::Up { .. }) => return Ok(Self { link, _turn: turn }),
+            match self.link.next().await {
+                Some(LinkEvent::Up { .. }) => return Ok(()),
                 Some(LinkEvent::Down(error)) => return Err(error.into()),
                 Some(LinkEvent::Message { .. }) => {}
                 None => return Err(BrokerError::Ended),
@@ -111,11 +128,15 @@ impl Session {
         self.link.publisher().publish(message(topic, payload));
     }
 
-    /// Ends the session, after a last message if there is one.
+    /// Ends the session, after a last message if there is one. Nothing of it runs any more when this returns, and only
+    /// then it is another command's turn.
     pub(crate) async fn finish(self, last: Option<(Topic, Vec<u8>)>) {
-        self.link
-            .finish(last.map(|(topic, payload)| message(&topic, payload)))
-            .await;
+        let last = last.map(|(topic, payload)| message(&topic, payload));
+        self.link.finish(last).await;
+        self.tasks.request();
+        if !self.tasks.drained().await {
+            tracing::debug!("the link to the broker did not end in time");
+        }
     }
 }
 
@@ -126,3 +147,6 @@ fn message(topic: &Topic, payload: Vec<u8>) -> Message {
         retain: false,
     }
 }
+
+/// How long the link's task may take to end after it has said goodbye or has been cut: it has nothing left to wait for.
+const CUT: Duration = Duration::from_secs(1);

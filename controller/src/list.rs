@@ -52,23 +52,26 @@ async fn collect(account: &Account) -> Result<Vec<Listed>, BrokerError> {
     let id = account.id();
     let mut session =
         Session::begin(account, vec![filter::presences(id.realm(), id.system())]).await?;
-    let mut found: BTreeMap<DeviceId, Presence> = BTreeMap::new();
-    let latest = Instant::now() + LONGEST;
-    loop {
-        let quiet = (Instant::now() + QUIET).min(latest);
-        match timeout_at(quiet, session.next()).await {
-            Err(_) => break,
-            Ok(message) => {
-                let (topic, payload) = message?;
-                note(&mut found, &topic, &payload);
-            }
-        }
-    }
+    let found = presences(&mut session).await;
     session.finish(None).await;
-    Ok(found
+    Ok(found?
         .into_iter()
         .map(|(device, presence)| Listed::new(device, presence))
         .collect())
+}
+
+/// What comes until it is quiet.
+async fn presences(session: &mut Session) -> Result<BTreeMap<DeviceId, Presence>, BrokerError> {
+    let mut found = BTreeMap::new();
+    let latest = Instant::now() + LONGEST;
+    loop {
+        let quiet = (Instant::now() + QUIET).min(latest);
+        let Ok(message) = timeout_at(quiet, session.next()).await else {
+            return Ok(found);
+        };
+        let (topic, payload) = message?;
+        note(&mut found, &topic, &payload);
+    }
 }
 
 /// A presence of an earlier session, such as a late last will, does not replace a later one's.

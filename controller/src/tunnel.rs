@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use daemon::shutdown::Shutdown;
 use daemon::splice::ChannelEnd;
-use daemon::ssh_client::{self, Dialed};
+use daemon::ssh_client::{self, Dialed, OPEN_LIMIT};
 use protocol::{DeviceId, Label, LeaseId, PlainOrder, Role};
 use russh::client::Msg;
 use russh::keys::PublicKey;
@@ -220,7 +220,7 @@ async fn stream(
     let began = Instant::now();
     let port = port(asked, opened)?;
     let stream = proxy
-        .open("localhost", port, STREAM)
+        .open("localhost", port, OPEN_LIMIT)
         .await
         .map_err(|source| OpenError::Stream {
             device: asked.device.clone(),
@@ -276,9 +276,6 @@ fn failed(own: &DeviceId, device: &DeviceId, failure: Failure) -> OpenError {
 
 /// The deadline of the login at the proxy: the same as the agent's.
 const LOGIN: Duration = Duration::from_secs(10);
-
-/// The deadline of a stream: the proxy tries other connections of the device, and the device dials its service.
-const STREAM: Duration = Duration::from_secs(15);
 
 #[cfg(test)]
 mod tests {

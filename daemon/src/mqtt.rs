@@ -7,5 +7,5 @@
 mod error;
 mod link;
 
-pub use error::LinkError;
+pub use error::{LinkError, Loss};
 pub use link::{Link, LinkEvent, LinkSettings, Message, Publisher};

@@ -1,12 +1,13 @@
 //! Those who do not speak MQTT, or not well. Whatever they do, the others are served.
 
+use std::io;
 use std::time::Duration;
 
 use broker::Limits;
 use rumqttc::mqttbytes::QoS;
 use rumqttc::mqttbytes::v4::{Connect, ConnectReturnCode, Packet};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, timeout};
 
 use crate::raw::{Raw, kept};
@@ -30,6 +31,7 @@ async fn still_serves(world: &World, witness: &mut Raw) {
 async fn silent_sockets_do_not_hold_up_the_others() {
     let world = World::with(Limits {
         greeting: Duration::from_secs(3),
+        handshakes_per_address: 400,
         ..Limits::default()
     });
     let mut witness = world.client(WITNESS).await;
@@ -65,6 +67,95 @@ async fn silent_sockets_do_not_hold_up_the_others() {
     assert_eq!(world.count().greetings_failed, 320);
     still_serves(&world, &mut witness).await;
 }
+
+/// One address has its share of the doorway and no more; those of other addresses do not even notice.
+#[tokio::test]
+async fn silent_sockets_of_one_address_do_not_hold_up_another() {
+    let world = World::with(Limits {
+        handshakes: 8,
+        handshakes_per_address: 4,
+        ..Limits::default()
+    });
+    let mut witness = world.client(WITNESS).await;
+    let mut silent = Vec::new();
+    for _ in 0..4 {
+        silent.push(from("127.0.0.2", &world).await);
+    }
+    for _ in 0..200 {
+        closed_at_once(from("127.0.0.2", &world).await).await;
+    }
+    assert_eq!(world.count().refused_full, 200);
+    let start = Instant::now();
+    still_serves(&world, &mut witness).await;
+    assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
+    // Exactly at the limit: one place that becomes free is one that can be taken.
+    drop(silent.pop());
+    world
+        .until("one has left", |count| count.greetings_failed == 1)
+        .await;
+    silent.push(from("127.0.0.2", &world).await);
+    closed_at_once(from("127.0.0.2", &world).await).await;
+    for stream in &silent {
+        still_open(stream);
+    }
+}
+
+/// A full doorway turns newcomers away at once; nobody waits, and it is open again as soon as somebody leaves.
+#[tokio::test]
+async fn a_full_doorway_turns_away_at_once() {
+    let world = World::with(Limits {
+        handshakes: 8,
+        handshakes_per_address: 4,
+        ..Limits::default()
+    });
+    let mut witness = world.client(WITNESS).await;
+    let mut silent = Vec::new();
+    for number in 0..8 {
+        let address = if number % 2 == 0 {
+            "127.0.0.2"
+        } else {
+            "127.0.0.3"
+        };
+        silent.push(from(address, &world).await);
+    }
+    closed_at_once(from("127.0.0.1", &world).await).await;
+    witness.quiet().await;
+    for stream in &silent {
+        still_open(stream);
+    }
+    silent.truncate(7);
+    world
+        .until("one has left", |count| count.greetings_failed == 1)
+        .await;
+    let start = Instant::now();
+    still_serves(&world, &mut witness).await;
+    assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
+}
+
+/// A connection from another address of this machine.
+async fn from(address: &str, world: &World) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket
+        .bind(format!("{address}:0").parse().unwrap())
+        .unwrap();
+    socket.connect(world.address).await.unwrap()
+}
+
+async fn closed_at_once(mut stream: TcpStream) {
+    let mut rest = Vec::new();
+    let closing = timeout(SOON, stream.read_to_end(&mut rest)).await;
+    closing.expect("it is closed at once").ok();
+    assert_eq!(rest, b"");
+}
+
+#[track_caller]
+fn still_open(stream: &TcpStream) {
+    let error = stream.try_read(&mut [0]).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+}
+
+/// Less than anybody notices, and far less than the deadline of a greeting.
+const SOON: Duration = Duration::from_secs(1);
 
 #[tokio::test]
 async fn what_is_no_tls_is_closed() {

@@ -13,7 +13,8 @@ use rumqttc::{
 };
 use rustls::ClientConfig;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::LinkError;
 use crate::backoff::Backoff;
@@ -69,6 +70,7 @@ pub enum LinkEvent {
 pub struct Link {
     events: mpsc::Receiver<LinkEvent>,
     publisher: Publisher,
+    task: JoinHandle<()>,
 }
 
 /// Publishes on a link; clones share it.
@@ -88,10 +90,10 @@ impl Link {
             commands: command_receiver,
             epoch: Epoch(0),
         };
-        shutdown.spawn(task.run());
         Self {
             events,
             publisher: Publisher { commands },
+            task: shutdown.spawn(task.run()),
         }
     }
 
@@ -113,19 +115,20 @@ impl Link {
     }
 
     /// Publishes a last message and disconnects cleanly, so that the broker does not publish the will. Waits for at
-    /// most two seconds: nobody should wait longer for a goodbye.
-    pub async fn finish(mut self, last: Option<Message>) {
-        if self
-            .publisher
-            .commands
-            .send(Command::Finish(last))
-            .await
-            .is_ok()
-        {
-            let drained = async { while self.events.recv().await.is_some() {} };
-            if timeout(GOODBYE, drained).await.is_err() {
-                tracing::debug!("the broker did not take the goodbye in time");
-            }
+    /// most two seconds: nobody should wait longer for a goodbye. The link's task has ended then, one way or the other.
+    pub async fn finish(self, last: Option<Message>) {
+        let Self {
+            mut events,
+            publisher,
+            task,
+        } = self;
+        // Both at once: the task may be waiting for room for an event, and then takes no command.
+        let told = publisher.commands.send(Command::Finish(last));
+        let drained = async { while events.recv().await.is_some() {} };
+        let goodbye = async { tokio::join!(told, drained) };
+        if timeout(GOODBYE, goodbye).await.is_err() {
+            tracing::debug!("the broker did not take the goodbye in time");
+            task.abort();
         }
     }
 }
@@ -234,15 +237,30 @@ async fn poll(
 ) -> Ended {
     let mut network = NetworkOptions::new();
     network.set_tcp_nodelay(true);
-    network.set_connection_timeout(CONNECT_SECONDS);
+    network.set_connection_timeout(CONNECT.as_secs());
     event_loop.set_network_options(network);
+    let silent = || {
+        Ended::Failed(LinkError::Silent {
+            broker: settings.broker.clone(),
+        })
+    };
+    // The client library has a deadline until CONNACK; from there on to SUBACK it is ours.
+    let mut latest = None;
     loop {
-        let event = match event_loop.poll().await {
+        let polled = match latest {
+            Some(latest) => match timeout_at(latest, event_loop.poll()).await {
+                Ok(polled) => polled,
+                Err(_) => return silent(),
+            },
+            None => event_loop.poll().await,
+        };
+        let event = match polled {
             Ok(event) => event,
             Err(error) => return Ended::Failed(LinkError::new(&settings.broker, error)),
         };
-        match event {
+        let told = match event {
             Event::Incoming(Packet::ConnAck(_)) => {
+                latest = Some(Instant::now() + CONNECT);
                 let filters = settings
                     .filters
                     .iter()
@@ -254,28 +272,31 @@ async fn poll(
                         ConnectionError::RequestsDone,
                     ));
                 }
+                continue;
             }
             Event::Incoming(Packet::SubAck(ack)) => {
                 if let Some(filter) = refused(&ack, &settings.filters) {
                     let broker = settings.broker.clone();
                     return Ended::Failed(LinkError::SubscriptionRefused { broker, filter });
                 }
-                up.send_replace(true);
-                if events.send(LinkEvent::Up { epoch }).await.is_err() {
+                if events.is_closed() {
                     return Ended::Finished;
                 }
+                latest = None;
+                up.send_replace(true);
+                LinkEvent::Up { epoch }
             }
-            Event::Incoming(Packet::Publish(publish)) => {
-                let message = LinkEvent::Message {
-                    topic: publish.topic,
-                    payload: publish.payload,
-                };
-                if let Err(mpsc::error::TrySendError::Full(_)) = events.try_send(message) {
-                    tracing::warn!("a message was ignored: {EVENTS} are waiting already");
-                }
-            }
+            Event::Incoming(Packet::Publish(publish)) => LinkEvent::Message {
+                topic: publish.topic,
+                payload: publish.payload,
+            },
             Event::Outgoing(Outgoing::Disconnect) => return Ended::Finished,
-            Event::Incoming(_) | Event::Outgoing(_) => {}
+            Event::Incoming(_) | Event::Outgoing(_) => continue,
+        };
+        // An owner that does not listen any more may still publish.
+        if timeout(OWNER, events.send(told)).await.is_err() {
+            let broker = settings.broker.clone();
+            return Ended::Failed(LinkError::Overloaded { broker });
         }
     }
 }
@@ -363,8 +384,9 @@ impl LinkSettings {
 /// after two of them at most.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 
-/// The deadline of DNS, TCP, TLS and CONNACK together: three retransmissions of a SYN (1 + 2 + 4 s) and the rest.
-const CONNECT_SECONDS: u64 = 10;
+/// The deadline of DNS, TCP, TLS and CONNACK together: three retransmissions of a SYN (1 + 2 + 4 s) and the rest. The
+/// answer to the subscription has as long again.
+const CONNECT: Duration = Duration::from_secs(10);
 
 /// The bound of the first delay before a new try; with full jitter half a second on average.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
@@ -381,8 +403,14 @@ const GOODBYE: Duration = Duration::from_secs(2);
 /// The largest packet, either way: a payload at its cap and a topic at its.
 const MAX_PACKET: usize = 2 * MAX_PAYLOAD;
 
-/// Events that wait for the owner. A system of 1,000 devices sends that many retained presences at once.
-const EVENTS: usize = 4096;
+/// Events that wait for the owner. When so many do the link reads no further, and the broker keeps what is to come: 8 MiB
+/// of the largest messages, and a system of any size can send all its retained presences at once.
+const EVENTS: usize = 256;
+
+/// How long the owner may take no event while [`EVENTS`] wait. Meanwhile no keepalive is sent: one is due every 30 s
+/// ([`KEEP_ALIVE`]) and a broker waits for 45 s, so that a stuck owner
+/// is told what is so, before the broker ends the session.
+const OWNER: Duration = Duration::from_secs(10);
 
 /// Messages that wait for the session's task.
 const COMMANDS: usize = 64;

@@ -1,0 +1,412 @@
+//! The link to the broker, with brokers that do what the test says: real TLS and MQTT, on the loopback interface.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test fails by panicking; the lints excuse only test functions, not what these share"
+)]
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use daemon::mqtt::{Link, LinkError, LinkEvent, LinkSettings, Message};
+use daemon::shutdown::Shutdown;
+use protocol::Epoch;
+use protocol::limits::MAX_PAYLOAD;
+use rcgen::{CertifiedKey, generate_simple_self_signed};
+use rumqttc::mqttbytes::v4::{
+    ConnAck, Connect, ConnectReturnCode, Packet, PubAck, Publish, SubAck, SubscribeReasonCode,
+};
+use rumqttc::mqttbytes::{Error, QoS};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::yield_now;
+use tokio::time::{Instant, pause, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+const FILTERS: [&str; 2] = ["atlas/hula/333/first", "atlas/hula/333/second"];
+const TOPIC: &str = "atlas/hula/333/said";
+
+#[tokio::test]
+async fn it_comes_back_by_itself_with_a_larger_epoch() {
+    let broker = ScriptedBroker::start().await;
+    let mut link = broker.link();
+    let mut epochs = Vec::new();
+    for _ in 0..3 {
+        let (session, connect) = broker.session().await;
+        let epoch = up(&mut link).await;
+        // The will is of the session that it ends.
+        let will = connect.last_will.unwrap();
+        assert_eq!(will.message, epoch.0.to_string());
+        assert!(connect.clean_session);
+        epochs.push(epoch);
+        // No DISCONNECT and no close of TLS: the broker was killed.
+        drop(session);
+        let error = down(&mut link).await;
+        assert!(matches!(error, LinkError::Lost { .. }), "{error}");
+    }
+    assert!(epochs.is_sorted_by(|a, b| a < b), "{epochs:?}");
+}
+
+#[tokio::test]
+async fn what_is_published_without_a_session_is_dropped() {
+    let broker = ScriptedBroker::start().await;
+    let mut link = broker.link();
+    let publisher = link.publisher();
+    publisher.publish(message("before the first"));
+    let (mut session, _) = broker.session().await;
+    up(&mut link).await;
+    publisher.publish(message("first"));
+    assert_eq!(session.published().await, "first");
+    drop(session);
+    down(&mut link).await;
+    publisher.publish(message("between the two"));
+    let (mut session, _) = broker.session().await;
+    up(&mut link).await;
+    publisher.publish(message("second"));
+    assert_eq!(session.published().await, "second");
+}
+
+#[tokio::test]
+async fn a_refused_subscription_is_named() {
+    let broker = ScriptedBroker::start().await;
+    let mut link = broker.link();
+    let (mut session, _) = broker.accept().await;
+    session
+        .subscribed(&[
+            SubscribeReasonCode::Success(QoS::AtLeastOnce),
+            SubscribeReasonCode::Failure,
+        ])
+        .await;
+    match down(&mut link).await {
+        LinkError::SubscriptionRefused { filter, .. } => assert_eq!(filter, FILTERS[1]),
+        other => panic!("{other}"),
+    }
+}
+
+#[tokio::test]
+async fn a_broker_that_never_answers_the_subscription_is_silent() {
+    let broker = ScriptedBroker::start().await;
+    let mut link = broker.link();
+    let (mut session, _) = broker.accept().await;
+    let subscribe = session.next().await;
+    assert!(matches!(subscribe, Some(Packet::Subscribe(_))));
+    // It is there otherwise, and answers whatever else comes.
+    let owner = Shutdown::new(Duration::ZERO);
+    owner.spawn(async move {
+        while let Some(packet) = session.next().await {
+            if packet == Packet::PingReq {
+                session.send(Packet::PingResp).await;
+            }
+        }
+    });
+    pause();
+    let began = Instant::now();
+    let error = down(&mut link).await;
+    assert!(matches!(error, LinkError::Silent { .. }), "{error}");
+    // Before the first keepalive: it is not that which noticed.
+    assert!(began.elapsed() <= Duration::from_secs(11));
+}
+
+#[tokio::test]
+async fn a_payload_over_the_cap_is_for_its_decoder_to_refuse() {
+    let broker = ScriptedBroker::start().await;
+    let mut link = broker.link();
+    let (mut session, _) = broker.session().await;
+    up(&mut link).await;
+    session.publish(&"x".repeat(MAX_PAYLOAD + 1)).await;
+    session.publish("the link goes on").await;
+    assert_eq!(text(&mut link).await.len(), MAX_PAYLOAD + 1);
+    assert_eq!(text(&mut link).await, "the link goes on");
+}
+
+#[tokio::test]
+async fn a_goodbye_is_the_last_message_and_a_disconnect() {
+    let broker = ScriptedBroker::start().await;
+    let mut link = broker.link();
+    let (mut session, _) = broker.session().await;
+    up(&mut link).await;
+    link.publisher().publish(message("something"));
+    let goodbye = async {
+        link.finish(Some(message("goodbye"))).await;
+        broker.shutdown.request();
+        assert!(broker.shutdown.drained().await, "the task has ended");
+    };
+    let heard = async {
+        assert_eq!(session.published().await, "something");
+        assert_eq!(session.published().await, "goodbye");
+        assert_eq!(session.next().await, Some(Packet::Disconnect));
+        assert_eq!(session.next().await, None);
+    };
+    in_time(async { tokio::join!(goodbye, heard) }).await;
+}
+
+/// 100 messages wait for an acknowledgement and as many as there is room for behind them: not even the wish to finish
+/// has room.
+#[tokio::test]
+async fn a_goodbye_that_nobody_takes_is_cut() {
+    let broker = ScriptedBroker::start().await;
+    let mut link = broker.link();
+    let (mut session, _) = broker.session().await;
+    up(&mut link).await;
+    let publisher = link.publisher();
+    for number in 0..100 {
+        publisher.publish(message(&number.to_string()));
+        assert!(matches!(session.next().await, Some(Packet::Publish(_))));
+    }
+    for _ in 0..200 {
+        publisher.publish(message("waits"));
+        yield_now().await;
+    }
+    let began = Instant::now();
+    in_time(link.finish(Some(message("goodbye")))).await;
+    assert!(
+        began.elapsed() < Duration::from_secs(4),
+        "{:?}",
+        began.elapsed()
+    );
+    broker.shutdown.request();
+    assert!(broker.shutdown.drained().await, "the task has ended");
+}
+
+/// More than any queue of the link holds; the broker has to wait instead.
+#[tokio::test]
+async fn a_busy_owner_loses_nothing() {
+    const MANY: usize = 10_000;
+    let broker = ScriptedBroker::start().await;
+    let mut link = broker.link();
+    let (mut session, _) = broker.session().await;
+    up(&mut link).await;
+    let sender = Shutdown::new(Duration::ZERO);
+    let mut sending = sender.spawn(async move {
+        for number in 0..MANY {
+            session.publish(&format!("{number} {:1000}", "")).await;
+        }
+        session
+    });
+    // Until all is sent, or no more can be: that is when the pause of the owner begins to count.
+    drop(timeout(Duration::from_secs(2), &mut sending).await);
+    for number in 0..MANY {
+        assert_eq!(text(&mut link).await.trim_end(), number.to_string());
+    }
+}
+
+#[tokio::test]
+async fn an_owner_that_takes_nothing_ends_the_session() {
+    let broker = ScriptedBroker::start().await;
+    let mut link = broker.link();
+    let (mut session, _) = broker.session().await;
+    up(&mut link).await;
+    for number in 0..1000 {
+        session.publish(&number.to_string()).await;
+    }
+    pause();
+    // The broker sees the end before it would have to end the session itself.
+    let began = Instant::now();
+    in_time(session.closed()).await;
+    assert!(
+        began.elapsed() < Duration::from_secs(45),
+        "{:?}",
+        began.elapsed()
+    );
+    let mut taken = 0;
+    let error = loop {
+        match in_time(link.next()).await {
+            Some(LinkEvent::Message { .. }) => taken += 1,
+            Some(LinkEvent::Down(error)) => break error,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(matches!(error, LinkError::Overloaded { .. }), "{error}");
+    assert!((1..1000).contains(&taken), "{taken}");
+}
+
+/// A broker that does nothing by itself.
+struct ScriptedBroker {
+    listener: TcpListener,
+    tls: TlsAcceptor,
+    client: Arc<ClientConfig>,
+    /// The owner of the link's task.
+    shutdown: Shutdown,
+}
+
+/// One connection of it.
+struct Session {
+    stream: TlsStream<TcpStream>,
+    received: BytesMut,
+    pkid: u16,
+}
+
+impl ScriptedBroker {
+    async fn start() -> Self {
+        let CertifiedKey { cert, signing_key } =
+            generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(signing_key.serialize_der()));
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let server = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![cert.der().clone()], key)
+            .unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(cert.der().clone()).unwrap();
+        let client = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Self {
+            listener: TcpListener::bind("127.0.0.1:0").await.unwrap(),
+            tls: TlsAcceptor::from(Arc::new(server)),
+            client: Arc::new(client),
+            shutdown: Shutdown::new(Duration::from_secs(1)),
+        }
+    }
+
+    fn link(&self) -> Link {
+        let address = self.listener.local_addr().unwrap();
+        let settings = LinkSettings {
+            broker: address.to_string().parse().unwrap(),
+            tls: Arc::clone(&self.client),
+            client_id: "333.hula.atlas".to_owned(),
+            filters: FILTERS.map(str::to_owned).to_vec(),
+            will: Some(Box::new(|epoch| message(&epoch.0.to_string()))),
+        };
+        Link::start(settings, &self.shutdown)
+    }
+
+    /// A session up to its CONNACK.
+    async fn accept(&self) -> (Session, Connect) {
+        in_time(async {
+            let (stream, _) = self.listener.accept().await.unwrap();
+            let mut session = Session {
+                stream: self.tls.accept(stream).await.unwrap(),
+                received: BytesMut::new(),
+                pkid: 0,
+            };
+            let Some(Packet::Connect(connect)) = session.next().await else {
+                panic!("no CONNECT");
+            };
+            let accepted = ConnAck::new(ConnectReturnCode::Success, false);
+            session.send(Packet::ConnAck(accepted)).await;
+            (session, connect)
+        })
+        .await
+    }
+
+    /// A session whose subscriptions are granted.
+    async fn session(&self) -> (Session, Connect) {
+        let (mut session, connect) = self.accept().await;
+        session
+            .subscribed(&[SubscribeReasonCode::Success(QoS::AtLeastOnce); 2])
+            .await;
+        (session, connect)
+    }
+}
+
+impl Session {
+    /// The next packet; `None` when the link has closed.
+    async fn next(&mut self) -> Option<Packet> {
+        in_time(async {
+            loop {
+                match Packet::read(&mut self.received, usize::MAX) {
+                    Ok(packet) => return Some(packet),
+                    Err(Error::InsufficientBytes(_)) => {}
+                    Err(error) => panic!("{error}"),
+                }
+                if matches!(
+                    self.stream.read_buf(&mut self.received).await,
+                    Ok(0) | Err(_)
+                ) {
+                    return None;
+                }
+            }
+        })
+        .await
+    }
+
+    async fn send(&mut self, packet: Packet) {
+        let mut bytes = BytesMut::new();
+        packet.write(&mut bytes, usize::MAX).unwrap();
+        // A link that has closed is what the tests look at then.
+        drop(self.stream.write_all(&bytes).await);
+        drop(self.stream.flush().await);
+    }
+
+    /// Waits for the subscription and answers it.
+    async fn subscribed(&mut self, codes: &[SubscribeReasonCode]) {
+        let Some(Packet::Subscribe(subscribe)) = self.next().await else {
+            panic!("no SUBSCRIBE");
+        };
+        let filters = subscribe.filters.iter().map(|filter| &filter.path[..]);
+        assert!(filters.eq(FILTERS));
+        let answer = SubAck::new(subscribe.pkid, codes.to_vec());
+        self.send(Packet::SubAck(answer)).await;
+    }
+
+    async fn publish(&mut self, text: &str) {
+        self.pkid = self.pkid % 60_000 + 1;
+        let mut publish = Publish::new(FILTERS[0], QoS::AtLeastOnce, text);
+        publish.pkid = self.pkid;
+        self.send(Packet::Publish(publish)).await;
+    }
+
+    /// The text of the message that comes next; it is acknowledged.
+    async fn published(&mut self) -> String {
+        match self.next().await {
+            Some(Packet::Publish(publish)) => {
+                self.send(Packet::PubAck(PubAck::new(publish.pkid))).await;
+                String::from_utf8(publish.payload.to_vec()).unwrap()
+            }
+            other => panic!("no message but {other:?}"),
+        }
+    }
+
+    /// Reads until the link has closed.
+    async fn closed(mut self) {
+        while self.next().await.is_some() {}
+    }
+}
+
+fn message(text: &str) -> Message {
+    Message {
+        topic: TOPIC.to_owned(),
+        payload: text.as_bytes().to_vec(),
+        retain: false,
+    }
+}
+
+async fn up(link: &mut Link) -> Epoch {
+    match in_time(link.next()).await {
+        Some(LinkEvent::Up { epoch }) => epoch,
+        other => panic!("not up but {other:?}"),
+    }
+}
+
+async fn down(link: &mut Link) -> LinkError {
+    match in_time(link.next()).await {
+        Some(LinkEvent::Down(error)) => error,
+        other => panic!("not down but {other:?}"),
+    }
+}
+
+async fn text(link: &mut Link) -> String {
+    match in_time(link.next()).await {
+        Some(LinkEvent::Message { payload, .. }) => String::from_utf8(payload.to_vec()).unwrap(),
+        other => panic!("no message but {other:?}"),
+    }
+}
+
+/// A test that would hang fails instead.
+async fn in_time<T>(what: impl Future<Output = T>) -> T {
+    timeout(Duration::from_mins(1), what)
+        .await
+        .expect("it happens in time")
+}
