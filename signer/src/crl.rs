@@ -48,11 +48,11 @@ pub fn write(
     path: &Path,
     now: OffsetDateTime,
 ) -> Result<(), CrlError> {
-    let last = present(path)?.map_or(0, |present| present.number);
+    let previous = present(path)?.map_or(0, |present| present.number);
     let clock = u64::try_from(now.unix_timestamp()).unwrap_or_default();
     // The seconds since 1970 rise by themselves, also when the last list is lost; a clock that was set back must not
     // make the number fall (RFC 5280, section 5.2.3).
-    let number = clock.max(last.saturating_add(1));
+    let number = clock.max(previous.saturating_add(1));
     let mut revoked_certs = Vec::new();
     for certificate in due(revoked, now) {
         let revocation_time = OffsetDateTime::from_unix_timestamp(certificate.since).unwrap_or(now);
@@ -147,7 +147,7 @@ fn present(path: &Path) -> Result<Option<Present>, CrlError> {
 
 fn octets(serial: &str) -> Result<Vec<u8>, CrlError> {
     let fail = || CrlError::Serial(serial.chars().take(80).collect());
-    if serial.is_empty() || serial.len() % 2 != 0 {
+    if serial.is_empty() || !serial.len().is_multiple_of(2) {
         return Err(fail());
     }
     (0..serial.len())
