@@ -10,15 +10,17 @@ use daemon::report::one_line;
 use daemon::shutdown::Shutdown;
 use daemon::systemd;
 use daemon::tls::{self, TlsError};
+use protocol::limits::MAX_SERVICES;
 use protocol::{
     DecodeError, DeviceId, Epoch, Label, Order, PlainOrder, PlainState, Presence, RefusalCode,
     Reply, ReplyBody, Role, Topic, filter,
 };
 use russh::keys::PublicKey;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
+use crate::deadline::reached;
 use crate::host_keys;
-use crate::leases::{Action, Event, Leases};
+use crate::leases::{Action, Event, Leases, bounded};
 use crate::member::Plan;
 use crate::tunnel::{self, Tunnel};
 
@@ -39,6 +41,12 @@ pub enum AgentError {
     Controller {
         /// What it is.
         id: DeviceId,
+    },
+    /// More services than an order or a reply can name.
+    #[error("`device.toml` names {count} services, and a device offers {MAX_SERVICES} at most")]
+    TooManyServices {
+        /// How many it names.
+        count: usize,
     },
     /// TLS cannot be set up with what the directory holds.
     #[error(transparent)]
@@ -65,6 +73,11 @@ impl Agent {
             .map(|key| PublicKey::from_openssh(key))
             .collect::<Result<Vec<_>, _>>();
         let mut services: Vec<_> = device.services.clone().into_iter().collect();
+        if services.len() > MAX_SERVICES {
+            return Err(AgentError::TooManyServices {
+                count: services.len(),
+            });
+        }
         // What is reached by the device's name alone comes first.
         services.sort_by_key(|(name, _)| name.as_str() != daemon::device_file::SSH_SERVICE);
         let names = services.iter().map(|(name, _)| name.clone()).collect();
@@ -144,7 +157,7 @@ impl Running {
                     None => break,
                 },
                 event = self.tunnel.next() => event.map(on_tunnel),
-                () = until(self.leases.deadline()) => Some(Event::Deadline),
+                () = reached(self.leases.deadline()) => Some(Event::Deadline),
             };
             if let Some(event) = event {
                 self.decide(event);
@@ -171,7 +184,7 @@ impl Running {
                     clock::unix_seconds(),
                     epoch,
                 ));
-                None
+                Some(Event::LinkUp)
             }
             LinkEvent::Down(error) => {
                 tracing::warn!(device = %self.id, error = one_line(&error), hint = error.hint(), "offline; trying again");
@@ -180,6 +193,11 @@ impl Running {
             }
             LinkEvent::Message { topic, payload } => match topic.parse() {
                 Ok(Topic::Order { device, controller }) if device == self.id => {
+                    // The broker's policy sees to it; another broker's may not.
+                    if Role::of(&controller) != Role::Controller {
+                        tracing::warn!(%controller, "an order of a device that is no controller was ignored");
+                        return None;
+                    }
                     self.on_order(controller, &payload)
                 }
                 Ok(Topic::PlainControl(device)) if device == self.id => {
@@ -285,7 +303,7 @@ fn unreadable(error: &DecodeError) -> Reply {
     );
     let body = ReplyBody::Refused {
         code: RefusalCode::Unsupported,
-        text: text.chars().take(200).collect(),
+        text: bounded(text),
     };
     Reply {
         lease: error.lease(),
@@ -306,12 +324,5 @@ fn presence(id: &DeviceId, online: bool, lost: bool, since: u64, epoch: Epoch) -
         topic: Topic::Presence(id.clone()).to_string(),
         payload: presence.encode(),
         retain: true,
-    }
-}
-
-async fn until(time: Option<Instant>) {
-    match time {
-        Some(time) => sleep_until(time).await,
-        None => std::future::pending().await,
     }
 }
