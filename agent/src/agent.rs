@@ -11,16 +11,18 @@ use daemon::report::one_line;
 use daemon::shutdown::Shutdown;
 use daemon::systemd;
 use daemon::tls::{self, TlsError};
+use protocol::limits::MAX_SERVICES;
 use protocol::{
     DecodeError, DeviceId, Epoch, Label, Order, PlainOrder, PlainState, Presence, RefusalCode,
     Reply, ReplyBody, Role, Topic, filter,
 };
 use russh::keys::PublicKey;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
+use crate::deadline::reached;
 use crate::host_keys;
-use crate::leases::{Action, Event, Leases};
+use crate::leases::{Action, Event, Leases, bounded};
 use crate::member::Plan;
 use crate::tunnel::{self, Tunnel};
 
@@ -41,6 +43,12 @@ pub enum AgentError {
     Controller {
         /// What it is.
         id: DeviceId,
+    },
+    /// More services than an order or a reply can name.
+    #[error("`device.toml` names {count} services, and a device offers {MAX_SERVICES} at most")]
+    TooManyServices {
+        /// How many it names.
+        count: usize,
     },
     /// TLS cannot be set up with what the directory holds.
     #[error(transparent)]
@@ -67,6 +75,11 @@ impl Agent {
             .map(|key| PublicKey::from_openssh(key))
             .collect::<Result<Vec<_>, _>>();
         let mut services: Vec<_> = device.services.clone().into_iter().collect();
+        if services.len() > MAX_SERVICES {
+            return Err(AgentError::TooManyServices {
+                count: services.len(),
+            });
+        }
         // What is reached by the device's name alone comes first.
         services.sort_by_key(|(name, _)| name.as_str() != daemon::device_file::SSH_SERVICE);
         let names = services.iter().map(|(name, _)| name.clone()).collect();
@@ -172,7 +185,7 @@ impl Running {
                     link.reconnect().await;
                     None
                 }
-                () = until(self.leases.deadline()) => Some(Event::Deadline),
+                () = reached(self.leases.deadline()) => Some(Event::Deadline),
             };
             if let Some(event) = event {
                 self.decide(event);
@@ -199,7 +212,7 @@ impl Running {
                     clock::unix_seconds(),
                     epoch,
                 ));
-                None
+                Some(Event::LinkUp)
             }
             LinkEvent::Down(error) => {
                 tracing::warn!(device = %self.id, error = one_line(&error), hint = error.hint(), "offline; trying again");
@@ -208,6 +221,11 @@ impl Running {
             }
             LinkEvent::Message { topic, payload } => match topic.parse() {
                 Ok(Topic::Order { device, controller }) if device == self.id => {
+                    // The broker's policy sees to it; another broker's may not.
+                    if Role::of(&controller) != Role::Controller {
+                        tracing::warn!(%controller, "an order of a device that is no controller was ignored");
+                        return None;
+                    }
                     self.on_order(controller, &payload)
                 }
                 Ok(Topic::PlainControl(device)) if device == self.id => {
@@ -313,7 +331,7 @@ fn unreadable(error: &DecodeError) -> Reply {
     );
     let body = ReplyBody::Refused {
         code: RefusalCode::Unsupported,
-        text: text.chars().take(200).collect(),
+        text: bounded(text),
     };
     Reply {
         lease: error.lease(),
@@ -343,12 +361,5 @@ async fn hangup(hangups: Option<&mut Signal>) {
     };
     if hangups.recv().await.is_none() {
         std::future::pending::<()>().await;
-    }
-}
-
-async fn until(time: Option<Instant>) {
-    match time {
-        Some(time) => sleep_until(time).await,
-        None => std::future::pending().await,
     }
 }

@@ -50,6 +50,8 @@ pub(crate) enum Event {
     Lost,
     /// So many streams are open now.
     Streams(usize),
+    /// The link to the broker is up, again perhaps: what was said while it was down has reached nobody.
+    LinkUp,
     /// The time that [`Leases::deadline`] named has come.
     Deadline,
     /// The agent is about to stop.
@@ -134,6 +136,7 @@ impl Leases {
                 }
             }
             Event::Streams(streams) => self.streams = streams,
+            Event::LinkUp => self.repeat(&mut actions),
             Event::Deadline => {}
             Event::ShuttingDown => self.shut_down(&mut actions),
         }
@@ -188,6 +191,7 @@ impl Leases {
                 };
                 match refusal {
                     Some((code, text)) => {
+                        let text = bounded(text);
                         let body = ReplyBody::Refused { code, text };
                         actions.push(Action::Reply(
                             controller,
@@ -343,6 +347,20 @@ impl Leases {
         }
     }
 
+    /// Tells again what holds. Whoever has had no answer yet asks again by himself.
+    fn repeat(&self, actions: &mut Vec<Action>) {
+        if let Tunnel::Open(forwards) = &self.tunnel {
+            for ((controller, lease), claim) in &self.held {
+                if claim.answered {
+                    actions.push(self.opened_reply(controller, *lease, claim, forwards));
+                }
+            }
+        }
+        if self.plain.is_some() {
+            actions.push(Action::PlainState(self.plain_state()));
+        }
+    }
+
     /// Those who wait are told at once what is wrong. Those who had a tunnel keep their leases: it is tried again.
     fn open_failed(&mut self, text: &str, actions: &mut Vec<Action>) {
         let text = bounded(format!("`{}` cannot open a tunnel: {text}", self.device));
@@ -435,7 +453,7 @@ fn stale_text(device: &DeviceId, issued: u64, now: u64) -> String {
 }
 
 /// Cuts a text to what a reply may hold, and takes out what a terminal could stumble over.
-fn bounded(mut text: String) -> String {
+pub(crate) fn bounded(mut text: String) -> String {
     text.retain(|c| !c.is_control());
     let mut end = text.len().min(protocol::limits::MAX_TEXT);
     while !text.is_char_boundary(end) {

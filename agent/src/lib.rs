@@ -5,6 +5,7 @@
 //! do what they say.
 
 mod agent;
+mod deadline;
 mod host_keys;
 mod leases;
 mod member;

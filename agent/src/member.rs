@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use daemon::host_port::HostPort;
 use daemon::report::one_line;
+use daemon::ssh::PeerKind;
 use daemon::ssh_client::{self, Dialed, ForwardedStream, RequestError};
 use protocol::{DeviceId, Forward, Label};
 use russh::keys::{PrivateKey, PublicKey};
@@ -34,12 +35,14 @@ pub(crate) struct Plan {
 pub(crate) enum Event {
     /// It forwards these.
     Up(Vec<Forward>),
-    /// The proxy refuses a second connection the first one's port.
+    /// The proxy, which is not of our kind, refuses a second connection the first one's port.
     NotPooled,
     /// It could not be made.
     Failed(String),
     /// It is gone.
     Down(String),
+    /// It has ended as it was told to.
+    Retired,
     StreamBegan,
     StreamEnded,
 }
@@ -53,10 +56,9 @@ pub(crate) enum Command {
     EndStreams(Label),
 }
 
-/// The task of one member.
-pub(crate) struct Member {
+/// A member's place in its pool.
+pub(crate) struct Seat {
     pub(crate) id: MemberId,
-    pub(crate) plan: Arc<Plan>,
     /// The ports that are granted already, so that this connection joins them; empty for the first.
     pub(crate) ports: Vec<Forward>,
     /// Whether others forward those ports now.
@@ -65,49 +67,72 @@ pub(crate) struct Member {
     pub(crate) events: mpsc::Sender<(MemberId, Event)>,
 }
 
+/// The task of one member.
+pub(crate) struct Member {
+    plan: Arc<Plan>,
+    seat: Seat,
+}
+
+/// What the proxy forwards to a member.
+struct Granted {
+    /// By the ports that it has allocated.
+    forwards: Vec<Forward>,
+    /// By the device's name, at these ports of the services.
+    named: Vec<u16>,
+}
+
 impl Member {
+    pub(crate) fn new(plan: Arc<Plan>, seat: Seat) -> Self {
+        Self { plan, seat }
+    }
+
     /// Dials, forwards, and serves streams until it is retired or the connection is lost.
     pub(crate) async fn run(mut self) {
         let ended = match self.connect().await {
-            Ok((dialed, forwards)) => {
-                self.tell(Event::Up(forwards.clone())).await;
-                self.serve(dialed, &forwards).await
+            Ok((dialed, granted)) => {
+                self.tell(Event::Up(granted.forwards.clone())).await;
+                self.serve(dialed, &granted).await
             }
             Err(event) => event,
         };
         self.tell(ended).await;
     }
 
-    async fn connect(&self) -> Result<(Dialed, Vec<Forward>), Event> {
+    async fn connect(&self) -> Result<(Dialed, Granted), Event> {
         let plan = &self.plan;
         let user = plan.device.system().as_str();
         let address = plan.proxy.to_string();
         let dialed = ssh_client::dial(&address, user, Arc::clone(&plan.key), &plan.host_keys, DIAL)
             .await
             .map_err(|error| Event::Failed(one_line(&error)))?;
-        let mut forwards = Vec::new();
+        let mut granted = Granted {
+            forwards: Vec::new(),
+            named: Vec::new(),
+        };
         for (service, address) in &plan.services {
             let port = self.forward(&dialed, service).await?;
-            forwards.push(Forward {
+            granted.forwards.push(Forward {
                 service: service.clone(),
                 port,
             });
-            if forwards.len() > 1 {
-                // By name, for whoever writes `333:80`. Only our own proxy knows names; without them ports do.
-                let named = dialed
-                    .request_forward(plan.device.device().as_str(), address.port(), REQUEST)
-                    .await;
-                if let Err(error) = named {
-                    tracing::debug!(%service, error = one_line(&error), "the service cannot be reached by name");
+            // By name, for whoever writes `333:80`. Only our own proxy knows names; another would take the port itself.
+            if granted.forwards.len() > 1 && dialed.kind() == PeerKind::Own {
+                let port = address.port();
+                match dialed.request_forward(self.name(), port, REQUEST).await {
+                    Ok(_) => granted.named.push(port),
+                    Err(error) => {
+                        tracing::debug!(%service, error = one_line(&error), "the service cannot be reached by name");
+                    }
                 }
             }
         }
-        Ok((dialed, forwards))
+        Ok((dialed, granted))
     }
 
     /// The port of one service: the one it had, if that is still free for us.
     async fn forward(&self, dialed: &Dialed, service: &Label) -> Result<u16, Event> {
         let before = self
+            .seat
             .ports
             .iter()
             .find(|forward| forward.service == *service)
@@ -118,28 +143,34 @@ impl Member {
             .first()
             .is_some_and(|(first, _)| first == service);
         let before = before.unwrap_or(if is_first { self.plan.port } else { 0 });
-        match dialed.request_forward(HOST, before, REQUEST).await {
-            Ok(port) => Ok(port),
-            Err(RequestError::Refused { .. }) if self.joins => Err(Event::NotPooled),
-            Err(RequestError::Refused { .. }) if before != 0 => dialed
-                .request_forward(HOST, 0, REQUEST)
-                .await
-                .map_err(|error| Event::Failed(one_line(&error))),
-            Err(error) => Err(Event::Failed(one_line(&error))),
+        let failed = |error: &RequestError| Event::Failed(one_line(error));
+        let error = match dialed.request_forward(HOST, before, REQUEST).await {
+            Ok(port) => return Ok(port),
+            Err(error) => error,
+        };
+        match after_refusal(&error, dialed.kind(), self.seat.joins, before) {
+            Next::Share => Err(Event::NotPooled),
+            Next::AnyPort => {
+                let any = dialed.request_forward(HOST, 0, REQUEST).await;
+                any.map_err(|error| failed(&error))
+            }
+            Next::Fail => Err(failed(&error)),
         }
     }
 
-    async fn serve(&mut self, mut dialed: Dialed, forwards: &[Forward]) -> Event {
+    fn name(&self) -> &str {
+        self.plan.device.device().as_str()
+    }
+
+    async fn serve(&mut self, mut dialed: Dialed, granted: &Granted) -> Event {
+        let forwards = &granted.forwards;
         let flow = dialed.flow().clone();
         let mut streams = Streams::default();
         let mut retired = false;
-        loop {
+        let why = loop {
             tokio::select! {
                 biased;
-                () = flow.dead() => {
-                    streams.drain().await;
-                    return Event::Down("the connection is lost".to_owned());
-                }
+                () = flow.dead() => break "the connection is lost",
                 ended = streams.tasks.join_next_with_id(), if !streams.tasks.is_empty() => {
                     if let Some(Ok((id, ()))) = ended {
                         streams.controllers.remove(&id);
@@ -151,20 +182,22 @@ impl Member {
                 }
                 stream = dialed.forwarded.recv() => match stream {
                     Some(stream) => self.begin(stream, forwards, &mut streams).await,
-                    None => return Event::Down("the connection has ended".to_owned()),
+                    None => break "the connection has ended",
                 },
-                command = self.commands.recv() => match command {
+                command = self.seat.commands.recv() => match command {
                     Some(Command::EndStreams(controller)) => streams.end(&controller),
                     Some(Command::Retire) | None => {
                         retired = true;
-                        self.leave(&mut dialed, forwards, &mut streams).await;
+                        self.leave(&mut dialed, granted, &mut streams).await;
                         if streams.tasks.is_empty() {
                             return retire(dialed).await;
                         }
                     }
                 },
             }
-        }
+        };
+        streams.drain().await;
+        Event::Down(why.to_owned())
     }
 
     async fn begin(&self, stream: ForwardedStream, forwards: &[Forward], streams: &mut Streams) {
@@ -203,30 +236,54 @@ impl Member {
     }
 
     /// Leaves the proxy's table, so that no new stream is on its way when the connection ends.
-    async fn leave(&self, dialed: &mut Dialed, forwards: &[Forward], streams: &mut Streams) {
-        for forward in forwards {
-            if let Err(error) = dialed.cancel_forward(HOST, forward.port, REQUEST).await {
+    async fn leave(&self, dialed: &mut Dialed, granted: &Granted, streams: &mut Streams) {
+        let allocated = granted.forwards.iter().map(|forward| (HOST, forward.port));
+        let named = granted.named.iter().map(|port| (self.name(), *port));
+        for (host, port) in allocated.chain(named) {
+            if let Err(error) = dialed.cancel_forward(host, port, REQUEST).await {
                 tracing::debug!(
-                    port = forward.port,
+                    host,
+                    port,
                     error = one_line(&error),
                     "a forward could not be given back"
                 );
             }
         }
         while let Ok(stream) = dialed.forwarded.try_recv() {
-            self.begin(stream, forwards, streams).await;
+            self.begin(stream, &granted.forwards, streams).await;
         }
     }
 
     async fn tell(&self, event: Event) {
         // The pool outlives its members; at a shutdown nobody needs to know.
-        let _ = self.events.send((self.id, event)).await;
+        let _ = self.seat.events.send((self.seat.id, event)).await;
     }
 }
 
 async fn retire(dialed: Dialed) -> Event {
     dialed.disconnect("no longer needed").await;
-    Event::Down("retired".to_owned())
+    Event::Retired
+}
+
+/// What to do when a port is not granted.
+#[derive(Debug, PartialEq, Eq)]
+enum Next {
+    /// One connection is all that this proxy takes: the streams share it.
+    Share,
+    /// The port is somebody else's by now: take another.
+    AnyPort,
+    Fail,
+}
+
+fn after_refusal(error: &RequestError, proxy: PeerKind, joins: bool, port: u16) -> Next {
+    match (error, proxy) {
+        // Ours takes several; it is about to stop, or has too many.
+        (RequestError::Refused { .. }, PeerKind::Own) if joins => Next::Fail,
+        (RequestError::Refused { .. }, PeerKind::Foreign) if joins => Next::Share,
+        (RequestError::Refused { .. }, _) if port != 0 => Next::AnyPort,
+        // Without an answer, or without a connection, there is nothing to ask for another.
+        (_, _) => Next::Fail,
+    }
 }
 
 /// The streams of a member. Dropping them ends them.
@@ -265,3 +322,6 @@ const DRAIN: Duration = Duration::from_secs(2);
 
 /// The deadline of one request on a live connection.
 const REQUEST: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests;

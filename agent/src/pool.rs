@@ -28,6 +28,8 @@ pub(crate) enum Event {
     Up(MemberId),
     /// The proxy refused a further connection the port of the first.
     NotPooled(MemberId),
+    /// A connection has ended as it was told to.
+    Retired(MemberId),
     /// A connection is gone, or could not be made. After a failure the caller waits, then sends [`Event::Retry`].
     Down(MemberId),
     /// Time to try again.
@@ -67,6 +69,9 @@ impl Pool {
                 self.shared = true;
                 self.members.remove(&id);
             }
+            Event::Retired(id) => {
+                self.members.remove(&id);
+            }
             Event::Down(id) => {
                 self.members.remove(&id);
                 // Whoever answers next may be another kind of proxy. And no new dial here: the caller waits first,
@@ -81,6 +86,13 @@ impl Pool {
             }),
         }
         self.settle()
+    }
+
+    /// Whether this connection forwards now, and is to go on with it.
+    pub(crate) fn serves(&self, id: MemberId) -> bool {
+        self.members
+            .get(&id)
+            .is_some_and(|member| member.up && !member.retired)
     }
 
     /// Whether any connection forwards now.
@@ -172,6 +184,15 @@ mod tests {
     }
 
     #[test]
+    fn a_connection_that_is_to_go_does_not_serve() {
+        let mut pool = Pool::default();
+        pool.on_event(Event::Wanted(true));
+        assert_eq!(pool.on_event(Event::Wanted(false)), [Action::Retire(id(0))]);
+        pool.on_event(Event::Up(id(0)));
+        assert!(!pool.serves(id(0)) && !pool.any_up());
+    }
+
+    #[test]
     fn nothing_is_left_when_no_tunnel_is_wanted() {
         let mut pool = Pool::default();
         pool.on_event(Event::Wanted(true));
@@ -208,7 +229,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_bounds_hold_whatever_happens(events in prop::collection::vec((0u8..7, 0u64..8), 0..300)) {
+        fn the_bounds_hold_whatever_happens(events in prop::collection::vec((0u8..8, 0u64..8), 0..300)) {
             let mut pool = Pool::default();
             let mut live = std::collections::BTreeSet::new();
             for (kind, number) in events {
@@ -219,9 +240,10 @@ mod tests {
                     3 => Event::Down(id(number)),
                     4 => Event::Retry,
                     5 => Event::StreamBegan(id(number)),
+                    6 => Event::Retired(id(number)),
                     _ => Event::StreamEnded(id(number)),
                 };
-                if let Event::NotPooled(id) | Event::Down(id) = event {
+                if let Event::NotPooled(id) | Event::Down(id) | Event::Retired(id) = event {
                     live.remove(&id);
                 }
                 for action in pool.on_event(event) {

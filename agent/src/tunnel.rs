@@ -1,6 +1,7 @@
 //! The tunnel of a device: the task that keeps its pool of connections to the proxy.
 
 use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,14 +10,15 @@ use daemon::shutdown::Shutdown;
 use protocol::{Forward, Label};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
-use crate::member::{self, Member, Plan};
+use crate::deadline::reached;
+use crate::member::{self, Member, Plan, Seat};
 use crate::pool::{self, MemberId, Pool};
 
 /// The owner's end of the tunnel. When it is dropped the tunnel closes after its streams.
 pub(crate) struct Tunnel {
-    wanted: watch::Sender<bool>,
+    demand: watch::Sender<Demand>,
     ends: mpsc::Sender<Label>,
     events: mpsc::Receiver<Event>,
 }
@@ -24,7 +26,7 @@ pub(crate) struct Tunnel {
 /// What the tunnel tells its owner.
 #[derive(Debug)]
 pub(crate) enum Event {
-    /// These forwards are granted, for the first time or anew.
+    /// These forwards are granted: for the first time, anew, or still when the tunnel is asked for.
     Opened(Vec<Forward>),
     /// No connection could be made; it is tried again.
     Failed(String),
@@ -34,15 +36,34 @@ pub(crate) enum Event {
     Streams(usize),
 }
 
+/// What the owner wants. It asks anew each time: a tunnel that is still up since the last time has to be told again, also
+/// when the task never saw that nobody wanted it in between.
+#[derive(Clone, Copy, Debug, Default)]
+struct Demand {
+    wanted: bool,
+    /// How often it was asked for.
+    asked: u64,
+}
+
+/// Makes a connection, and runs it until its end.
+type Dialler = Box<dyn Fn(Seat) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
+
 impl Tunnel {
-    /// Starts the task. No connection is made before [`open`](Self::open).
+    /// Starts the task. No connection is made before one is [wanted](Self::want).
     pub(crate) fn start(plan: Plan, shutdown: &Shutdown) -> Self {
-        let (wanted, is_wanted) = watch::channel(false);
+        let plan = Arc::new(plan);
+        let dialler = move |seat| Box::pin(Member::new(Arc::clone(&plan), seat).run()) as _;
+        Self::with_dialler(Box::new(dialler), shutdown)
+    }
+
+    fn with_dialler(dialler: Dialler, shutdown: &Shutdown) -> Self {
+        let (demand, demanded) = watch::channel(Demand::default());
         let (ends, to_end) = mpsc::channel(QUEUE);
         let (event_sender, events) = mpsc::channel(QUEUE);
         let (member_events, from_members) = mpsc::channel(QUEUE);
         let task = TunnelTask {
-            plan: Arc::new(plan),
+            dialler,
+            asked: 0,
             pool: Pool::default(),
             members: BTreeMap::new(),
             tasks: JoinSet::new(),
@@ -52,9 +73,9 @@ impl Tunnel {
             member_events,
             owner: event_sender,
         };
-        shutdown.spawn(task.run(is_wanted, to_end, from_members));
+        shutdown.spawn(task.run(demanded, to_end, from_members));
         Self {
-            wanted,
+            demand,
             ends,
             events,
         }
@@ -64,9 +85,12 @@ impl Tunnel {
         self.events.recv().await
     }
 
-    /// Whether a tunnel is to be open.
+    /// Whether a tunnel is to be open. Each time that it is, the answer is [`Event::Opened`] or [`Event::Failed`].
     pub(crate) fn want(&self, wanted: bool) {
-        self.wanted.send_replace(wanted);
+        self.demand.send_modify(|demand| {
+            demand.wanted = wanted;
+            demand.asked += u64::from(wanted);
+        });
     }
 
     /// Ends the streams of this controller.
@@ -79,7 +103,9 @@ impl Tunnel {
 }
 
 struct TunnelTask {
-    plan: Arc<Plan>,
+    dialler: Dialler,
+    /// The last of the owner's requests that was seen.
+    asked: u64,
     pool: Pool,
     members: BTreeMap<MemberId, Running>,
     tasks: JoinSet<()>,
@@ -99,27 +125,37 @@ struct Running {
 impl TunnelTask {
     async fn run(
         mut self,
-        mut is_wanted: watch::Receiver<bool>,
+        mut demanded: watch::Receiver<Demand>,
         mut to_end: mpsc::Receiver<Label>,
         mut from_members: mpsc::Receiver<(MemberId, member::Event)>,
     ) {
         let mut owned = true;
         while owned || !self.members.is_empty() {
             tokio::select! {
-                changed = is_wanted.changed(), if owned => {
+                changed = demanded.changed(), if owned => {
                     owned = changed.is_ok();
-                    let wanted = owned && *is_wanted.borrow_and_update();
-                    self.decide(pool::Event::Wanted(wanted));
+                    let demand = *demanded.borrow_and_update();
+                    self.demand(Demand { wanted: owned && demand.wanted, ..demand }).await;
                 }
                 Some(controller) = to_end.recv() => self.end_streams(&controller),
                 Some((id, event)) = from_members.recv() => self.on_member(id, event).await,
                 // Members report their own end; here only what is left of them is cleared.
                 Some(_) = self.tasks.join_next(), if !self.tasks.is_empty() => {}
-                () = until(self.retry_at) => {
+                () = reached(self.retry_at) => {
                     self.retry_at = None;
                     self.decide(pool::Event::Retry);
                 }
             }
+        }
+    }
+
+    async fn demand(&mut self, demand: Demand) {
+        self.decide(pool::Event::Wanted(demand.wanted));
+        let anew = demand.asked != self.asked;
+        self.asked = demand.asked;
+        // A stream may have kept a connection since the last time; then none comes up that would tell.
+        if demand.wanted && anew && self.pool.any_up() {
+            self.tell(Event::Opened(self.ports.clone())).await;
         }
     }
 
@@ -131,7 +167,8 @@ impl TunnelTask {
                     running.up_since = Some(Instant::now());
                 }
                 self.decide(pool::Event::Up(id));
-                if !was_up || self.ports != forwards {
+                // A late one that is to go again forwards nothing for long, perhaps at a port of its own.
+                if self.pool.serves(id) && (!was_up || self.ports != forwards) {
                     self.ports.clone_from(&forwards);
                     self.tell(Event::Opened(forwards)).await;
                 }
@@ -154,6 +191,11 @@ impl TunnelTask {
                 if was_up && !self.pool.any_up() {
                     self.tell(Event::Lost).await;
                 }
+            }
+            member::Event::Retired => {
+                tracing::debug!(member = id.0, "a connection to the proxy was given back");
+                self.members.remove(&id);
+                self.decide(pool::Event::Retired(id));
             }
             member::Event::StreamBegan => self.streams(pool::Event::StreamBegan(id)).await,
             member::Event::StreamEnded => self.streams(pool::Event::StreamEnded(id)).await,
@@ -197,9 +239,8 @@ impl TunnelTask {
 
     fn dial(&mut self, id: MemberId) {
         let (commands, command_receiver) = mpsc::channel(QUEUE);
-        let member = Member {
+        let seat = Seat {
             id,
-            plan: Arc::clone(&self.plan),
             ports: self.ports.clone(),
             joins: self.pool.any_up(),
             commands: command_receiver,
@@ -212,7 +253,7 @@ impl TunnelTask {
                 up_since: None,
             },
         );
-        self.tasks.spawn(member.run());
+        self.tasks.spawn((self.dialler)(seat));
     }
 
     fn end_streams(&self, controller: &Label) {
@@ -238,13 +279,6 @@ impl TunnelTask {
     }
 }
 
-async fn until(time: Option<Instant>) {
-    match time {
-        Some(time) => sleep_until(time).await,
-        None => std::future::pending().await,
-    }
-}
-
 /// Commands and events that wait between two tasks of the agent; each side only ever decides and passes on.
 const QUEUE: usize = 64;
 
@@ -256,3 +290,6 @@ const LAST_RETRY: Duration = Duration::from_secs(15);
 
 /// How long a connection must have lasted to count as a success.
 const LASTING: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests;

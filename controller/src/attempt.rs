@@ -97,6 +97,14 @@ impl Attempt {
     pub(crate) fn on_event(&mut self, event: Event, now: Instant) -> Option<Action> {
         match event {
             Event::Presence(presence) => {
+                // A late last will of an earlier session says nothing of this one.
+                if self
+                    .presence
+                    .as_ref()
+                    .is_some_and(|known| known.epoch > presence.epoch)
+                {
+                    return None;
+                }
                 let offline = !presence.online;
                 self.presence = Some(presence.clone());
                 // An offline presence ends it at once, whatever was sent: nobody is there to read it.
@@ -316,6 +324,24 @@ mod tests {
                 Action::Opened(opened)
             ]
         );
+    }
+
+    #[test]
+    fn a_late_last_will_does_not_end_it() {
+        let late = Presence {
+            epoch: Epoch(0),
+            lost: true,
+            ..presence(false)
+        };
+        let events = vec![
+            (5, Event::Presence(presence(true))),
+            (6, Event::Presence(late)),
+        ];
+        let (actions, _) = run(false, events);
+        assert!(matches!(
+            actions.last(),
+            Some(Action::Fail(Failure::NoAnswer(_)))
+        ));
     }
 
     #[test]

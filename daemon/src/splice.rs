@@ -63,6 +63,8 @@ pub enum Why {
     Stalled(Side),
     /// Reading from or writing to this side failed.
     Failed(Side, io::Error),
+    /// The caller ended it.
+    Cancelled,
 }
 
 /// How a splice ended.
@@ -82,7 +84,7 @@ impl Ended {
         match self.why {
             Why::Finished => true,
             Why::Closed { after_eof, .. } => after_eof,
-            Why::Lost(_) | Why::Stalled(_) | Why::Failed(..) => false,
+            Why::Lost(_) | Why::Stalled(_) | Why::Failed(..) | Why::Cancelled => false,
         }
     }
 }
@@ -104,6 +106,7 @@ impl fmt::Display for Why {
             Self::Lost(side) => write!(f, "connection of the {side} side lost"),
             Self::Stalled(side) => write!(f, "the {side} side took nothing for too long"),
             Self::Failed(side, error) => write!(f, "the {side} side failed: {error}"),
+            Self::Cancelled => write!(f, "ended from this side"),
         }
     }
 }
@@ -151,7 +154,7 @@ pub async fn channels<A: SessionMessage, B: SessionMessage>(
         | Why::Closed {
             after_eof: true, ..
         } => (CLOSE_WAIT / 20, CLOSE_WAIT),
-        Why::Closed { .. } | Why::Lost(_) | Why::Stalled(_) | Why::Failed(..) => {
+        Why::Closed { .. } | Why::Lost(_) | Why::Stalled(_) | Why::Failed(..) | Why::Cancelled => {
             (Duration::ZERO, Duration::ZERO)
         }
     };
@@ -163,10 +166,27 @@ pub async fn channels<A: SessionMessage, B: SessionMessage>(
 /// channel is closed at the end; what becomes of the local end is up to the caller, who may want to reset it when the
 /// end was not [clean](Ended::is_clean).
 pub async fn local<S, R, W>(
+    channel: ChannelEnd<S>,
+    reader: &mut R,
+    writer: &mut W,
+    limits: SpliceLimits,
+) -> Ended
+where
+    S: SessionMessage,
+    R: AsyncRead + Unpin + Send,
+    W: AsyncWrite + Unpin + Send,
+{
+    local_until(channel, reader, writer, limits, std::future::pending()).await
+}
+
+/// As [`local`], but when `cancelled` completes the splice ends at once, and the channel is closed without waiting for
+/// what was still to be delivered.
+pub async fn local_until<S, R, W>(
     mut channel: ChannelEnd<S>,
     reader: &mut R,
     writer: &mut W,
     limits: SpliceLimits,
+    cancelled: impl Future<Output = ()>,
 ) -> Ended
 where
     S: SessionMessage,
@@ -178,12 +198,16 @@ where
     let why = {
         let (mut a, mut to_a) = channel.halves(&ends.first);
         let (mut b, mut to_b) = (RawSource::new(reader), RawSink::new(writer));
-        join(
+        let joined = join(
             pump(&mut a, &mut to_b, Side::First, &ends, limits, &mut up),
             pump(&mut b, &mut to_a, Side::Second, &ends, limits, &mut down),
             &ends,
-        )
-        .await
+        );
+        tokio::select! {
+            biased;
+            why = joined => why,
+            () = cancelled => Why::Cancelled,
+        }
     };
     channel.finish(Duration::ZERO).await;
     Ended { up, down, why }

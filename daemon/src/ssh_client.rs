@@ -3,7 +3,7 @@
 mod peer;
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use russh::Disconnect;
@@ -30,6 +30,7 @@ pub struct Dialed {
     pub forwarded: mpsc::Receiver<ForwardedStream>,
     handle: Arc<client::Handle<Peer>>,
     flow: Flow,
+    kind: PeerKind,
     refusals: Mutex<mpsc::Receiver<String>>,
     // Dropped with the connection, and the task with it.
     _pings: JoinSet<()>,
@@ -113,23 +114,10 @@ impl DialError {
             }
         }
     }
-
-    /// Whether trying again later may help without anybody doing anything.
-    pub fn is_transient(&self) -> bool {
-        match self {
-            // A key that was just uploaded is refused until it is synced.
-            Self::TimedOut { .. }
-            | Self::Connect { .. }
-            | Self::Handshake { .. }
-            | Self::Refused { .. } => true,
-            Self::HostKey { .. } => false,
-        }
-    }
 }
 
 /// Why a request on a live connection failed.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
 pub enum RequestError {
     /// No answer in time. What was asked for may still be granted: drop the connection.
     #[error("the proxy did not answer within {limit:?}")]
@@ -173,6 +161,11 @@ impl Dialed {
     /// The connection's flow, by which its death is seen.
     pub fn flow(&self) -> &Flow {
         &self.flow
+    }
+
+    /// Whether the proxy is our own software, as its identification line says.
+    pub fn kind(&self) -> PeerKind {
+        self.kind
     }
 
     /// Asks for a remote forward. With port 0 the proxy chooses; the port that was granted is returned.
@@ -276,8 +269,10 @@ async fn log_in(
     flow.set_kind(PeerKind::Own);
     let (sender, forwarded) = mpsc::channel(FORWARDED_QUEUE);
     let (refused, refusals) = mpsc::channel(REFUSALS);
+    let kind = Arc::new(OnceLock::new());
     let peer = Peer {
         flow: flow.clone(),
+        kind: Arc::clone(&kind),
         refused,
         pinned: host_keys.to_vec(),
         forwarded: sender,
@@ -313,6 +308,7 @@ async fn log_in(
         forwarded,
         handle,
         flow,
+        kind: kind.get().copied().unwrap_or(PeerKind::Foreign),
         refusals: Mutex::new(refusals),
         _pings: pings,
     })
@@ -363,6 +359,10 @@ pub const PING_INTERVAL: Duration = Duration::from_secs(4);
 
 /// How long an own peer may say nothing, when its pings come through. A cut link is noticed within this time.
 pub const SILENCE_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long a controller waits for a stream. The proxy answers sooner: it may wait for the device's forward, and try
+/// another of its connections, which dials its service.
+pub const OPEN_LIMIT: Duration = Duration::from_secs(15);
 
 /// How many streams may wait for the agent to take them. More are refused, and the proxy tries another connection.
 pub const FORWARDED_QUEUE: usize = 16;

@@ -212,6 +212,32 @@ fn a_tunnel_that_died_comes_back_at_the_port_it_gets() {
 }
 
 #[test]
+fn what_holds_is_told_again_when_the_link_comes_back() {
+    let mut world = World::new();
+    assert_eq!(world.on(Event::LinkUp), [], "nobody waits for anything");
+    world.open("controller-a", 1);
+    world.on(Event::Plain(Some(PlainOrder::Connect)));
+    let plain = |state| Action::PlainState(state);
+    assert_eq!(
+        world.on(Event::LinkUp),
+        [plain(PlainState::Disconnected)],
+        "nothing is granted yet"
+    );
+    world.on(Event::Opened(forwards(61333)));
+    world.on(Event::Lost);
+    // Said while the link may be down.
+    world.on(Event::Opened(forwards(50000)));
+    let state = PlainState::Connected { port: Some(50000) };
+    assert_eq!(
+        world.on(Event::LinkUp),
+        [opened("controller-a", 1, 50000), plain(state)]
+    );
+    world.close("controller-a", Some(1));
+    world.on(Event::Plain(Some(PlainOrder::Disconnect)));
+    assert_eq!(world.on(Event::LinkUp), [], "nobody holds anything");
+}
+
+#[test]
 fn who_waits_is_told_what_is_wrong_and_nothing_is_kept_open() {
     let mut world = World::new();
     world.open("controller-a", 1);
@@ -323,4 +349,17 @@ fn a_shutdown_tells_everybody_and_closes() {
         actions,
         [Action::Reply(label("controller-a"), closed), Action::Close]
     );
+}
+
+#[test]
+fn a_refusal_fits_into_a_reply_however_long_its_words_are() {
+    let mut world = World::new();
+    world.leases.services = (0..16).map(|n| label(&format!("{n:0>63}"))).collect();
+    let actions = world.open_services("controller-a", 1, &["vnc"]);
+    let (_, text) = refusal(&actions);
+    assert!(text.len() <= protocol::limits::MAX_TEXT, "{}", text.len());
+    let [Action::Reply(_, reply)] = &actions[..] else {
+        unreachable!()
+    };
+    assert!(Reply::decode(&reply.encode()).is_ok());
 }

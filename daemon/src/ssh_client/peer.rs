@@ -1,15 +1,17 @@
 //! russh's callbacks for one connection to a proxy, and the streams that it opens.
 
 use std::fmt;
+use std::sync::{Arc, OnceLock};
 
 use russh::client::{self, ChannelOpenHandle, Msg};
 use russh::keys::ssh_key::Fingerprint;
 use russh::keys::{HashAlg, PublicKey, PublicKeyOrCertificate};
-use russh::{Channel, ChannelId, ChannelOpenFailure};
+use russh::{Channel, ChannelId, ChannelOpenFailure, Names};
 use tokio::sync::mpsc;
 
 use crate::flow::Flow;
 use crate::splice::ChannelEnd;
+use crate::ssh::{PeerKind, known_peer};
 
 /// A stream that the proxy wants to open. Dropping it refuses it.
 #[derive(Debug)]
@@ -40,6 +42,8 @@ impl ForwardedStream {
 /// russh's callbacks for one connection.
 pub(super) struct Peer {
     pub(super) flow: Flow,
+    /// Set when the key exchange is done.
+    pub(super) kind: Arc<OnceLock<PeerKind>>,
     /// The proxy's words when it does not open a stream.
     pub(super) refused: mpsc::Sender<String>,
     pub(super) pinned: Vec<PublicKey>,
@@ -74,6 +78,17 @@ impl client::Handler for Peer {
             // None was asked for.
             PublicKeyOrCertificate::Certificate(_) => Ok(false),
         }
+    }
+
+    async fn kex_done(
+        &mut self,
+        _shared_secret: Option<&[u8]>,
+        _names: &Names,
+        session: &mut client::Session,
+    ) -> Result<(), PeerError> {
+        // Later exchanges of the same connection tell the same.
+        let _ = self.kind.set(known_peer(session.remote_sshid()));
+        Ok(())
     }
 
     async fn channel_open_confirmation(

@@ -1,8 +1,9 @@
 //! Several controllers at one device, and what is left when they go.
 
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::time::Duration;
 
-use e2e::{CEILING, Session, Stopwatch, current_user, established, run, wait_until};
+use e2e::{CEILING, EchoServer, Session, Stopwatch, current_user, established, run, wait_until};
 use rustix::process::Signal;
 
 use super::{GONE, Job};
@@ -51,7 +52,7 @@ fn the_last_end_leaves_no_tunnel_at_the_proxy() {
 }
 
 #[test]
-fn a_controller_that_vanishes_costs_nothing() {
+fn a_controller_that_vanishes_from_its_stream_costs_nothing() {
     let job = Job::start();
     let marker = job.world.path("remote-is-alive");
     let file = marker.display();
@@ -68,13 +69,46 @@ fn a_controller_that_vanishes_costs_nothing() {
             Ok(())
         }
     });
-    // Nobody has given the lease up, so it lasts as long as it was asked for.
+    // It gave its lease up when its stream was open, so nothing but the stream held the tunnel.
     let watch = Stopwatch::start();
-    wait_until_no_tunnel(&job, LEASE + GONE);
+    wait_until_no_tunnel(&job, GONE);
     println!(
-        "the tunnel of a vanished controller was gone after {:?}",
+        "the tunnel of a controller that vanished from its stream was gone after {:?}",
         watch.elapsed()
     );
+}
+
+#[test]
+fn a_controller_that_vanishes_before_its_stream_costs_a_lease() {
+    let stuck = StuckServer::start();
+    let job = Job::with_services(&[("stuck", &stuck.address)]);
+    let mut stdio = Session::start(
+        &mut job
+            .world
+            .tunnel_as(&job.controller, &["stdio", "333", "stuck"]),
+    );
+    // The order is answered, and no stream can begin: the device waits for its service, which does not accept.
+    let agent = job.agent.as_ref().unwrap();
+    wait_until("the controller to be at the proxy", CEILING, || {
+        let answered = agent.stderr().contains("answered");
+        // The device's two connections at most, so one of three is the controller's.
+        match established(job.world.proxy_port()) {
+            3.. if answered => Ok(()),
+            some => Err(format!("{some} connections, answered: {answered}")),
+        }
+    });
+    stdio.signal(Signal::KILL);
+    assert_eq!(stdio.wait(CEILING), None, "it ended before it was killed");
+    let watch = Stopwatch::start();
+    // Nobody has given the lease up, so it lasts as long as it was asked for.
+    wait_until_no_tunnel(&job, LEASE + GONE);
+    let took = watch.elapsed();
+    println!("the tunnel of a controller that vanished before its stream was gone after {took:?}");
+    assert!(
+        took > LEASE / 2,
+        "the lease was given up, so this was not the case that is meant: {took:?}"
+    );
+    assert!(!agent.stderr().contains("a stream has begun"));
 }
 
 #[test]
@@ -99,6 +133,30 @@ fn disconnect_ends_the_own_sessions_and_nobody_elses() {
 }
 
 #[test]
+fn disconnect_ends_a_stream_on_which_nothing_happens() {
+    let echo = EchoServer::start();
+    let job = Job::with_services(&[("echo", &echo.address())]);
+    let other = job.second_controller();
+    let stdio = |controller| {
+        let mut command = job.world.tunnel_as(controller, &["stdio", "333", "echo"]);
+        Session::start(&mut command)
+    };
+    let (mut mine, mut theirs) = (stdio(&job.controller), stdio(&other));
+    mine.echo("mine");
+    theirs.echo("theirs");
+    job.world
+        .run_as(&job.controller, &["disconnect", "333"])
+        .success();
+    // Its standard input stays open all the time.
+    let watch = Stopwatch::start();
+    assert_ne!(mine.wait(GONE), Some(0), "a stream was cut");
+    println!("an idle stream was gone after {:?}", watch.elapsed());
+    theirs.echo("still here");
+    assert_eq!(theirs.finish(), Some(0));
+    wait_until_no_tunnel(&job, GONE);
+}
+
+#[test]
 fn many_sessions_share_one_device() {
     let job = Job::start();
     let mut sessions: Vec<_> = (0..6)
@@ -115,6 +173,31 @@ fn many_sessions_share_one_device() {
         }
     }
     wait_until_no_tunnel(&job, GONE);
+}
+
+/// A service that never accepts: whoever connects waits for an answer until he gives up.
+struct StuckServer {
+    address: String,
+    _queue: (TcpListener, Vec<TcpStream>),
+}
+
+impl StuckServer {
+    #[track_caller]
+    fn start() -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        rustix::net::listen(&listener, 0).unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut queue = Vec::new();
+        // Linux leaves further connections unanswered as soon as the queue is full.
+        while let Ok(waiting) = TcpStream::connect_timeout(&address, Duration::from_millis(300)) {
+            queue.push(waiting);
+            assert!(queue.len() < 16, "the queue has no end");
+        }
+        Self {
+            address: address.to_string(),
+            _queue: (listener, queue),
+        }
+    }
 }
 
 /// The proxy has no SSH connection at all: neither a device's nor a controller's.

@@ -1,7 +1,9 @@
 //! kill -9 of each part in the middle of a session, and the way back without anybody's help.
 
-use e2e::{CEILING, Session, Stopwatch, run, wait_until};
 use std::time::Duration;
+
+use e2e::{CEILING, Session, Stopwatch, run, wait_until};
+use rustix::process::Signal;
 
 use super::{Job, Parts};
 
@@ -85,6 +87,61 @@ fn a_killed_agent_is_seen_and_its_successor_serves() {
 }
 
 #[test]
+fn everything_comes_back_when_the_whole_server_was_killed() {
+    let mut job = Job::start();
+    let mut session = Session::start(&mut job.connect("cat"));
+    session.echo("before");
+    job.serve.take().unwrap().kill();
+    assert_ne!(session.wait(CEILING), Some(0));
+    let outcome = run(&mut job.connect("true"), CEILING);
+    assert_eq!(outcome.code, Some(69), "{}", outcome.report());
+    job.serve = Some(job.world.serve());
+    let watch = Stopwatch::start();
+    let listed = job
+        .world
+        .wait_for_presence(&job.controller, &job.device, true);
+    assert_eq!(listed["lost"], false, "{listed}");
+    println!(
+        "server restarted: presence true again after {:?}",
+        watch.elapsed()
+    );
+    connects(&job, "server restarted", watch);
+}
+
+#[test]
+fn a_stalled_proxy_is_noticed_and_all_works_when_it_goes_on() {
+    let parts = Parts::start();
+    let (job, proxy) = (&parts.job, parts.proxy.as_ref().unwrap());
+    let mut session = Session::start(&mut job.connect("cat"));
+    session.echo("before");
+    proxy.signal(Signal::STOP);
+    let watch = Stopwatch::start();
+    assert_ne!(session.wait(SILENCE), Some(0));
+    println!(
+        "proxy stalled: the session ended after {:?}",
+        watch.elapsed()
+    );
+    let agent = job.agent.as_ref().unwrap();
+    let left = SILENCE.saturating_sub(watch.elapsed());
+    wait_until("the agent to notice", left, || {
+        let log = agent.stderr();
+        if log.contains("a connection to the proxy has ended") {
+            Ok(())
+        } else {
+            Err(log)
+        }
+    });
+    println!("proxy stalled: the agent knew after {:?}", watch.elapsed());
+    proxy.signal(Signal::CONT);
+    let watch = Stopwatch::start();
+    connects(job, "proxy went on", watch);
+    let listed = job
+        .world
+        .wait_for_presence(&job.controller, &job.device, true);
+    assert_eq!(listed["lost"], false, "{listed}");
+}
+
+#[test]
 fn an_agent_that_starts_before_its_broker_waits_for_it() {
     let mut parts = Parts::start();
     parts.job.agent.take().unwrap().terminate();
@@ -129,3 +186,6 @@ fn connects(job: &Job, what: &str, watch: Stopwatch) {
     let took: Duration = watch.elapsed();
     println!("{what}: a new connect worked after {took:?}");
 }
+
+/// The ten seconds after which a proxy that says nothing counts as gone, and what a loaded machine adds.
+const SILENCE: Duration = Duration::from_secs(15);

@@ -1,0 +1,207 @@
+//! The test plays the members: it takes what the tunnel dials, says what has become of it, and hears what it is told.
+
+use super::*;
+
+/// More than every pause of the tunnel; the clock of these tests is wound on as soon as nobody has anything to do.
+const LONG: Duration = Duration::from_mins(10);
+
+struct Stand {
+    tunnel: Tunnel,
+    dialled: mpsc::Receiver<Seat>,
+    shutdown: Shutdown,
+}
+
+impl Stand {
+    fn new() -> Self {
+        let (sender, dialled) = mpsc::channel(QUEUE);
+        let make = move |seat| {
+            let sender = sender.clone();
+            Box::pin(async move { sender.send(seat).await.map_err(drop).unwrap() }) as _
+        };
+        let shutdown = Shutdown::new(LONG);
+        Self {
+            tunnel: Tunnel::with_dialler(Box::new(make), &shutdown),
+            dialled,
+            shutdown,
+        }
+    }
+
+    async fn dialled(&mut self) -> Seat {
+        let next = tokio::time::timeout(LONG, self.dialled.recv()).await;
+        next.expect("nothing is dialled").unwrap()
+    }
+
+    async fn told(&mut self) -> Event {
+        let next = tokio::time::timeout(LONG, self.tunnel.next()).await;
+        next.expect("nothing is told").unwrap()
+    }
+
+    /// Nothing more is dialled or told, however long one waits.
+    async fn is_quiet(&mut self) {
+        tokio::select! {
+            seat = self.dialled.recv() => panic!("dialled {:?}", seat.map(|seat| seat.id)),
+            event = self.tunnel.next() => panic!("told {event:?}"),
+            () = tokio::time::sleep(LONG) => {}
+        }
+    }
+
+    /// A tunnel with one stream on the first of its connections, and the spare.
+    async fn with_a_stream() -> (Self, Seat, Seat) {
+        let mut stand = Self::new();
+        stand.tunnel.want(true);
+        let first = stand.dialled().await;
+        first.says(member::Event::Up(forwards(61333))).await;
+        assert_opened(&stand.told().await, 61333);
+        first.says(member::Event::StreamBegan).await;
+        assert!(matches!(stand.told().await, Event::Streams(1)));
+        let spare = stand.dialled().await;
+        spare.says(member::Event::Up(forwards(61333))).await;
+        (stand, first, spare)
+    }
+}
+
+impl Seat {
+    async fn says(&self, event: member::Event) {
+        self.events.send((self.id, event)).await.unwrap();
+    }
+
+    async fn is_retired(&mut self) {
+        let command = tokio::time::timeout(LONG, self.commands.recv()).await;
+        assert!(matches!(command, Ok(Some(member::Command::Retire))));
+        self.says(member::Event::Retired).await;
+    }
+}
+
+fn forwards(port: u16) -> Vec<Forward> {
+    let service = "ssh".parse().unwrap();
+    vec![Forward { service, port }]
+}
+
+#[track_caller]
+fn assert_opened(event: &Event, port: u16) {
+    assert!(
+        matches!(event, Event::Opened(opened) if *opened == forwards(port)),
+        "not opened at {port}: {event:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tunnel_lives_is_lost_comes_back_and_goes() {
+    let (mut stand, first, spare) = Stand::with_a_stream().await;
+    assert!(spare.joins, "others forward the port");
+    assert_eq!(spare.ports, forwards(61333));
+    // The proxy goes, and is away for a while.
+    first.says(member::Event::Down("cut".to_owned())).await;
+    assert!(matches!(stand.told().await, Event::Streams(0)));
+    spare.says(member::Event::Down("cut".to_owned())).await;
+    assert!(matches!(stand.told().await, Event::Lost));
+    for _ in 0..8 {
+        let began = Instant::now();
+        let seat = stand.dialled().await;
+        assert!(began.elapsed() <= LAST_RETRY, "{:?}", began.elapsed());
+        assert!(!seat.joins);
+        assert_eq!(seat.ports, forwards(61333), "the port shall stay the same");
+        seat.says(member::Event::Failed("no route".to_owned()))
+            .await;
+        assert!(matches!(stand.told().await, Event::Failed(_)));
+    }
+    let mut back = stand.dialled().await;
+    back.says(member::Event::Up(forwards(61333))).await;
+    assert_opened(&stand.told().await, 61333);
+    stand.is_quiet().await;
+    // Nobody needs it any more.
+    stand.tunnel.want(false);
+    back.is_retired().await;
+    stand.is_quiet().await;
+    // Without an owner the task ends.
+    drop(stand.tunnel);
+    stand.shutdown.request();
+    assert!(stand.shutdown.drained().await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tunnel_that_a_stream_has_kept_is_told_when_it_is_wanted_again() {
+    let (mut stand, first, mut spare) = Stand::with_a_stream().await;
+    stand.tunnel.want(false);
+    spare.is_retired().await;
+    stand.is_quiet().await;
+    stand.tunnel.want(true);
+    assert_opened(&stand.told().await, 61333);
+    let spare = stand.dialled().await;
+    assert!(spare.joins);
+    first.says(member::Event::StreamEnded).await;
+    assert!(matches!(stand.told().await, Event::Streams(0)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_of_mind_that_nobody_saw_is_answered_too() {
+    let (mut stand, _first, _spare) = Stand::with_a_stream().await;
+    // Both before the task has had a chance to run.
+    stand.tunnel.want(false);
+    stand.tunnel.want(true);
+    assert_opened(&stand.told().await, 61333);
+    stand.is_quiet().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn giving_connections_back_is_no_failure() {
+    let mut stand = Stand::new();
+    for _ in 0..20 {
+        stand.tunnel.want(true);
+        let mut seat = stand.dialled().await;
+        seat.says(member::Event::Up(forwards(61333))).await;
+        assert_opened(&stand.told().await, 61333);
+        stand.tunnel.want(false);
+        seat.is_retired().await;
+        stand.is_quiet().await;
+    }
+    stand.tunnel.want(true);
+    let seat = stand.dialled().await;
+    seat.says(member::Event::Up(forwards(61333))).await;
+    assert_opened(&stand.told().await, 61333);
+    seat.says(member::Event::Down("cut".to_owned())).await;
+    assert!(matches!(stand.told().await, Event::Lost));
+    // After twenty failures the next try would be many seconds away.
+    let lost = Instant::now();
+    stand.dialled().await;
+    assert!(lost.elapsed() <= FIRST_RETRY, "{:?}", lost.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_spare_that_could_not_be_made_is_tried_again_later() {
+    let (mut stand, first, spare) = Stand::with_a_stream().await;
+    spare.says(member::Event::Down("too many".to_owned())).await;
+    let mut waited = Vec::new();
+    for _ in 0..40 {
+        let began = Instant::now();
+        let spare = stand.dialled().await;
+        waited.push(began.elapsed());
+        spare
+            .says(member::Event::Failed("too many".to_owned()))
+            .await;
+    }
+    // Full jitter: single waits may be short, their sum is not.
+    assert!(waited.iter().all(|wait| *wait <= LAST_RETRY), "{waited:?}");
+    assert!(
+        waited.iter().sum::<Duration>() > 2 * LAST_RETRY,
+        "{waited:?}"
+    );
+    // The tunnel was open all the time.
+    first.says(member::Event::StreamEnded).await;
+    assert!(matches!(stand.told().await, Event::Streams(0)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_proxy_without_pools_is_shared() {
+    let mut stand = Stand::new();
+    stand.tunnel.want(true);
+    let only = stand.dialled().await;
+    only.says(member::Event::Up(forwards(61333))).await;
+    assert_opened(&stand.told().await, 61333);
+    only.says(member::Event::StreamBegan).await;
+    assert!(matches!(stand.told().await, Event::Streams(1)));
+    stand.dialled().await.says(member::Event::NotPooled).await;
+    only.says(member::Event::StreamBegan).await;
+    assert!(matches!(stand.told().await, Event::Streams(2)));
+    stand.is_quiet().await;
+}
