@@ -13,7 +13,7 @@ use daemon::server_file::ServerFile;
 use daemon::shutdown::Shutdown;
 use daemon::systemd;
 use enrollment::{Directory, UploadPermission};
-use proxy::{Proxy, ProxyConfig};
+use proxy::{KeyPermission, Proxy, ProxyConfig};
 use signer::{Authority, Signer};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -112,9 +112,7 @@ impl Realm {
     /// The signer, and the registry that it reads.
     pub(crate) fn signer(&self) -> Result<(Signer, Directory), Failure> {
         let authority = self.authority()?;
-        let mut uids: BTreeSet<u32> = self.server.signer.controller_uids.iter().copied().collect();
-        uids.extend([0, rustix::process::geteuid().as_raw()]);
-        let permission = UploadPermission::controllers_only_from(uids);
+        let permission = UploadPermission::controllers_only_from(self.controller_uids());
         let suffix = self.file.client_id_suffix.clone();
         let signer =
             Signer::new(authority, suffix, permission, &self.dir.signer()).map_err(|error| {
@@ -122,6 +120,14 @@ impl Realm {
                 Failure::new(error, hint, exit::CONFIG)
             })?;
         Ok((signer, self.registry()?))
+    }
+
+    /// The users of this machine who may upload for controllers, certificate requests and ssh keys alike.
+    fn controller_uids(&self) -> BTreeSet<u32> {
+        let named = self.server.signer.controller_uids.iter().copied();
+        named
+            .chain([0, rustix::process::geteuid().as_raw()])
+            .collect()
     }
 
     /// The registry.
@@ -220,6 +226,7 @@ impl Realm {
             realm: self.file.realm.clone(),
             host_keys: vec![identity::ssh_key(&self.dir.proxy_host_key())?],
             keys: self.file.registry.directory.clone(),
+            permits: KeyPermission::controllers_only_from(self.controller_uids()),
             reload: proxy::RELOAD,
             limits: proxy::Limits::default(),
         };
