@@ -12,8 +12,8 @@ use daemon::server_file::ServerFile;
 use daemon::shutdown::Shutdown;
 use daemon::systemd;
 use enrollment::key_directory::KeyDirectory;
-use enrollment::{AnyRegistry, UploadPermission};
-use proxy::{Proxy, ProxyConfig};
+use enrollment::{AnyRegistry, Author, UploadPermission};
+use proxy::{KeyPermission, Proxy, ProxyConfig};
 use signer::Signer;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -273,12 +273,19 @@ impl Realm {
 
     async fn proxy(&self) -> Result<Proxy, Failure> {
         // It starts without keys too: they come with the first synchronisation.
-        own_directory(&self.dir, &self.file)?;
+        let permits = if own_directory(&self.dir, &self.file)?.is_some() {
+            // Nobody but the synchronisation writes there, which has asked already.
+            KeyPermission::everyone_with_write_access()
+        } else {
+            let permission = self.permission()?;
+            KeyPermission::new(move |id, uid| permission.permits(&Author::LocalUser { uid }, id))
+        };
         let config = ProxyConfig {
             listen: self.server.proxy.listen,
             realm: self.file.realm.clone(),
             host_keys: vec![identity::ssh_key(&self.dir.proxy_host_key())?],
             keys: key_path(&self.dir, &self.file)?,
+            permits,
             reload: proxy::RELOAD,
             limits: proxy::Limits::default(),
         };

@@ -283,7 +283,9 @@ pub const OUT_MAX: usize = 8 * MIB;
 /// What is read beyond [`IN_HI`] for the sake of a waiting writer, in bytes.
 pub const ABSORB: usize = 32 * MIB;
 
-/// Unconsumed input that ends the connection, in bytes. An honest peer cannot reach it; russh does not enforce windows.
+/// Unconsumed input that ends the connection, in bytes with overhead, since russh does not enforce windows. A peer that
+/// keeps to its windows meets it only if it fills them, before a reader that has stopped, with messages of less than 256
+/// bytes on average (less than eight with a single stream): half a million keystrokes that nobody has read.
 pub const HARD_CAP: usize = 64 * MIB;
 
 const MIB: usize = 1024 * 1024;

@@ -114,6 +114,18 @@ impl DialError {
             }
         }
     }
+
+    /// Whether trying again later may help without anybody doing anything.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            // A key that was just uploaded is refused until it is synced.
+            Self::TimedOut { .. }
+            | Self::Connect { .. }
+            | Self::Handshake { .. }
+            | Self::Refused { .. } => true,
+            Self::HostKey { .. } => false,
+        }
+    }
 }
 
 /// Why a request on a live connection failed.

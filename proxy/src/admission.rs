@@ -14,12 +14,12 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// The device of this key, if it belongs to the system that the user name says.
+    /// The device that this key belongs to in the system that the user name says.
     ///
     /// The caller must have seen the proof of possession, or use the answer only to say whether a proof is worth it.
     pub fn admit(user: &str, key: &PublicKey, keys: &Keys) -> Option<Self> {
-        let id = keys.owner(key)?;
-        (id.system().as_str() == user).then(|| Self { id: id.clone() })
+        let id = keys.owner(&user.parse().ok()?, key)?;
+        Some(Self { id: id.clone() })
     }
 
     /// Its name.

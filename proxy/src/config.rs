@@ -7,6 +7,7 @@ use std::time::Duration;
 use protocol::Label;
 use russh::keys::PrivateKey;
 
+use crate::keys::KeyPermission;
 use crate::limits::Limits;
 
 /// What a proxy is started with. No field has a hidden default: files and command lines are read elsewhere.
@@ -20,6 +21,8 @@ pub struct ProxyConfig {
     pub host_keys: Vec<PrivateKey>,
     /// The directory with the devices' public keys, `DEVICE.SYSTEM.REALM.sshkey.pub`.
     pub keys: PathBuf,
+    /// Whose files in it count for which devices.
+    pub permits: KeyPermission,
     /// How often that directory is looked at. A key that is withdrawn loses its connections within this time.
     pub reload: Duration,
     /// What is put up with.
@@ -33,6 +36,7 @@ impl std::fmt::Debug for ProxyConfig {
             .field("listen", &self.listen)
             .field("realm", &self.realm)
             .field("keys", &self.keys)
+            .field("permits", &self.permits)
             .field("reload", &self.reload)
             .field("limits", &self.limits)
             .finish_non_exhaustive()

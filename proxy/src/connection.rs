@@ -15,6 +15,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout, timeout_at};
 
+use crate::crowd::Crowded;
 use crate::doorway::Pass;
 use crate::hub::{Counted, Hub};
 use crate::rendezvous::ConnectionId;
@@ -38,6 +39,8 @@ enum End {
     Failed(russh::Error),
     #[error("not authenticated in time")]
     TooSlow,
+    #[error("{0}")]
+    Crowded(Crowded),
     #[error("its key was withdrawn")]
     Withdrawn,
     #[error("the proxy is stopping")]
@@ -81,7 +84,7 @@ impl Connection {
             }
         };
         let admitted = tokio::select! {
-            Ok(admitted) = admitted => Ok(admitted),
+            Ok(admitted) = admitted => admitted.map_err(End::Crowded),
             result = &mut session => Err(End::of(result)),
             () = sleep_until(deadline) => Err(End::TooSlow),
             () = self.hub.stopping.cancelled() => Err(End::Stopping),
@@ -119,8 +122,9 @@ impl Connection {
 
     /// Completes when the key is no longer this device's.
     async fn withdrawn(&self, admitted: &Admitted) {
+        let (id, key) = (admitted.peer.id(), &admitted.key);
         let mut keys = self.hub.keys.subscribe();
-        while keys.borrow_and_update().owner(&admitted.key) == Some(admitted.peer.id()) {
+        while keys.borrow_and_update().owner(id.system(), key) == Some(id) {
             if keys.changed().await.is_err() {
                 return;
             }
@@ -161,7 +165,7 @@ impl Connection {
                 let _ = timeout(GOODBYE_LIMIT, session).await;
                 return;
             }
-            End::Withdrawn | End::Stopping => {}
+            End::Crowded(_) | End::Withdrawn | End::Stopping => {}
         }
         let handle = session.handle();
         let goodbye =

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::crowd::Crowd;
 use crate::keys::KeyStore;
 use crate::limits::Limits;
 use crate::rendezvous::{ConnectionId, Table};
@@ -19,6 +20,7 @@ use crate::rendezvous::{ConnectionId, Table};
 pub(crate) struct Hub {
     pub(crate) limits: Limits,
     pub(crate) keys: KeyStore,
+    pub(crate) crowd: Crowd,
     pub(crate) tasks: TaskTracker,
     pub(crate) stopping: CancellationToken,
     pub(crate) connections: AtomicUsize,
@@ -71,6 +73,7 @@ impl Hub {
         Arc::new(Self {
             limits,
             keys,
+            crowd: Crowd::new(&limits),
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
             connections: AtomicUsize::new(0),

@@ -8,6 +8,7 @@
 pub mod admission;
 mod config;
 mod connection;
+mod crowd;
 mod doorway;
 mod hub;
 pub mod keys;
@@ -19,5 +20,6 @@ mod stream;
 
 pub use config::{ProxyConfig, RELOAD};
 pub use hub::{Stats, StatsReader};
+pub use keys::KeyPermission;
 pub use limits::Limits;
 pub use listener::{BindError, Proxy};

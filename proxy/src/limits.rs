@@ -15,6 +15,12 @@ pub struct Limits {
     /// From the TCP connection to the end of authentication. OpenSSH allows 120 s; a person with a passphrase to type
     /// needs some, and each slot is worth 305 KB to an attacker.
     pub auth_deadline: Duration,
+    /// Connections of one target: its largest pool, and some that are coming or going.
+    pub connections_per_target: usize,
+    /// Connections of one controller: each `ssh` through it may have one of its own, and so may each of its users.
+    pub connections_per_controller: usize,
+    /// Connections of one system, so that others find a place too: half of all.
+    pub connections_per_system: usize,
     /// Remote forwards of one connection. A device has a handful of services, each by port and by name.
     pub forwards_per_connection: usize,
     /// Entries (ports and names) of one device, live or kept. All services of an order, by port and by name.
@@ -40,8 +46,11 @@ pub struct Limits {
     pub forward_wait: Duration,
     /// How long a stream waits for an idle member of an own agent, before it shares a busy one.
     pub share_wait: Duration,
-    /// How long a member may take to open a stream: its service is local to it.
+    /// How long a member may take to open a stream: the agent gives its local service five seconds.
     pub open_deadline: Duration,
+    /// From a controller's request to the answer, whatever had to be waited for: two members that do not answer. An own
+    /// controller waits for [`OPEN_LIMIT`](daemon::ssh_client::OPEN_LIMIT), and should hear why it failed.
+    pub stream_deadline: Duration,
     /// How many members a stream is tried on.
     pub tries: usize,
     /// How long a foreign connection without forwards may say nothing, although it is asked: a laptop that sleeps for a
@@ -58,6 +67,9 @@ impl Default for Limits {
             unauthenticated: 512,
             unauthenticated_per_address: 16,
             auth_deadline: Duration::from_secs(30),
+            connections_per_target: 80,
+            connections_per_controller: 256,
+            connections_per_system: 10_000,
             forwards_per_connection: 32,
             entries_per_device: 64,
             members_per_entry: 64,
@@ -68,7 +80,8 @@ impl Default for Limits {
             kept_ports_per_device: 4,
             forward_wait: Duration::from_secs(10),
             share_wait: Duration::from_secs(2),
-            open_deadline: Duration::from_secs(10),
+            open_deadline: Duration::from_secs(6),
+            stream_deadline: Duration::from_secs(13),
             tries: 3,
             idle_silence: Duration::from_mins(5),
             keys: 65_536,
@@ -88,3 +101,21 @@ pub const MIN_RSA_BITS: u32 = 2048;
 
 /// The service port that a device's first numeric forward stands for, if it has not registered that name: ssh.
 pub const SSH_PORT: u16 = 22;
+
+#[cfg(test)]
+mod tests {
+    use daemon::ssh_client::OPEN_LIMIT;
+
+    use super::*;
+
+    #[test]
+    fn the_numbers_fit_each_other() {
+        let limits = Limits::default();
+        let margin = Duration::from_secs(1);
+        assert!(limits.stream_deadline + margin <= OPEN_LIMIT, "in time");
+        assert!(limits.forward_wait + margin <= limits.stream_deadline);
+        assert!(2 * limits.open_deadline + margin <= limits.stream_deadline);
+        assert!(limits.members_per_entry < limits.connections_per_target);
+        assert!(limits.connections_per_system < limits.connections);
+    }
+}

@@ -61,13 +61,14 @@ impl Proxy {
             realm,
             host_keys,
             keys,
+            permits,
             reload,
             limits,
         } = config;
         if host_keys.is_empty() {
             return Err(BindError::NoHostKey);
         }
-        let keys = KeyStore::open(&keys, realm, limits.keys)
+        let keys = KeyStore::open(&keys, realm, permits, limits.keys)
             .await
             .map_err(|source| BindError::Keys { source })?;
         let fail = |source| BindError::Listen { address, source };

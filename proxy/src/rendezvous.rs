@@ -3,7 +3,8 @@
 
 mod entry;
 
-use std::collections::{HashMap, VecDeque};
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
 use daemon::ssh::PeerKind;
@@ -129,7 +130,8 @@ impl<M: Clone> Table<M> {
         now: Instant,
     ) -> Result<u16, ForwardRefusal> {
         self.expire(now);
-        let slot = self.slot_for(permit, draw)?;
+        let ordinal = self.next_ordinal(member.connection);
+        let slot = self.slot_for(permit, ordinal, draw)?;
         let port = slot.port();
         let known = self.entries.get(&slot);
         if known.is_some_and(|entry| &entry.owner != permit.owner()) {
@@ -154,9 +156,13 @@ impl<M: Clone> Table<M> {
         }
         let entry = self.entries.entry(slot.clone()).or_insert_with(|| Entry {
             owner: permit.owner().clone(),
+            ordinal,
             members: Vec::new(),
             emptied: None,
         });
+        if entry.members.is_empty() {
+            entry.ordinal = ordinal;
+        }
         entry.emptied = None;
         entry.members.push(Seat {
             connection: member.connection,
@@ -285,12 +291,34 @@ impl<M: Clone> Table<M> {
         }
     }
 
-    fn slot_for(&self, permit: &ForwardPermit, draw: u16) -> Result<Slot, ForwardRefusal> {
+    /// Which of a connection's ports the next one is: the first that it does not have.
+    fn next_ordinal(&self, connection: ConnectionId) -> usize {
+        let held: BTreeSet<usize> = self
+            .connections
+            .get(&connection)
+            .map(|known| known.slots.as_slice())
+            .unwrap_or_default()
+            .iter()
+            .filter(|slot| matches!(slot, Slot::Port(..)))
+            .filter_map(|slot| Some(self.entries.get(slot)?.ordinal))
+            .collect();
+        let mut numbers = 0..=held.len();
+        numbers
+            .find(|number| !held.contains(number))
+            .unwrap_or(held.len())
+    }
+
+    fn slot_for(
+        &self,
+        permit: &ForwardPermit,
+        ordinal: usize,
+        draw: u16,
+    ) -> Result<Slot, ForwardRefusal> {
         let owner = permit.owner();
         match permit.wanted() {
             Wanted::Port(port) => Ok(Slot::Port(owner.system().clone(), port)),
             Wanted::Service(port) => Ok(Slot::Service(owner.clone(), port)),
-            Wanted::AnyPort => match self.kept_port(owner) {
+            Wanted::AnyPort => match self.kept_port(owner, ordinal) {
                 Some(slot) => Ok(slot),
                 None => self
                     .free_port(owner.system(), draw)
@@ -299,17 +327,20 @@ impl<M: Clone> Table<M> {
         }
     }
 
-    /// The port that the device had before, if nobody serves it now.
-    fn kept_port(&self, owner: &DeviceId) -> Option<Slot> {
-        let mut slots = self.devices.get(owner)?.iter();
-        let kept = slots.find(|slot| {
-            matches!(slot, Slot::Port(..))
-                && self
-                    .entries
-                    .get(slot)
-                    .is_some_and(|entry| entry.members.is_empty())
-        });
-        kept.cloned()
+    /// The port that the device had before for the same service, if nobody serves it now. Another service's is not
+    /// given: controllers that know the port would reach the wrong one.
+    fn kept_port(&self, owner: &DeviceId, ordinal: usize) -> Option<Slot> {
+        let mut ports = self.ports_of(owner, ordinal);
+        ports.find(|slot| !self.is_served(slot)).cloned()
+    }
+
+    /// The ports that are a device's first, second and so on, in the order in which they were registered.
+    fn ports_of(&self, owner: &DeviceId, ordinal: usize) -> impl Iterator<Item = &Slot> {
+        let slots = self.devices.get(owner).map(Vec::as_slice);
+        slots.unwrap_or_default().iter().filter(move |slot| {
+            let entry = self.entries.get(slot);
+            matches!(slot, Slot::Port(..)) && entry.is_some_and(|entry| entry.ordinal == ordinal)
+        })
     }
 
     fn free_port(&self, system: &Label, draw: u16) -> Option<Slot> {
@@ -349,9 +380,9 @@ impl<M: Clone> Table<M> {
                 if *port != SSH_PORT || self.is_served(&named) {
                     return Some(named);
                 }
-                let slots = self.devices.get(device)?;
-                let mut ports = slots.iter().filter(|slot| matches!(slot, Slot::Port(..)));
-                ports.find(|slot| self.is_served(slot)).cloned()
+                // Never another of its services, even if the first is not served for a moment: it is waited for.
+                let mut first = self.ports_of(device, 0);
+                first.find(|slot| self.is_served(slot)).cloned()
             }
         }
     }
@@ -389,13 +420,17 @@ impl<M: Clone> Table<M> {
             .get(owner)
             .map(Vec::as_slice)
             .unwrap_or_default();
-        let mut kept: Vec<(Instant, Slot)> = slots
+        let mut kept: Vec<(Instant, Reverse<usize>, Slot)> = slots
             .iter()
-            .filter_map(|slot| Some((self.entries.get(slot)?.emptied?, slot.clone())))
+            .filter_map(|slot| {
+                let entry = self.entries.get(slot)?;
+                Some((entry.emptied?, Reverse(entry.ordinal), slot.clone()))
+            })
             .collect();
-        kept.sort_by_key(|(since, _)| *since);
+        // Of those that went together, the first service's stays.
+        kept.sort_by_key(|(since, later, _)| (*since, *later));
         let surplus = kept.len().saturating_sub(self.limits.kept_ports_per_device);
-        for (_, slot) in kept.into_iter().take(surplus) {
+        for (_, _, slot) in kept.into_iter().take(surplus) {
             self.forget(&slot);
         }
     }

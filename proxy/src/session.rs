@@ -20,6 +20,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::admission::{ForwardPermit, Peer};
+use crate::crowd::{Crowded, Place};
 use crate::hub::{Hub, Reach};
 use crate::rendezvous::{ConnectionId, Member};
 use crate::stream::{Request, carry};
@@ -31,7 +32,7 @@ pub(crate) struct Visitor {
     address: SocketAddr,
     flow: Flow,
     standing: Standing,
-    admitted: Option<oneshot::Sender<Admitted>>,
+    admitted: Option<oneshot::Sender<Result<Admitted, Crowded>>>,
     sessions: usize,
 }
 
@@ -41,6 +42,7 @@ pub(crate) struct Admitted {
     pub(crate) peer: Peer,
     pub(crate) key: PublicKey,
     pub(crate) serves: Arc<AtomicBool>,
+    pub(crate) _place: Place,
 }
 
 /// How far a connection has come.
@@ -57,7 +59,7 @@ impl Visitor {
         connection: ConnectionId,
         address: SocketAddr,
         flow: Flow,
-        admitted: oneshot::Sender<Admitted>,
+        admitted: oneshot::Sender<Result<Admitted, Crowded>>,
     ) -> Self {
         Self {
             hub,
@@ -83,9 +85,7 @@ impl Visitor {
         if let Some(peer) = Peer::admit(user, key, &keys) {
             return Some(peer);
         }
-        if keys.owner(key).is_none() {
-            self.hub.keys.refresh().await;
-        }
+        self.hub.keys.refresh().await;
         Peer::admit(user, key, &self.hub.keys.current())
     }
 
@@ -93,6 +93,18 @@ impl Visitor {
         let Standing::Proved(peer, key) = std::mem::replace(&mut self.standing, Standing::Stranger)
         else {
             return;
+        };
+        let Some(admitted) = self.admitted.take() else {
+            return;
+        };
+        let place = match self.hub.crowd.enter(peer.id()) {
+            Ok(place) => place,
+            Err(crowded) => {
+                tracing::warn!(device = %peer.id(), address = %self.address, connection = self.connection.0, reason = %crowded, "login refused");
+                // It stays a stranger until it is told so and cut off. If nobody listens, it is being ended.
+                let _ = admitted.send(Err(crowded));
+                return;
+            }
         };
         let kind = known_peer(sshid);
         self.flow.set_kind(kind);
@@ -103,10 +115,13 @@ impl Visitor {
         let serves = Arc::new(AtomicBool::new(false));
         tracing::info!(device = %peer.id(), address = %self.address, connection = self.connection.0, ?kind, "logged in");
         self.standing = Standing::Member(peer.clone(), Arc::clone(&serves));
-        if let Some(admitted) = self.admitted.take() {
-            // If nobody listens, the connection is being ended.
-            let _ = admitted.send(Admitted { peer, key, serves });
-        }
+        // If nobody listens, the connection is being ended.
+        let _ = admitted.send(Ok(Admitted {
+            peer,
+            key,
+            serves,
+            _place: place,
+        }));
     }
 
     fn forward(&mut self, address: &str, port: &mut u32, session: &Session) -> bool {

@@ -7,7 +7,7 @@ use protocol::DeviceId;
 use russh::ChannelOpenFailure;
 use russh::server::{ChannelOpenHandle, Msg};
 use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::admission::{Peer, StreamPermit};
 use crate::hub::{Counted, Hub, Reach};
@@ -115,9 +115,11 @@ async fn find(
     host: &str,
     port: u32,
 ) -> Result<(ChannelEnd<Msg>, Claim), Failure> {
-    let deadline = Instant::now() + hub.limits.forward_wait;
+    let now = Instant::now();
+    let deadline = now + hub.limits.forward_wait;
+    let end = now + hub.limits.stream_deadline;
     match peer.stream(host, port) {
-        Ok(permit) => find_permitted(hub, peer.id(), &permit, deadline).await,
+        Ok(permit) => find_permitted(hub, peer.id(), &permit, deadline, end).await,
         // Controllers ask for names: an answer that comes sooner than that to an unknown name would tell them apart.
         Err(refusal) if peer.id().role() == protocol::Role::Controller => {
             tokio::select! {
@@ -129,11 +131,13 @@ async fn find(
     }
 }
 
+/// Waits for a member until the deadline, and for members to open the stream until the end.
 async fn find_permitted(
     hub: &Arc<Hub>,
     controller: &DeviceId,
     permit: &StreamPermit,
     deadline: Instant,
+    end: Instant,
 ) -> Result<(ChannelEnd<Msg>, Claim), Failure> {
     let mut changes = hub.changes();
     let mut tried = Vec::new();
@@ -146,13 +150,14 @@ async fn find_permitted(
         let (until, failure) = match pick {
             Pick::Member(chosen) => {
                 let connection = chosen.connection;
-                match open(hub, chosen, controller).await {
+                let patience = end.min(now + hub.limits.open_deadline);
+                match open(hub, chosen, controller, patience).await {
                     Ok(opened) => return Ok(opened),
                     Err(failure @ Failure::Device(_)) => return Err(failure),
                     Err(failure) => {
                         tracing::warn!(member = connection.0, reason = %failure, "stream not opened");
                         tried.push(connection);
-                        if tried.len() >= hub.limits.tries {
+                        if tried.len() >= hub.limits.tries || Instant::now() >= end {
                             return Err(failure);
                         }
                         continue;
@@ -185,6 +190,7 @@ async fn open(
     hub: &Arc<Hub>,
     chosen: Chosen<Reach>,
     controller: &DeviceId,
+    deadline: Instant,
 ) -> Result<(ChannelEnd<Msg>, Claim), Failure> {
     let Chosen {
         connection,
@@ -206,7 +212,7 @@ async fn open(
             unwanted.close().await;
         }
     });
-    match timeout(hub.limits.open_deadline, receiver).await {
+    match timeout_at(deadline, receiver).await {
         Ok(Ok((Ok(end), claim))) => Ok((end, claim)),
         Ok(Ok((Err(russh::Error::ChannelOpenFailure(failure)), _claim))) => match failure {
             // It is full, and another of its connections may not be.

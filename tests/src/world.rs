@@ -172,7 +172,15 @@ impl World {
         let made = Device::new(&self.path("devices"), system, device);
         let mut enroll = self.tunnel();
         enroll
-            .args(["enroll", system, device, "--no-proof", "--wait", "30s", "--realm"])
+            .args([
+                "enroll",
+                system,
+                device,
+                "--no-proof",
+                "--wait",
+                "30s",
+                "--realm",
+            ])
             .arg(self.realm().join("realm.toml"))
             .arg("--dir")
             .arg(made.dir());

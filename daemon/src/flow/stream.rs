@@ -24,6 +24,7 @@ pub struct FlowStream {
     flow: Flow,
     out: BytesMut,
     timer: Option<Pin<Box<Sleep>>>,
+    stuck: Option<Instant>,
     closing: Option<Instant>,
 }
 
@@ -42,6 +43,7 @@ impl FlowStream {
             flow,
             out: BytesMut::new(),
             timer: None,
+            stuck: None,
             closing: None,
         })
     }
@@ -54,7 +56,10 @@ impl FlowStream {
         let result = loop {
             match Pin::new(&mut self.socket).poll_write(cx, &self.out) {
                 Poll::Ready(Ok(0)) => break Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                Poll::Ready(Ok(written)) => self.out.advance(written),
+                Poll::Ready(Ok(written)) => {
+                    self.out.advance(written);
+                    self.stuck = None;
+                }
                 Poll::Ready(Err(error)) => break Poll::Ready(Err(error)),
                 Poll::Pending => break Poll::Pending,
             }
@@ -195,8 +200,17 @@ impl AsyncWrite for FlowStream {
             }
         }
         if !this.out.is_empty() && this.out.len().saturating_add(rest.len()) > OUT_MAX {
-            let mut state = this.flow.lock();
-            state.reader = Some(cx.waker().clone());
+            // For a cut. Nothing is read while the session's loop waits here, so nobody would notice the peer's silence.
+            this.flow.lock().reader = Some(cx.waker().clone());
+            let end = *this
+                .stuck
+                .get_or_insert_with(|| Instant::now() + STUCK_LIMIT);
+            if this.wake_at(end, cx) {
+                return Poll::Ready(Err(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    "the peer takes nothing",
+                )));
+            }
             return Poll::Pending;
         }
         if !rest.is_empty() {
@@ -246,6 +260,10 @@ const KEEPALIVE_COUNT: u32 = 3;
 
 /// How often a paused connection asks the kernel whether the peer is still there.
 const PAUSED_LOOK: Duration = Duration::from_secs(2);
+
+/// How long a peer may take nothing at all while [`OUT_MAX`] waits for it, and with it the session's loop. Three times
+/// what an own peer may be silent: a program that was stopped for a moment finds its streams again.
+const STUCK_LIMIT: Duration = Duration::from_secs(30);
 
 /// How long the last output of an ended session may take.
 const CLOSE_LIMIT: Duration = Duration::from_secs(5);
@@ -322,6 +340,43 @@ mod tests {
             .await
             .unwrap()
             .unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_takes_nothing_at_the_maximum_is_given_up() {
+        let (mut stream, _flow, _peer) = pair().await;
+        let (start, chunk) = (Instant::now(), vec![7; OUT_MAX / 2]);
+        let error = loop {
+            // The clock moves when all wait, so the limit is not waited for.
+            let written = timeout(10 * STUCK_LIMIT, stream.write_all(&chunk)).await;
+            if let Err(error) = written.expect("it waits for ever") {
+                break error;
+            }
+        };
+        assert_eq!(error.to_string(), "the peer takes nothing");
+        assert!(start.elapsed() >= STUCK_LIMIT);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_peer_is_not_given_up() {
+        let (mut stream, _flow, mut peer) = pair().await;
+        let slow = async {
+            let mut some = vec![0; OUT_MAX];
+            for _ in 0..6 {
+                tokio::time::sleep(STUCK_LIMIT * 2 / 3).await;
+                peer.read_exact(&mut some).await.unwrap();
+            }
+        };
+        let chunk = vec![7; OUT_MAX / 2];
+        let writing = async {
+            loop {
+                stream.write_all(&chunk).await.unwrap();
+            }
+        };
+        tokio::select! {
+            () = slow => {}
+            () = writing => {}
+        }
     }
 
     #[tokio::test]

@@ -18,8 +18,7 @@ pub struct ChannelEnd<S: SessionMessage> {
     read: ChannelReadHalf,
     write: ChannelWriteHalf<S>,
     flow: Flow,
-    queue: VecDeque<Item>,
-    gone: Option<Gone>,
+    inbox: Inbox,
 }
 
 impl<S: SessionMessage> ChannelEnd<S> {
@@ -30,8 +29,7 @@ impl<S: SessionMessage> ChannelEnd<S> {
             read,
             write,
             flow,
-            queue: VecDeque::new(),
-            gone: None,
+            inbox: Inbox::default(),
         }
     }
 
@@ -50,7 +48,7 @@ impl<S: SessionMessage> ChannelEnd<S> {
     pub(super) async fn drain(&mut self) {
         let never_seen = CancellationToken::new();
         let (mut source, _) = self.halves(&never_seen);
-        while source.gone.is_none() {
+        while source.inbox.gone.is_none() {
             match source.next().await {
                 Event::Data(data) => source.consumed(data.len()),
                 Event::Eof | Event::Closed | Event::Lost | Event::Failed(_) => {}
@@ -67,8 +65,7 @@ impl<S: SessionMessage> ChannelEnd<S> {
             id: self.write.id(),
             read: &mut self.read,
             flow: &self.flow,
-            queue: &mut self.queue,
-            gone: &mut self.gone,
+            inbox: &mut self.inbox,
             token,
         };
         let sink = ChannelSink {
@@ -92,17 +89,16 @@ pub(super) struct ChannelSource<'a> {
     id: ChannelId,
     read: &'a mut ChannelReadHalf,
     flow: &'a Flow,
-    queue: &'a mut VecDeque<Item>,
-    gone: &'a mut Option<Gone>,
+    inbox: &'a mut Inbox,
     token: &'a CancellationToken,
 }
 
 impl ChannelSource<'_> {
     fn take(&mut self, message: Option<ChannelMsg>) {
         match message {
-            Some(ChannelMsg::Data { data }) => self.queue.push_back(Item::Data(data)),
+            Some(ChannelMsg::Data { data }) => self.inbox.push(Item::Data(data)),
             Some(ChannelMsg::ExtendedData { data, .. }) => self.flow.consumed(self.id, data.len()),
-            Some(ChannelMsg::Eof) => self.queue.push_back(Item::Eof),
+            Some(ChannelMsg::Eof) => self.inbox.push(Item::Eof),
             Some(ChannelMsg::Close) => self.leave(Gone::Closed),
             None => self.leave(Gone::Lost),
             // Requests and answers that mean nothing for a forwarded stream.
@@ -111,7 +107,7 @@ impl ChannelSource<'_> {
     }
 
     fn leave(&mut self, how: Gone) {
-        self.gone.get_or_insert(how);
+        self.inbox.gone.get_or_insert(how);
         self.token.cancel();
     }
 }
@@ -119,12 +115,12 @@ impl ChannelSource<'_> {
 impl Source for ChannelSource<'_> {
     async fn next(&mut self) -> Event {
         loop {
-            match self.queue.pop_front() {
+            match self.inbox.queue.pop_front() {
                 Some(Item::Data(data)) => return Event::Data(data),
                 Some(Item::Eof) => return Event::Eof,
                 None => {}
             }
-            match self.gone {
+            match self.inbox.gone {
                 Some(Gone::Closed) => return Event::Closed,
                 Some(Gone::Lost) => return Event::Lost,
                 None => {}
@@ -135,7 +131,7 @@ impl Source for ChannelSource<'_> {
     }
 
     async fn look_ahead(&mut self) {
-        if self.gone.is_some() {
+        if self.inbox.gone.is_some() {
             return std::future::pending().await;
         }
         let message = self.read.wait().await;
@@ -143,7 +139,7 @@ impl Source for ChannelSource<'_> {
     }
 
     fn is_gone(&self) -> bool {
-        self.gone.is_some()
+        self.inbox.gone.is_some()
     }
 
     fn consumed(&mut self, len: usize) {
@@ -174,6 +170,26 @@ impl<S: SessionMessage> Sink for ChannelSink<'_, S> {
     }
 }
 
+/// What has come and was not delivered.
+#[derive(Debug, Default)]
+struct Inbox {
+    queue: VecDeque<Item>,
+    ended: bool,
+    gone: Option<Gone>,
+}
+
+impl Inbox {
+    /// One end of file is all that there is: no window bounds how many a peer sends, and they would pile up here.
+    fn push(&mut self, item: Item) {
+        match item {
+            Item::Eof if self.ended => return,
+            Item::Eof => self.ended = true,
+            Item::Data(_) => {}
+        }
+        self.queue.push_back(item);
+    }
+}
+
 #[derive(Debug)]
 enum Item {
     Data(Bytes),
@@ -184,4 +200,22 @@ enum Item {
 enum Gone {
     Closed,
     Lost,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_end_of_file_is_nothing() {
+        let mut inbox = Inbox::default();
+        inbox.push(Item::Data(Bytes::from_static(b"x")));
+        for _ in 0..1000 {
+            inbox.push(Item::Eof);
+        }
+        assert_eq!(inbox.queue.len(), 2);
+        inbox.queue.clear();
+        inbox.push(Item::Eof);
+        assert!(inbox.queue.is_empty(), "nor after the first was delivered");
+    }
 }

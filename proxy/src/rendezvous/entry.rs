@@ -26,6 +26,9 @@ impl Slot {
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) owner: DeviceId,
+    /// Which of its connection's ports it was when it was registered: the first service has 0. Services are asked for in
+    /// the same order each time, so this tells them apart when they come back.
+    pub(super) ordinal: usize,
     pub(super) members: Vec<Seat>,
     /// Since when it has had no members.
     pub(super) emptied: Option<Instant>,

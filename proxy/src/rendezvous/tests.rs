@@ -160,6 +160,49 @@ fn a_name_is_found_and_port_22_falls_back_to_the_first_forward() {
 }
 
 #[test]
+fn port_22_is_never_another_service_than_the_first() {
+    let mut world = World::new();
+    let device = "333.hula.atlas";
+    let first = world.forward(device, "", 0, foreign(1)).unwrap();
+    let second = world.forward(device, "", 0, foreign(1)).unwrap();
+    // A second member has only the second service yet, and the first member goes.
+    let joined = world.forward(device, "", u32::from(second), foreign(2));
+    assert_eq!(joined, Ok(second));
+    world.table.gone(ConnectionId(1), world.now);
+    assert_eq!(member_of(world.pick("localhost", second)), 2);
+    assert_eq!(world.pick("333", 22), Pick::Nobody, "it is waited for");
+    assert_eq!(world.forward(device, "", 0, foreign(3)), Ok(first));
+    assert_eq!(member_of(world.pick("333", 22)), 3);
+}
+
+#[test]
+fn services_get_their_own_ports_back_whatever_was_free_first() {
+    let mut world = World::new();
+    let device = "333.hula.atlas";
+    let old: Vec<u16> = (0..2)
+        .map(|_| world.forward(device, "", 0, own(1)).unwrap())
+        .collect();
+    // It comes back while its old connection is still there, which ends between the two requests.
+    let first = world.forward(device, "", 0, own(2)).unwrap();
+    assert!(!old.contains(&first));
+    world.table.gone(ConnectionId(1), world.now);
+    assert_eq!(world.forward(device, "", 0, own(2)), Ok(old[1]));
+    assert_eq!(member_of(world.pick("333", 22)), 2);
+    world.table.release(ConnectionId(2));
+    match world.pick("333", 22) {
+        Pick::Member(chosen) => assert_eq!(chosen.port, first),
+        other @ (Pick::Busy | Pick::Nobody) => panic!("{other:?}"),
+    }
+    // And with nothing in between, as it was.
+    world.table.gone(ConnectionId(2), world.now);
+    let again: Vec<u16> = (0..2)
+        .map(|_| world.forward(device, "", 0, own(3)).unwrap())
+        .collect();
+    assert!(again[0] == old[0] || again[0] == first, "{again:?}");
+    assert_eq!(again[1], old[1]);
+}
+
+#[test]
 fn the_least_busy_member_is_taken_and_an_own_one_is_not_shared_at_once() {
     let mut world = World::new();
     world.forward("333.hula.atlas", "", 20_000, own(1)).unwrap();

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use daemon::splice::{self, SpliceLimits, Why};
 use daemon::ssh_client::{Dialed, SILENCE_LIMIT};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -309,6 +310,42 @@ async fn a_lost_member_is_told_as_a_loss_and_not_as_the_end() {
         start.elapsed()
     );
     world.until("gone", |stats| stats.members == 0).await;
+}
+
+#[tokio::test]
+async fn a_splice_that_is_ended_from_outside_closes_its_stream_at_once() {
+    let mut world = World::new().await;
+    let (echo, key) = (world.echo().await, world.key("333.hula.atlas"));
+    let port = world
+        .agent("333.hula.atlas", &key, "localhost", 0, echo)
+        .await;
+    let controller = world.controller("controller.hula.atlas").await;
+    let mut other = open(&controller, "localhost", port).await.unwrap();
+    let end = controller.open("localhost", port, LONG).await.unwrap();
+    world.until("open", |stats| stats.streams == 2).await;
+    let (_near, far) = tokio::io::duplex(1024);
+    let (mut read, mut write) = tokio::io::split(far);
+    let token = tokio_util::sync::CancellationToken::new();
+    let splice = Box::pin(splice::local_until(
+        end,
+        &mut read,
+        &mut write,
+        SpliceLimits::default(),
+        token.cancelled(),
+    ));
+    // Neither side says anything, nor ends.
+    let (ended, ()) = timeout(LONG, async {
+        tokio::join!(splice, async {
+            tokio::task::yield_now().await;
+            token.cancel();
+        })
+    })
+    .await
+    .expect("it goes on");
+    assert!(matches!(ended.why, Why::Cancelled), "{ended:?}");
+    assert!(!ended.is_clean());
+    world.until("closed", |stats| stats.streams == 1).await;
+    other.ping().await;
 }
 
 /// A link that can be cut.

@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -9,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::world::{LONG, World, open, quick, receive, send};
+use crate::world::{LONG, World, open, quick, receive, send, send_counted};
 
 const MIB: u64 = 1024 * 1024;
 
@@ -207,16 +209,22 @@ async fn full_duplex_in_every_pairing_of_ends() {
 async fn a_stalled_reader_of_an_openssh_member_disturbs_no_other_controller() {
     const COUNT: u64 = 48 * MIB;
     let mut world = World::new().await;
+    let (written, begun) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let (total, streams) = (Arc::clone(&written), Arc::clone(&begun));
     // The first byte says what is wanted.
     let service = world
-        .service(|mut socket| async move {
-            let mut wish = [0];
-            socket.read_exact(&mut wish).await.unwrap();
-            if wish == *b"s" {
-                send(&mut socket, COUNT).await;
-            } else {
-                let (mut read, mut write) = socket.split();
-                let _ = tokio::io::copy(&mut read, &mut write).await;
+        .service(move |mut socket| {
+            let (total, streams) = (Arc::clone(&total), Arc::clone(&streams));
+            async move {
+                let mut wish = [0];
+                socket.read_exact(&mut wish).await.unwrap();
+                if wish == *b"s" {
+                    streams.fetch_add(1, Ordering::Relaxed);
+                    send_counted(&mut socket, COUNT, &total).await;
+                } else {
+                    let (mut read, mut write) = socket.split();
+                    let _ = tokio::io::copy(&mut read, &mut write).await;
+                }
             }
         })
         .await;
@@ -232,8 +240,16 @@ async fn a_stalled_reader_of_an_openssh_member_disturbs_no_other_controller() {
     );
     stalled.pipe.write_all(b"s").await.unwrap();
     ssh_stalled.stdin.write_all(b"s").await.unwrap();
-    // Long enough for both to be full.
-    sleep(Duration::from_secs(1)).await;
+    // Until both are full: nothing more goes in for a good while.
+    let (start, mut before, mut still) = (Instant::now(), 0, 0);
+    while begun.load(Ordering::Relaxed) < 2 || still < 20 {
+        assert!(start.elapsed() < LONG, "they are never full");
+        sleep(Duration::from_millis(25)).await;
+        let now = written.load(Ordering::Relaxed);
+        still = if now == before { still + 1 } else { 0 };
+        before = now;
+    }
+    assert!(before < 2 * COUNT, "nothing stands still: raise the amount");
     let mut other = open(&busy, "localhost", port).await.unwrap();
     other.pipe.write_all(b"e").await.unwrap();
     for _ in 0..50 {

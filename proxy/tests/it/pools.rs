@@ -121,6 +121,41 @@ async fn a_member_that_does_not_open_is_passed_over() {
 }
 
 #[tokio::test]
+async fn members_that_do_not_open_cost_one_deadline_together() {
+    let limits = Limits {
+        open_deadline: Duration::from_secs(4),
+        stream_deadline: Duration::from_secs(5),
+        ..quick()
+    };
+    let world = World::with(limits).await;
+    let key = world.key("333.hula.atlas");
+    let mut deaf = Vec::new();
+    for _ in 0..limits.tries {
+        let dialed = world.dial("333.hula.atlas", key.clone()).await.unwrap();
+        dialed
+            .request_forward("localhost", 20_000, LONG)
+            .await
+            .unwrap();
+        deaf.push(dialed);
+    }
+    let controller = world.controller("controller.hula.atlas").await;
+    let start = Instant::now();
+    let refused = open(&controller, "localhost", 20_000).await.err().unwrap();
+    assert_eq!(
+        refused.to_string(),
+        "the proxy refuses it: the device does not answer"
+    );
+    assert!(start.elapsed() >= limits.stream_deadline);
+    assert!(
+        start.elapsed() < 2 * limits.open_deadline,
+        "{:?}",
+        start.elapsed()
+    );
+    let asked = deaf.iter().filter(|dialed| !dialed.forwarded.is_empty());
+    assert_eq!(asked.count(), 2, "the second had what was left");
+}
+
+#[tokio::test]
 async fn a_service_that_is_down_is_told_apart_from_a_device_that_is_not_there() {
     let mut world = World::with(quick()).await;
     let key = world.key("333.hula.atlas");

@@ -209,3 +209,52 @@ async fn the_limits_of_one_connection_hold() {
             .is_err()
     );
 }
+
+#[tokio::test]
+async fn a_device_has_so_many_connections_and_the_others_stay() {
+    let limits = Limits {
+        connections_per_target: 2,
+        connections_per_controller: 1,
+        ..quick()
+    };
+    let mut world = World::with(limits).await;
+    let (echo, key) = (world.echo().await, world.key("333.hula.atlas"));
+    for _ in 0..2 {
+        world
+            .agent("333.hula.atlas", &key, "localhost", 20_000, echo)
+            .await;
+    }
+    let controller_key = world.key("controller.hula.atlas");
+    let controller = world
+        .dial("controller.hula.atlas", controller_key.clone())
+        .await
+        .unwrap();
+    for (id, key) in [
+        ("333.hula.atlas", key),
+        ("controller.hula.atlas", controller_key),
+    ] {
+        let surplus = world.dial(id, key).await.unwrap();
+        let forward = surplus.request_forward("localhost", 0, LONG).await;
+        assert!(forward.is_err(), "{id}");
+        timeout(LONG, surplus.flow().dead()).await.expect("stays");
+    }
+    assert_eq!((world.stats().connections, world.stats().members), (3, 2));
+    let mut stream = open(&controller, "localhost", 20_000).await.unwrap();
+    stream.ping().await;
+    // Its place is free again.
+    controller.disconnect("test").await;
+    world.until("gone", |stats| stats.connections == 2).await;
+    let again = world
+        .dial("334.hula.atlas", world.key("334.hula.atlas"))
+        .await
+        .unwrap();
+    again.request_forward("localhost", 0, LONG).await.unwrap();
+    let mut ssh = world.ssh("333.hula.atlas");
+    let told = timeout(LONG, ssh.args(["-N", "127.0.0.1"]).output());
+    let told = told.await.expect("stays").unwrap();
+    let told = String::from_utf8_lossy(&told.stderr).into_owned();
+    assert!(
+        told.contains("too many connections of this device"),
+        "{told}"
+    );
+}

@@ -5,13 +5,14 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use daemon::shutdown::Shutdown;
 use daemon::splice::{self, ChannelEnd, SpliceLimits};
 use daemon::ssh_client::{DialError, Dialed, RequestError, dial};
 use protocol::DeviceId;
-use proxy::{Limits, Proxy, ProxyConfig, Stats, StatsReader};
+use proxy::{KeyPermission, Limits, Proxy, ProxyConfig, Stats, StatsReader};
 use russh::client::Msg;
 use russh::keys::key::safe_rng;
 use russh::keys::ssh_key::LineEnding;
@@ -58,6 +59,7 @@ impl World {
             realm: "atlas".parse().unwrap(),
             host_keys: vec![host_key],
             keys: home.path().join("keys"),
+            permits: KeyPermission::everyone_with_write_access(),
             reload: Duration::from_millis(200),
             limits,
         })
@@ -325,12 +327,22 @@ pub(crate) fn pattern(from: u64, buffer: &mut [u8]) {
 
 /// Writes `count` bytes of the pattern, then the end of file.
 pub(crate) async fn send(writer: &mut (impl AsyncWriteExt + Unpin), count: u64) {
+    send_counted(writer, count, &AtomicU64::new(0)).await;
+}
+
+/// As [`send`], and adds what was written as it goes.
+pub(crate) async fn send_counted(
+    writer: &mut (impl AsyncWriteExt + Unpin),
+    count: u64,
+    written: &AtomicU64,
+) {
     let (mut sent, mut buffer) = (0, vec![0; 64 * 1024]);
     while sent < count {
         let size = usize::try_from((count - sent).min(65_536)).unwrap();
         pattern(sent, &mut buffer[..size]);
         writer.write_all(&buffer[..size]).await.unwrap();
         sent += size as u64;
+        written.fetch_add(size as u64, Ordering::Relaxed);
     }
     writer.shutdown().await.unwrap();
 }

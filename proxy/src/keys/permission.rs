@@ -1,0 +1,46 @@
+//! Whose key files count.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+
+use protocol::{DeviceId, Role};
+
+/// The rule that says whose file may make a key that of a device. It is asked with the user id that owns the file. A
+/// realm should give the same answers here as for requests to its signer, or one way goes round the other.
+#[derive(Clone)]
+pub struct KeyPermission(Arc<Rule>);
+
+type Rule = dyn Fn(&DeviceId, u32) -> bool + Send + Sync;
+
+impl KeyPermission {
+    /// A rule of the realm's own.
+    pub fn new(rule: impl Fn(&DeviceId, u32) -> bool + Send + Sync + 'static) -> Self {
+        Self(Arc::new(rule))
+    }
+
+    /// Whoever can write to the directory may bring keys of all devices, controllers too.
+    pub fn everyone_with_write_access() -> Self {
+        Self::new(|_, _| true)
+    }
+
+    /// Whoever can write to the directory may bring keys of targets, and only these users of the machine those of
+    /// controllers.
+    pub fn controllers_only_from(uids: BTreeSet<u32>) -> Self {
+        Self::new(move |id, owner_uid| match id.role() {
+            Role::Target => true,
+            Role::Controller => uids.contains(&owner_uid),
+        })
+    }
+
+    /// Whether a file of this user counts for this device.
+    pub fn permits(&self, id: &DeviceId, owner_uid: u32) -> bool {
+        (self.0)(id, owner_uid)
+    }
+}
+
+impl fmt::Debug for KeyPermission {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeyPermission(..)")
+    }
+}
