@@ -94,6 +94,7 @@ impl Stand {
             .iter()
             .map(|(name, port)| (name.parse().unwrap(), local(*port)));
         let plan = Plan {
+            port: 0,
             device: "333.hula.atlas".parse().unwrap(),
             proxy: local(port),
             host_keys,
