@@ -63,7 +63,7 @@ fn from_file() -> Result<Option<Passphrase>, Failure> {
     };
     let text = Zeroizing::new(files::read_private(&path, MAX_FILE)?);
     let passphrase =
-        Passphrase::new(text).map_err(|error| Failure::new(error, None, exit::CONFIG))?;
+        Passphrase::new(&text).map_err(|error| Failure::new(error, None, exit::CONFIG))?;
     Ok(Some(passphrase))
 }
 
@@ -75,7 +75,7 @@ fn ask(question: &str) -> Result<Passphrase, Failure> {
         io::stdin().lock().read_line(&mut text)
     };
     read.map_err(|error| cannot("read the passphrase", error))?;
-    Passphrase::new(text).map_err(|error| Failure::new(error, None, exit::CONFIG))
+    Passphrase::new(&text).map_err(|error| Failure::new(error, None, exit::CONFIG))
 }
 
 /// While it lives the terminal does not show what is typed.

@@ -337,7 +337,7 @@ mod tests {
     #[test]
     fn an_encrypted_key_needs_its_passphrase_and_openssl_reads_it() {
         let home = tempfile::tempdir().unwrap();
-        let passphrase = |text: &str| Passphrase::new(Zeroizing::new(text.to_owned())).unwrap();
+        let passphrase = |text: &str| Passphrase::new(text).unwrap();
         let authority = atlas();
         let good = passphrase("correct horse");
         authority.save_encrypted(home.path(), &good).unwrap();

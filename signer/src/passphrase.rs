@@ -30,7 +30,7 @@ pub enum EncryptionError {
 
 impl Passphrase {
     /// This text, without the line break of a file or a terminal at its end.
-    pub fn new(text: Zeroizing<String>) -> Result<Self, PassphraseTooShort> {
+    pub fn new(text: &str) -> Result<Self, PassphraseTooShort> {
         let line = Zeroizing::new(text.trim_end_matches(['\r', '\n']).to_owned());
         if line.chars().count() < MIN_PASSPHRASE {
             return Err(PassphraseTooShort);
@@ -41,7 +41,7 @@ impl Passphrase {
     /// Encrypts a key (PKCS#8, DER) into PEM.
     pub(crate) fn encrypt(&self, key: &[u8]) -> Result<Zeroizing<String>, EncryptionError> {
         let encrypted = PrivateKeyInfoRef::try_from(key)
-            .map_err(|source| EncryptionError::Pkcs8(source.into()))?
+            .map_err(EncryptionError::Pkcs8)?
             .encrypt_with_rng(&mut rand::rng(), self.0.as_bytes())
             .map_err(EncryptionError::Pkcs8)?;
         encrypted
@@ -53,7 +53,7 @@ impl Passphrase {
     pub(crate) fn decrypt(&self, text: &str) -> Result<Zeroizing<Vec<u8>>, EncryptionError> {
         let der = pem_block::single(text, ENCRYPTED_KEY).map_err(EncryptionError::Pem)?;
         let key = EncryptedPrivateKeyInfoRef::try_from(der.as_slice())
-            .map_err(|source| EncryptionError::Pkcs8(source.into()))?
+            .map_err(EncryptionError::Pkcs8)?
             .decrypt(self.0.as_bytes())
             .map_err(EncryptionError::Pkcs8)?;
         Ok(Zeroizing::new(key.as_bytes().to_vec()))
@@ -83,7 +83,7 @@ mod tests {
 
     #[test]
     fn a_passphrase_is_not_short_and_not_shown() {
-        let passphrase = |text: &str| Passphrase::new(Zeroizing::new(text.to_owned()));
+        let passphrase = |text: &str| Passphrase::new(text);
         assert_eq!(passphrase("1234567\n").unwrap_err(), PassphraseTooShort);
         let good = passphrase("12345678\r\n").unwrap();
         assert_eq!(good.0.as_str(), "12345678");

@@ -326,7 +326,7 @@ async fn stopped(shutdown: Option<&Shutdown>) {
 }
 
 /// How often it is looked whether the revocation list is still the right one.
-const LIST_INTERVAL: Duration = Duration::from_secs(60);
+const LIST_INTERVAL: Duration = Duration::from_mins(1);
 
 /// The longest pause after failures: an administrator who has mended the disk does not wait longer than this.
 const MAX_PAUSE: Duration = Duration::from_secs(30);

@@ -72,17 +72,17 @@ async fn a_live_connection_ends_and_none_begins_without_a_restart() {
     let world = world(&list);
     let (id, other) = ("333.hula.atlas", "334.hula.atlas");
     let (revoked, good) = (world.authority.device(id), world.authority.device(other));
-    let lost = connected(&world, id, &revoked).await;
+    let gone = connected(&world, id, &revoked).await;
     let mut kept = connected(&world, other, &good).await;
 
     write_list(&list, &world.authority, &[&revoked]);
     world
         .until("the revoked one is gone", |count| count.revoked == 1)
         .await;
-    lost.closed().await;
+    gone.closed().await;
     kept.quiet().await;
     refused(&world, id, &revoked).await;
-    // The name is not lost: another certificate of the same device is let in.
+    // The name is not gone: another certificate of the same device is let in.
     let renewed = world.authority.device(id);
     connected(&world, id, &renewed).await.quiet().await;
 
