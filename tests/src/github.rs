@@ -1,6 +1,6 @@
 //! A stand-in for GitHub: one repository with its issues, behind the interface that GitHub describes.
 //!
-//! Every request and every answer is held against GitHub's own description ([`schema`]), so that neither the program nor this
+//! Every request and every answer is held against GitHub's own description (`schema`), so that neither the program nor this
 //! stand-in can live by an idea of GitHub that is only ours. What does not agree is kept, and fails the test when the stand-in
 //! is dropped.
 
