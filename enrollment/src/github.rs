@@ -1,6 +1,6 @@
 //! The registry that is a repository's issues: a title is a file's name, a body its content.
 //!
-//! [`GitHub`] is the registry. [`api`] speaks HTTP, [`mirror`] remembers what it said, so that a look costs two calls which
+//! [`GitHub`] is the registry. `api` speaks HTTP, `mirror` remembers what it said, so that a look costs two calls which
 //! are answered with 304, and the rest turns issues and comments into values.
 
 mod access;
