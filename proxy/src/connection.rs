@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use daemon::doorway::Pass;
 use daemon::flow::Flow;
 use daemon::ssh::PeerKind;
 use daemon::ssh_client::PING_INTERVAL;
@@ -16,7 +17,6 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout, timeout_at};
 
 use crate::crowd::Crowded;
-use crate::doorway::Pass;
 use crate::hub::{Counted, Hub};
 use crate::rendezvous::ConnectionId;
 use crate::session::{Admitted, Visitor};

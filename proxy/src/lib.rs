@@ -9,7 +9,6 @@ pub mod admission;
 mod config;
 mod connection;
 mod crowd;
-mod doorway;
 mod hub;
 pub mod keys;
 pub mod limits;

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use daemon::doorway::Doorway;
 use daemon::shutdown::Shutdown;
 use daemon::ssh::server_config;
 use russh::server::Config;
@@ -14,7 +15,6 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::config::ProxyConfig;
 use crate::connection::Connection;
-use crate::doorway::Doorway;
 use crate::hub::{Hub, StatsReader};
 use crate::keys::{KeyStore, KeyStoreError};
 
