@@ -142,6 +142,7 @@ fn tell(event: Event) {
         }
         Event::Waiting { so_far } if so_far.is_zero() => output::note("waiting for the signer …"),
         Event::Waiting { so_far } => tracing::debug!(?so_far, "still waiting for the signer"),
+        Event::Seen => output::note("the signer has seen the request"),
         Event::Signed => output::note("signed"),
         Event::Installed => output::note("certificate installed"),
     }

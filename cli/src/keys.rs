@@ -4,6 +4,7 @@ pub(crate) mod account;
 pub(crate) mod add_system;
 pub(crate) mod agent_sync;
 mod left_out;
+pub(crate) mod proxy_permission;
 pub(crate) mod proxy_sync;
 pub(crate) mod repeat;
 pub(crate) mod write;

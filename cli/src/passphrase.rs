@@ -68,10 +68,11 @@ fn from_file() -> Result<Option<Passphrase>, Failure> {
 }
 
 fn ask(question: &str) -> Result<Passphrase, Failure> {
-    output::note(question);
     let mut text = Zeroizing::new(String::new());
     let read = {
+        // Before the question: whoever types fast is not shown either.
         let _silence = Silence::begin().map_err(|error| cannot("hide what is typed", error))?;
+        output::note(question);
         io::stdin().lock().read_line(&mut text)
     };
     read.map_err(|error| cannot("read the passphrase", error))?;

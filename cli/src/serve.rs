@@ -12,7 +12,7 @@ use daemon::server_file::ServerFile;
 use daemon::shutdown::Shutdown;
 use daemon::systemd;
 use enrollment::key_directory::KeyDirectory;
-use enrollment::{AnyRegistry, Author, UploadPermission};
+use enrollment::{AnyRegistry, UploadPermission};
 use proxy::{KeyPermission, Proxy, ProxyConfig};
 use signer::Signer;
 use tokio::sync::watch;
@@ -23,6 +23,7 @@ use crate::arguments::{Serve, SignerRun};
 use crate::asking;
 use crate::exit;
 use crate::failure::Failure;
+use crate::keys::proxy_permission;
 use crate::keys::proxy_sync::{Sync, key_path, own_directory};
 use crate::output;
 use crate::realm_access;
@@ -277,8 +278,7 @@ impl Realm {
             // Nobody but the synchronisation writes there, which has asked already.
             KeyPermission::everyone_with_write_access()
         } else {
-            let permission = self.permission()?;
-            KeyPermission::new(move |id, uid| permission.permits(&Author::LocalUser { uid }, id))
+            proxy_permission::permission(&self.dir)?
         };
         let config = ProxyConfig {
             listen: self.server.proxy.listen,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use daemon::registry_place::RegistryPlace;
 
 use crate::{
-    Directory, Entry, GitHub, Kind, Refusal, Registry, RegistryError, Revision, Title,
+    Directory, Entry, GitHub, Kind, Misnamed, Refusal, Registry, RegistryError, Revision, Title,
     UploadPermission,
 };
 
@@ -89,6 +89,34 @@ impl Registry for AnyRegistry {
         match self {
             Self::Directory(registry) => registry.refusal(title, revision).await,
             Self::GitHub(registry) => registry.refusal(title, revision).await,
+        }
+    }
+
+    async fn mark_seen(&self, title: &Title, revision: &Revision) -> Result<(), RegistryError> {
+        match self {
+            Self::Directory(registry) => registry.mark_seen(title, revision).await,
+            Self::GitHub(registry) => registry.mark_seen(title, revision).await,
+        }
+    }
+
+    async fn is_seen(&self, title: &Title, revision: &Revision) -> Result<bool, RegistryError> {
+        match self {
+            Self::Directory(registry) => registry.is_seen(title, revision).await,
+            Self::GitHub(registry) => registry.is_seen(title, revision).await,
+        }
+    }
+
+    async fn misnamed(&self) -> Result<Vec<Misnamed>, RegistryError> {
+        match self {
+            Self::Directory(registry) => registry.misnamed().await,
+            Self::GitHub(registry) => registry.misnamed().await,
+        }
+    }
+
+    async fn refuse_misnamed(&self, misnamed: &Misnamed) -> Result<bool, RegistryError> {
+        match self {
+            Self::Directory(registry) => registry.refuse_misnamed(misnamed).await,
+            Self::GitHub(registry) => registry.refuse_misnamed(misnamed).await,
         }
     }
 

@@ -11,10 +11,10 @@ use serde::{Deserialize, Serialize};
 use tokio::task::spawn_blocking;
 
 use crate::folder::{Folder, Found};
-use crate::{Author, Entry, Kind, Refusal, Registry, RegistryError, Revision, Title};
+use crate::{Author, Entry, Kind, Misnamed, Refusal, Registry, RegistryError, Revision, Title};
 
 /// A directory as a registry. An entry's author is the file's owner, its revision the digest of its text; the answer
-/// to a refused request lies beside it in `TITLE.refused`. Everything that is not named like a title is ignored.
+/// to a refused request lies beside it in `TITLE.refused`, and `TITLE.seen` says that one waits for its answer. Everything that is not named like a title is ignored.
 #[derive(Clone, Debug)]
 pub struct Directory {
     path: Arc<Path>,
@@ -126,6 +126,7 @@ impl Registry for Directory {
         self.call("write", title.to_string(), move |folder, name| {
             // First, so that no answer to what was there can be taken for one to this.
             folder.remove(&refusal_name(name))?;
+            folder.remove(&seen_name(name))?;
             folder.write(name, body.as_bytes())?;
             Ok(Revision::of_body(&body))
         })
@@ -136,6 +137,9 @@ impl Registry for Directory {
         let (limit, revision) = (title.kind().max_body(), revision.clone());
         self.call("remove", title.to_string(), move |folder, name| {
             folder.remove_revision(name, &revision, limit)?;
+            if read_seen(folder, name, &revision)? {
+                folder.remove(&seen_name(name))?;
+            }
             match read_refusal(folder, name, &revision)? {
                 Some(_) => folder.remove(&refusal_name(name)),
                 None => Ok(()),
@@ -150,14 +154,9 @@ impl Registry for Directory {
         revision: &Revision,
         refusal: &Refusal,
     ) -> Result<(), RegistryError> {
-        let file = RefusalFile {
-            revision: revision.as_str().to_owned(),
-            reason: refusal.reason().to_owned(),
-            remedy: refusal.remedy().to_owned(),
-        };
+        let file = RefusalFile::new(revision, refusal);
         self.call("write", title.to_string(), move |folder, name| {
-            let text = toml::to_string(&file).map_err(io::Error::other)?;
-            folder.write(&refusal_name(name), text.as_bytes())
+            folder.write(&refusal_name(name), file.text()?.as_bytes())
         })
         .await
     }
@@ -170,6 +169,57 @@ impl Registry for Directory {
         let revision = revision.clone();
         self.call("read", title.to_string(), move |folder, name| {
             read_refusal(folder, name, &revision)
+        })
+        .await
+    }
+
+    async fn mark_seen(&self, title: &Title, revision: &Revision) -> Result<(), RegistryError> {
+        let (limit, revision) = (title.kind().max_body(), revision.clone());
+        self.call("write", title.to_string(), move |folder, name| {
+            // What has been answered meanwhile, or replaced, waits no more.
+            let waits = folder.read(name, limit)?;
+            let waits = waits.is_some_and(|found| found.revision == revision);
+            if !waits || read_seen(folder, name, &revision)? {
+                return Ok(());
+            }
+            folder.write(&seen_name(name), format!("{revision}\n").as_bytes())
+        })
+        .await
+    }
+
+    async fn is_seen(&self, title: &Title, revision: &Revision) -> Result<bool, RegistryError> {
+        let revision = revision.clone();
+        self.call("read", title.to_string(), move |folder, name| {
+            read_seen(folder, name, &revision)
+        })
+        .await
+    }
+
+    async fn misnamed(&self) -> Result<Vec<Misnamed>, RegistryError> {
+        self.call("list", String::new(), move |folder, _| {
+            let mut misnamed = Vec::new();
+            // Of more names than there can be nothing is served, so nobody is told of a name either.
+            for name in folder.names(MAX_NAMES)?.unwrap_or_default() {
+                let may_be = Misnamed::of(&name, NOBODY, Revision::of_body(&name)).is_some();
+                if may_be && let Some(found) = folder.read(&name, MAX_MISNAMED)? {
+                    let author = Author::LocalUser { uid: found.owner };
+                    misnamed.extend(Misnamed::of(&name, author, found.revision));
+                }
+            }
+            Ok(misnamed)
+        })
+        .await
+    }
+
+    async fn refuse_misnamed(&self, misnamed: &Misnamed) -> Result<bool, RegistryError> {
+        let (name, revision) = (misnamed.name().to_owned(), misnamed.revision().clone());
+        let file = RefusalFile::new(&revision, &misnamed.refusal());
+        self.call("write", name, move |folder, name| {
+            if read_refusal(folder, name, &revision)?.is_some() {
+                return Ok(false);
+            }
+            folder.write(&refusal_name(name), file.text()?.as_bytes())?;
+            Ok(true)
         })
         .await
     }
@@ -187,6 +237,20 @@ struct RefusalFile {
     remedy: String,
 }
 
+impl RefusalFile {
+    fn new(revision: &Revision, refusal: &Refusal) -> Self {
+        Self {
+            revision: revision.as_str().to_owned(),
+            reason: refusal.reason().to_owned(),
+            remedy: refusal.remedy().to_owned(),
+        }
+    }
+
+    fn text(&self) -> io::Result<String> {
+        toml::to_string(self).map_err(io::Error::other)
+    }
+}
+
 fn entry(title: Title, found: Found) -> Entry {
     Entry {
         title,
@@ -196,8 +260,24 @@ fn entry(title: Title, found: Found) -> Entry {
     }
 }
 
+/// A name that was not made by us may be so long that there is no room behind it.
 fn refusal_name(title: &str) -> String {
-    format!("{title}.refused")
+    const ENDING: &str = ".refused";
+    if title.len() + ENDING.len() > MAX_FILE_NAME {
+        return format!("{}{ENDING}", Revision::of_body(title));
+    }
+    format!("{title}{ENDING}")
+}
+
+fn seen_name(title: &str) -> String {
+    format!("{title}.seen")
+}
+
+/// Whether a title's `.seen` speaks of this revision.
+fn read_seen(folder: &Folder, title: &str, revision: &Revision) -> io::Result<bool> {
+    let found = folder.read(&seen_name(title), MAX_SEEN)?;
+    let text = found.and_then(|found| found.body.ok());
+    Ok(text.is_some_and(|text| text.trim_end() == revision.as_str()))
 }
 
 /// A refusal that cannot be read is none: the signer then writes it again.
@@ -218,6 +298,18 @@ const MAX_NAMES: usize = 16_384;
 /// The largest `.refused` file, in bytes: two texts of [`crate::registry::MAX_TEXT`] characters of four bytes, and the
 /// names.
 const MAX_REFUSAL: usize = 8 * 1024;
+
+/// The largest `.seen` file, in bytes: a revision has 64 characters, or four numbers.
+const MAX_SEEN: usize = 256;
+
+/// How much is read of what nobody serves: enough to see when it changes.
+const MAX_MISNAMED: usize = 16 * 1024;
+
+/// The longest name of a file, in bytes (`NAME_MAX` of `limits.h`).
+const MAX_FILE_NAME: usize = 255;
+
+/// Stands for an author who has not been looked for.
+const NOBODY: Author = Author::LocalUser { uid: u32::MAX };
 
 #[cfg(test)]
 mod tests {
@@ -277,6 +369,46 @@ mod tests {
         registry.refuse(&request, &second, &refusal).await.unwrap();
         registry.close(&request, &second).await.unwrap();
         assert_eq!(fs::read_dir(registry.path()).unwrap().count(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_mark_belongs_to_one_revision_and_goes_with_it() {
+        let (_home, registry) = registry();
+        let request = title("333.hula.atlas.x509.csr");
+        let first = registry.put(&request, "first").await.unwrap();
+        assert!(!registry.is_seen(&request, &first).await.unwrap());
+        for _ in 0..2 {
+            registry.mark_seen(&request, &first).await.unwrap();
+            assert!(registry.is_seen(&request, &first).await.unwrap());
+        }
+        let second = registry.put(&request, "second").await.unwrap();
+        assert!(!registry.is_seen(&request, &second).await.unwrap());
+        registry.mark_seen(&request, &second).await.unwrap();
+        assert_eq!(
+            registry.list(Kind::CertificateRequest).await.unwrap().len(),
+            1
+        );
+        registry.close(&request, &second).await.unwrap();
+        assert_eq!(fs::read_dir(registry.path()).unwrap().count(), 0);
+    }
+
+    #[tokio::test]
+    async fn who_has_misnamed_something_is_told_once() {
+        let (_home, registry) = registry();
+        let long = format!("{}.x509.csr", "a".repeat(246));
+        for name in ["x.evil.hula.atlas.x509.csr", &long, "README"] {
+            fs::write(registry.path().join(name), "text").unwrap();
+        }
+        let misnamed = registry.misnamed().await.unwrap();
+        assert_eq!(misnamed.len(), 2, "{misnamed:?}");
+        for one in &misnamed {
+            assert!(registry.refuse_misnamed(one).await.unwrap());
+            assert!(!registry.refuse_misnamed(one).await.unwrap());
+        }
+        assert_eq!(registry.misnamed().await.unwrap(), misnamed);
+        fs::write(registry.path().join("x.evil.hula.atlas.x509.csr"), "other").unwrap();
+        let again = registry.misnamed().await.unwrap();
+        assert!(registry.refuse_misnamed(&again[1]).await.unwrap());
     }
 
     #[tokio::test]

@@ -1,23 +1,23 @@
 //! The device's side of enrollment: make what is missing, hand it in, wait for the certificate, install it.
 
+mod error;
+mod exchange;
+
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use daemon::device_dir::DeviceDir;
 use daemon::files::{self, FileError};
-use daemon::report::one_line;
 use protocol::{ClientIdSuffix, DeviceId};
 use rcgen::{KeyPair, PublicKeyData};
-use tokio::time::{Instant, sleep};
 
 use crate::certificate_check::{CertificateError, Expected};
-use crate::csr::{self, CsrError};
-use crate::registry::within_limit;
-use crate::ssh_key::{self, SshKeyError};
+use crate::ssh_key;
 use crate::x509_key::{self, X509KeyError};
-use crate::{
-    CheckedCertificate, DeviceKey, Kind, Refusal, Registry, RegistryError, Revision, Title,
-};
+use crate::{CheckedCertificate, Kind, Registry, Title};
+
+pub use self::error::EnrollError;
+use self::exchange::HandedIn;
 
 /// One device's enrollment. It can be run again at any time, and after any interruption: what is there and good is
 /// kept, what is missing is made.
@@ -49,9 +49,11 @@ pub enum Event {
     },
     /// The signer has not answered yet. Comes with every look into the registry.
     Waiting {
-        /// Since the wait began.
+        /// Since the wait began: nothing at the first look.
         so_far: Duration,
     },
+    /// The signer has taken up the request. Comes before its answer, and long before when that takes a while.
+    Seen,
     /// The signer's certificate has been found and passed its check.
     Signed,
     /// The certificate is in its file.
@@ -90,58 +92,6 @@ impl Obtained {
     pub fn is_new(&self) -> bool {
         self.now
     }
-}
-
-/// Why a device is not enrolled.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum EnrollError {
-    /// The certificate that the registry holds for our key cannot be used.
-    #[error("`{title}` in the registry cannot be used")]
-    Certificate {
-        /// Its title.
-        title: Title,
-        /// Why.
-        #[source]
-        source: CertificateError,
-    },
-    /// The request could not be made.
-    #[error(transparent)]
-    Csr(#[from] CsrError),
-    /// The certificate could not be read or written.
-    #[error(transparent)]
-    File(#[from] FileError),
-    /// Another computer has enrolled under this name.
-    #[error("`{title}` in the registry holds the key of another computer")]
-    NameTaken {
-        /// The title of its key.
-        title: Title,
-    },
-    /// The signer said no.
-    #[error("the signer refused `{title}`: {}", refusal.reason())]
-    Refused {
-        /// The title of the request.
-        title: Title,
-        /// The signer's words.
-        refusal: Refusal,
-    },
-    /// The registry could not be read or written.
-    #[error(transparent)]
-    Registry(#[from] RegistryError),
-    /// The SSH key cannot be used.
-    #[error(transparent)]
-    SshKey(#[from] SshKeyError),
-    /// The signer has not answered.
-    #[error("`{title}` was not signed within {limit:?}")]
-    TimedOut {
-        /// The title of the request.
-        title: Title,
-        /// How long was waited.
-        limit: Duration,
-    },
-    /// The X.509 key cannot be used.
-    #[error(transparent)]
-    X509Key(#[from] X509KeyError),
 }
 
 impl Enrollment {
@@ -309,27 +259,6 @@ impl Enrollment {
         std::fs::rename(&next, &path).map_err(|source| FileError::Write { path, source }.into())
     }
 
-    /// Puts our key into the registry. Returns whether it was not there before.
-    async fn upload_ssh_key(
-        &self,
-        registry: &impl Registry,
-        line: &str,
-    ) -> Result<bool, EnrollError> {
-        let title = self.title(Kind::SshPublicKey);
-        let parsed = |body: &str| DeviceKey::parse(&self.id, body).ok();
-        let found = within_limit(registry.get(&title)).await?;
-        // What nobody can use as a key takes no name.
-        let found = found.and_then(|entry| parsed(&entry.body.ok()?));
-        if found.is_some() && found == parsed(line) {
-            return Ok(false);
-        }
-        if found.is_some() && !self.replace {
-            return Err(EnrollError::NameTaken { title });
-        }
-        within_limit(registry.put(&title, line)).await?;
-        Ok(true)
-    }
-
     /// The certificate in its file, if it is good for some time to come.
     fn installed(&self, key: &KeyPair) -> Result<Option<CheckedCertificate>, EnrollError> {
         match files::read_text(
@@ -341,99 +270,6 @@ impl Enrollment {
             Err(error) if error.is_not_found() => Ok(None),
             Err(error) => Err(error.into()),
         }
-    }
-
-    /// Finds our certificate in the registry, or our request, or puts a request there.
-    async fn handed_in(
-        &self,
-        registry: &impl Registry,
-        key: &KeyPair,
-    ) -> Result<HandedIn, EnrollError> {
-        let title = self.title(Kind::CertificateRequest);
-        // The request before the certificate: if the signer turns one into the other meanwhile, one of them is seen.
-        let request = within_limit(registry.get(&title)).await?;
-        let stale = self.certificate(registry).await?;
-        if let Some(pem) = &stale
-            && let Some(certificate) = self.check(pem, key).ok().filter(is_lasting)
-        {
-            return Ok(HandedIn::Signed(certificate));
-        }
-        if let Some(entry) = request {
-            let ours = entry
-                .body
-                .is_ok_and(|body| csr::is_ours(&body, key, &self.id, &self.suffix));
-            let revision = entry.revision;
-            // A refused request is made again: what it was refused for may have been mended by the administrator.
-            if ours
-                && within_limit(registry.refusal(&title, &revision))
-                    .await?
-                    .is_none()
-            {
-                return Ok(HandedIn::Requested {
-                    revision,
-                    now: false,
-                    stale,
-                });
-            }
-        }
-        let request = csr::create(key, &self.id, &self.suffix)?;
-        let revision = within_limit(registry.put(&title, &request)).await?;
-        Ok(HandedIn::Requested {
-            revision,
-            now: true,
-            stale,
-        })
-    }
-
-    /// Waits for the signer's answer to this request.
-    async fn signed(
-        &self,
-        registry: &impl Registry,
-        key: &KeyPair,
-        revision: &Revision,
-        stale: Option<&str>,
-        on_event: &mut (impl FnMut(Event) + Send),
-    ) -> Result<CheckedCertificate, EnrollError> {
-        let title = self.title(Kind::CertificateRequest);
-        let start = Instant::now();
-        loop {
-            if let Some(pem) = patiently(self.certificate(registry).await)?
-                && stale != Some(pem.as_str())
-            {
-                match self.check(&pem, key) {
-                    Ok(certificate) => return Ok(certificate),
-                    // One for a key that we had before, put there by somebody slower than we.
-                    Err(CertificateError::Key) => {}
-                    Err(source) => {
-                        let title = self.title(Kind::Certificate);
-                        return Err(EnrollError::Certificate { title, source });
-                    }
-                }
-            }
-            let refusal = within_limit(registry.refusal(&title, revision)).await;
-            if let Some(refusal) = patiently(refusal)? {
-                return Err(EnrollError::Refused { title, refusal });
-            }
-            let so_far = start.elapsed();
-            if so_far >= self.deadline {
-                return Err(EnrollError::TimedOut {
-                    title,
-                    limit: self.deadline,
-                });
-            }
-            on_event(Event::Waiting { so_far });
-            sleep(
-                registry
-                    .poll_interval()
-                    .min(self.deadline.saturating_sub(so_far)),
-            )
-            .await;
-        }
-    }
-
-    async fn certificate(&self, registry: &impl Registry) -> Result<Option<String>, RegistryError> {
-        let found = within_limit(registry.get(&self.title(Kind::Certificate))).await?;
-        Ok(found.and_then(|entry| entry.body.ok()))
     }
 
     fn check(&self, pem: &str, key: &KeyPair) -> Result<CheckedCertificate, CertificateError> {
@@ -448,51 +284,6 @@ impl Enrollment {
 
     fn title(&self, kind: Kind) -> Title {
         Title::new(self.id.clone(), kind)
-    }
-}
-
-impl EnrollError {
-    /// What the person can do about it.
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            Self::Certificate { source, .. } => source.hint().map(str::to_owned),
-            Self::File(source) => source.hint(),
-            Self::NameTaken { .. } => Some(
-                "choose another name, or pass `--replace` if this computer takes the other's place"
-                    .to_owned(),
-            ),
-            Self::Refused { refusal, .. } => Some(refusal.remedy().to_owned()),
-            Self::SshKey(source) => source.hint(),
-            Self::TimedOut { .. } => Some(
-                "the request stays in the registry: run the command again when the signer is running"
-                    .to_owned(),
-            ),
-            Self::X509Key(source) => source.hint(),
-            Self::Csr(_) | Self::Registry(_) => None,
-        }
-    }
-}
-
-/// What the registry holds for us.
-enum HandedIn {
-    /// A certificate that is good for some time to come.
-    Signed(CheckedCertificate),
-    /// A request, and what lies under the certificate's title until the answer to it comes.
-    Requested {
-        revision: Revision,
-        now: bool,
-        stale: Option<String>,
-    },
-}
-
-/// What a look brought; nothing if it failed for a reason that passes: who waits for an answer can wait for that too.
-fn patiently<T>(found: Result<Option<T>, RegistryError>) -> Result<Option<T>, RegistryError> {
-    match found {
-        Err(error) if error.is_passing() => {
-            tracing::warn!(error = one_line(&error), "cannot look into the registry");
-            Ok(None)
-        }
-        found => found,
     }
 }
 

@@ -4,8 +4,11 @@
 //! are answered with 304, and the rest turns issues and comments into values.
 
 mod access;
+mod answer;
+mod answers;
 mod api;
 mod edits;
+mod error;
 mod issue;
 mod mirror;
 mod refusal_comment;
@@ -13,6 +16,6 @@ mod session;
 mod token;
 
 pub use access::{GitHub, Listed};
-pub use api::GitHubError;
 pub use edits::QUERY as EDITS_QUERY;
+pub use error::GitHubError;
 pub use token::{TOKEN_FILE, TOKEN_VARIABLE, Token, TokenError};

@@ -9,7 +9,7 @@ use russh::keys::ssh_key::sha2::{Digest, Sha256};
 use tokio::time::timeout;
 
 use crate::github::{GitHubError, TokenError};
-use crate::{Kind, Title};
+use crate::{Kind, Misnamed, Title};
 
 /// A place that everybody of a realm can read and permitted people can write: a directory, or a repository's issues.
 ///
@@ -54,6 +54,30 @@ pub trait Registry: Send + Sync {
         title: &Title,
         revision: &Revision,
     ) -> impl Future<Output = Result<Option<Refusal>, RegistryError>> + Send;
+
+    /// Shows the author of this revision that it has been taken up, though there is no answer yet. To show it twice is to
+    /// show it once.
+    fn mark_seen(
+        &self,
+        title: &Title,
+        revision: &Revision,
+    ) -> impl Future<Output = Result<(), RegistryError>> + Send;
+
+    /// Whether this revision has been marked so.
+    fn is_seen(
+        &self,
+        title: &Title,
+        revision: &Revision,
+    ) -> impl Future<Output = Result<bool, RegistryError>> + Send;
+
+    /// What lies there under a name that is meant as a title and is none.
+    fn misnamed(&self) -> impl Future<Output = Result<Vec<Misnamed>, RegistryError>> + Send;
+
+    /// Tells its author so. Returns whether they had not been told before.
+    fn refuse_misnamed(
+        &self,
+        misnamed: &Misnamed,
+    ) -> impl Future<Output = Result<bool, RegistryError>> + Send;
 
     /// How often the place may be asked for news.
     fn poll_interval(&self) -> Duration;

@@ -1,14 +1,13 @@
 //! Whom a realm trusts: who may upload for which of its systems, and who for controllers.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
-use std::str::FromStr;
 
-use protocol::{DeviceId, Label, Role};
+use protocol::DeviceId;
+use serde::Deserialize;
 use serde::de::Error;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::permission::Decision;
+use crate::trust_rule::{Rule, is_login};
 use crate::{Author, properties};
 
 /// The rules of one realm: those of `trust.toml`, those of the original's `permissions.txt`, and the users of this
@@ -19,61 +18,6 @@ pub struct Trust {
     rules: Vec<Rule>,
     original: BTreeMap<(String, String), bool>,
 }
-
-/// One `[[upload]]` of `trust.toml`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Rule {
-    /// Of whom it speaks.
-    pub who: Who,
-    /// For which systems.
-    pub systems: Vec<System>,
-    /// For which devices of them.
-    #[serde(default)]
-    pub what: What,
-    /// Whether they may; default: yes. A no stands above every yes.
-    #[serde(default = "yes")]
-    pub allow: bool,
-}
-
-/// Of whom a rule speaks: `github:LOGIN`, `uid:NUMBER`, or `uid:*` for every user of this machine who can write to the
-/// registry. There is nothing like it for GitHub, where everybody can open an issue.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Who {
-    /// The author of an issue; in lower case.
-    GitHub(String),
-    /// The owner of a file.
-    LocalUser(u32),
-    /// The owner of any file.
-    AnyLocalUser,
-}
-
-/// Of which system a rule speaks: its name, or `*` for all.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum System {
-    /// All of the realm's.
-    Any,
-    /// This one.
-    Named(Label),
-}
-
-/// Of which devices a rule speaks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum What {
-    /// Remote computers only.
-    #[default]
-    Targets,
-    /// Controllers only, which may log in to the system's remote computers.
-    Controllers,
-    /// Both.
-    All,
-}
-
-/// Why a text names nobody.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is none of `github:LOGIN`, `uid:NUMBER` and `uid:*`")]
-pub struct WhoError(String);
 
 /// Why a text is no `permissions.txt`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -163,142 +107,8 @@ impl Trust {
     }
 }
 
-impl Rule {
-    /// The rule that remembers an answer about this author, and all devices of this device's role and system.
-    pub fn answer(author: &Author, id: &DeviceId, allow: bool) -> Self {
-        Self {
-            who: Who::of(author),
-            systems: vec![System::Named(id.system().clone())],
-            what: match id.role() {
-                Role::Target => What::Targets,
-                Role::Controller => What::Controllers,
-            },
-            allow,
-        }
-    }
-
-    fn is_about(&self, author: &Author, id: &DeviceId) -> bool {
-        let role = match self.what {
-            What::All => true,
-            What::Targets => id.role() == Role::Target,
-            What::Controllers => id.role() == Role::Controller,
-        };
-        let system = self.systems.iter().any(|system| match system {
-            System::Any => true,
-            System::Named(name) => name == id.system(),
-        });
-        role && system && self.who.is(author)
-    }
-}
-
-impl Who {
-    /// A rule's name for an author.
-    pub fn of(author: &Author) -> Self {
-        match author {
-            Author::GitHub { login } => Self::GitHub(login.to_ascii_lowercase()),
-            Author::LocalUser { uid } => Self::LocalUser(*uid),
-        }
-    }
-
-    /// Whether a rule about these speaks of this author.
-    pub fn is(&self, author: &Author) -> bool {
-        match (self, author) {
-            (Self::GitHub(login), Author::GitHub { login: found }) => {
-                login.eq_ignore_ascii_case(found)
-            }
-            (Self::LocalUser(uid), Author::LocalUser { uid: found }) => uid == found,
-            (Self::AnyLocalUser, Author::LocalUser { .. }) => true,
-            (Self::GitHub(_), Author::LocalUser { .. })
-            | (Self::LocalUser(_) | Self::AnyLocalUser, Author::GitHub { .. }) => false,
-        }
-    }
-}
-
-impl FromStr for Who {
-    type Err = WhoError;
-
-    fn from_str(text: &str) -> Result<Self, WhoError> {
-        let nobody = || WhoError(text.chars().take(80).collect());
-        match text.split_once(':') {
-            Some(("github", login)) if is_login(login) => {
-                Ok(Self::GitHub(login.to_ascii_lowercase()))
-            }
-            Some(("uid", "*")) => Ok(Self::AnyLocalUser),
-            Some(("uid", uid)) => uid.parse().map(Self::LocalUser).map_err(|_| nobody()),
-            Some(_) | None => Err(nobody()),
-        }
-    }
-}
-
-impl fmt::Display for Who {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::GitHub(login) => write!(f, "github:{login}"),
-            Self::LocalUser(uid) => write!(f, "uid:{uid}"),
-            Self::AnyLocalUser => f.write_str("uid:*"),
-        }
-    }
-}
-
-impl fmt::Display for System {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Any => f.write_str("*"),
-            Self::Named(name) => name.fmt(f),
-        }
-    }
-}
-
-impl Serialize for Who {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Who {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?
-            .parse()
-            .map_err(D::Error::custom)
-    }
-}
-
-impl Serialize for System {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for System {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        if text == "*" {
-            return Ok(Self::Any);
-        }
-        text.parse().map(Self::Named).map_err(D::Error::custom)
-    }
-}
-
-/// GitHub's rule: 39 letters, digits and hyphens at most; names of apps end in `[bot]`, names of managed users have an
-/// underscore.
-fn is_login(text: &str) -> bool {
-    let name = text.strip_suffix("[bot]").unwrap_or(text);
-    (1..=MAX_LOGIN).contains(&name.len())
-        && name
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
-}
-
-fn yes() -> bool {
-    true
-}
-
 /// The version of `trust.toml` that this program reads and writes.
 pub const VERSION: u32 = 1;
-
-/// The longest login name, in characters: GitHub has 39, and an underscore with a short code of up to 8 behind it for
-/// managed users.
-const MAX_LOGIN: usize = 48;
 
 #[cfg(test)]
 mod tests {
@@ -322,6 +132,25 @@ mod tests {
         Trust::of_owners([0].into())
             .with_file(&format!("version = 1\n{text}"))
             .unwrap()
+    }
+
+    #[test]
+    fn a_no_that_does_not_say_what_is_one_for_everything() {
+        let no = "[[upload]]\nwho = \"uid:54321\"\nsystems = [\"*\"]\nallow = false\n";
+        let yes = "[[upload]]\nwho = \"uid:*\"\nsystems = [\"*\"]\nwhat = \"all\"\n";
+        let trust_of = trust(&format!("{no}{yes}"));
+        for id in ["333.hula.atlas", "controller-a.hula.atlas"] {
+            assert_eq!(decide(&trust_of, &local(54_321), id), Decision::Refused);
+            assert_eq!(decide(&trust_of, &local(1000), id), Decision::Permitted);
+        }
+        let octo_no = "[[upload]]\nwho = \"github:octo\"\nsystems = [\"hula\"]\nallow = false\n";
+        let trust_of = trust(octo_no).with_permissions("hula+octo=allow").unwrap();
+        let refused = decide(&trust_of, &octo(), "controller-a.hula.atlas");
+        assert_eq!(refused, Decision::Refused);
+        // Named, it is what is named.
+        let trust_of = trust(&format!("{no}what = \"targets\"\n{yes}"));
+        let controller = decide(&trust_of, &local(54_321), "controller-a.hula.atlas");
+        assert_eq!(controller, Decision::Permitted);
     }
 
     #[test]

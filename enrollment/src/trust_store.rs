@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
-use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,8 +12,10 @@ use daemon::report::one_line;
 use protocol::DeviceId;
 
 use crate::Author;
+use crate::file_stamp::FileStamp;
 use crate::permission::{Decision, UploadPermission};
-use crate::trust::{PermissionsError, Rule, Trust};
+use crate::trust::{PermissionsError, Trust};
+use crate::trust_rule::Rule;
 
 /// `trust.toml` and `permissions.txt` of one directory; neither need be there. They are looked at again whenever
 /// something is decided, so that a running signer knows a new rule at once.
@@ -81,12 +82,10 @@ pub enum TrustError {
 /// What stood in the files when they were last read, and by what to see that they have changed.
 #[derive(Debug)]
 struct Known {
-    stamps: [Option<Stamp>; 2],
+    stamps: [Option<FileStamp>; 2],
     trust: Arc<Trust>,
+    edition: u64,
 }
-
-/// Inode, size, and the times of the last change of content and of status.
-type Stamp = (u64, u64, i64, i64, i64, i64);
 
 impl TrustStore {
     /// Reads the files of a realm's directory. Its owners, by numeric user id, may upload everything.
@@ -102,10 +101,22 @@ impl TrustStore {
 
     /// The rules as they stand in the files now. While these cannot be read the last ones stay.
     pub fn current(&self) -> Arc<Trust> {
+        self.looked().0
+    }
+
+    /// Another number than before whenever the rules are others.
+    pub fn edition(&self) -> u64 {
+        self.looked().1
+    }
+
+    fn looked(&self) -> (Arc<Trust>, u64) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.stamps != stamps(&self.directory) {
             match Known::read(&self.directory, &self.owners) {
-                Ok(read) => *known = read,
+                Ok(read) => {
+                    let edition = known.edition + 1;
+                    *known = Known { edition, ..read };
+                }
                 Err(error) => {
                     let error = one_line(&error);
                     tracing::error!(error, "the rules of trust stay as they were");
@@ -114,7 +125,7 @@ impl TrustStore {
                 }
             }
         }
-        Arc::clone(&known.trust)
+        (Arc::clone(&known.trust), known.edition)
     }
 
     /// The rule for unattended runs: what is undecided is refused.
@@ -187,6 +198,7 @@ impl Known {
         Ok(Self {
             stamps,
             trust: Arc::new(trust),
+            edition: 0,
         })
     }
 }
@@ -222,19 +234,8 @@ fn read(path: &Path) -> Result<Option<String>, TrustError> {
     Ok(Some(text))
 }
 
-fn stamps(directory: &Path) -> [Option<Stamp>; 2] {
-    [TRUST_FILE, PERMISSIONS_FILE].map(|name| {
-        let status: io::Result<_> = fs::metadata(directory.join(name));
-        let status = status.ok()?;
-        Some((
-            status.ino(),
-            status.size(),
-            status.mtime(),
-            status.mtime_nsec(),
-            status.ctime(),
-            status.ctime_nsec(),
-        ))
-    })
+fn stamps(directory: &Path) -> [Option<FileStamp>; 2] {
+    [TRUST_FILE, PERMISSIONS_FILE].map(|name| FileStamp::of(&directory.join(name)))
 }
 
 /// The file's name in a realm's directory.
@@ -251,7 +252,7 @@ pub const HEAD: &str = "\
 #   who = \"github:LOGIN\"      # or \"uid:1000\", or \"uid:*\": every user of this machine who can write to the registry
 #   systems = [\"hula\"]        # or [\"*\"]: all
 #   what = \"targets\"          # or \"controllers\", which may log in to the system's computers, or \"all\"
-#   allow = true              # false: never, and do not ask
+#   allow = true              # false: never, and do not ask; without `what`, of nothing
 version = 1
 ";
 

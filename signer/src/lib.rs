@@ -9,12 +9,14 @@ pub mod crl;
 mod issue;
 mod journal;
 mod ledger;
+mod misnamed;
 pub mod passphrase;
 pub mod request_check;
 mod revocation;
 mod run;
 mod server_certificate;
 mod validity;
+mod waiting;
 
 pub use authority::{Authority, AuthorityError, CA_DAYS};
 pub use crl::CrlError;

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use crate::journal::{Journal, Record};
 use crate::{
     AcceptedRequest, Authority, CLIENT_DAYS, IssueError, JournalError, RequestRefusal,
-    RevocationError, Revocations, Rules,
+    RevocationError, Revocations, Rules, misnamed, waiting,
 };
 
 /// A realm's signer.
@@ -208,11 +208,16 @@ impl Signer {
                 tracing::warn!(device = %entry.title.id(), error, "cannot answer a request");
                 Outcome::Failed
             });
+            let waits = matches!(outcome, Outcome::Failed | Outcome::Undecided);
+            if waits && !limited && !shutdown.is_some_and(Shutdown::is_requested) {
+                waiting::mark(registry, &entry).await;
+            }
             outcomes.push((entry.title, outcome));
             if limited {
-                break;
+                return Ok(outcomes);
             }
         }
+        misnamed::refuse(registry, shutdown).await;
         Ok(outcomes)
     }
 
@@ -229,11 +234,10 @@ impl Signer {
             return Ok(Outcome::StillRefused);
         }
         let (rules, checked) = (Arc::clone(&self.rules), entry.clone());
+        let check = spawn_blocking(move || rules.check(&checked));
         // The check may have to ask a person, who need not answer before they end the program.
         let checked = tokio::select! {
-            checked = spawn_blocking(move || rules.check(&checked)) => {
-                checked.map_err(|_| SignError::Cut)?
-            }
+            checked = waiting::marked(registry, entry, check) => checked.map_err(|_| SignError::Cut)?,
             () = stopped(shutdown) => return Ok(Outcome::Undecided),
         };
         let (request, body) = match (checked, &entry.body) {

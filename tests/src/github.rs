@@ -7,7 +7,7 @@
 mod answers;
 mod faults;
 mod graphql;
-mod http;
+pub(crate) mod http;
 mod repository;
 mod routes;
 mod schema;
@@ -122,9 +122,19 @@ impl GitHub {
         self.state().repository.edit(number, editor, body);
     }
 
+    /// Renames an issue, as its author does on the web page.
+    pub fn rename(&self, number: u64, title: &str) {
+        self.state().repository.rename(number, title);
+    }
+
     /// Writes a comment, as a person does on the web page.
     pub fn comment(&self, number: u64, login: &str, body: &str) {
         self.state().repository.comment(number, login, body);
+    }
+
+    /// Reacts to an issue, as a person does on the web page.
+    pub fn react(&self, number: u64, login: &str, content: &str) {
+        self.state().repository.react(number, login, content);
     }
 
     /// Takes back all comments under an issue.
@@ -155,6 +165,11 @@ impl GitHub {
     /// Makes calls fail that are made from now on.
     pub fn fail(&self, fault: Fault) {
         self.state().faults.add(fault);
+    }
+
+    /// Takes back all faults that have not happened yet.
+    pub fn forgive(&self) {
+        self.state().faults = Faults::default();
     }
 
     /// Whether all faults that were asked for have happened.

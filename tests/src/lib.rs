@@ -24,6 +24,7 @@ mod procfs;
 mod session;
 mod sshd;
 mod stopwatch;
+mod terminal;
 mod tool;
 mod wait;
 mod world;
@@ -37,10 +38,13 @@ pub use original::{OriginalTarget, ReverseForward, original_order, original_orde
 pub use outcome::{Outcome, run};
 pub use payload::{checksum, random_file};
 pub use port::ReservedPort;
-pub use procfs::{end_marked, established, is_listening, processes_marked, unix_sockets_under};
+pub use procfs::{
+    Usage, end_marked, established, is_listening, processes_marked, unix_sockets_under, usage,
+};
 pub use session::Session;
 pub use sshd::{Sshd, current_user};
 pub use stopwatch::Stopwatch;
+pub use terminal::Terminal;
 pub use tool::{TOOLS, Tool, missing_tools, tool};
 pub use wait::{CEILING, wait_until};
 pub use world::{MARK, World};

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, getpgid, getpgrp, getpid, kill_process};
 
@@ -42,6 +43,36 @@ fn marked(folder: &Path) -> impl Iterator<Item = (Pid, String)> {
         (ours && pid != getpid()).then_some((pid, command))
     })
 }
+
+/// What a process has used so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// The most memory that it had at one time, in KiB.
+    pub peak_kib: u64,
+    /// Processor time of all its threads, in the kernel too.
+    pub cpu: Duration,
+}
+
+/// What a running process has used so far; nothing when it has ended.
+pub fn usage(pid: u32) -> Option<Usage> {
+    let read = |file: &str| fs::read_to_string(format!("/proc/{pid}/{file}")).ok();
+    let status = read("status")?;
+    let peak = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"))?;
+    let stat = read("stat")?;
+    // The name in parentheses may hold anything; user and system time are the 14th and 15th field (proc_pid_stat(5)).
+    let (_, fields) = stat.rsplit_once(')')?;
+    let mut times = fields.split_whitespace().skip(11);
+    let (user, system): (u64, u64) = (times.next()?.parse().ok()?, times.next()?.parse().ok()?);
+    Some(Usage {
+        peak_kib: peak.parse().ok()?,
+        cpu: Duration::from_millis((user + system) * 1000 / TICKS),
+    })
+}
+
+/// Ticks of processor time in a second, as programs are told them on every machine that this runs on (`USER_HZ`).
+const TICKS: u64 = 100;
 
 /// Whether somebody listens on this port of an IPv4 address.
 pub fn is_listening(port: u16) -> bool {
@@ -93,6 +124,19 @@ mod tests {
 
     use super::*;
     use crate::Daemon;
+
+    #[test]
+    fn sees_what_a_process_uses() {
+        let used = usage(std::process::id()).unwrap();
+        assert!(used.peak_kib > 100, "{used:?}");
+        let mut turns = 0_u64;
+        crate::wait_until("some processor time", crate::CEILING, || {
+            turns = std::hint::black_box((0..100_000).fold(turns, |sum, turn| sum ^ turn));
+            let now = usage(std::process::id()).unwrap();
+            (now.cpu > used.cpu).then_some(()).ok_or(format!("{now:?}"))
+        });
+        assert_eq!(usage(u32::MAX), None);
+    }
 
     #[test]
     fn sees_listeners_and_connections() {

@@ -5,9 +5,9 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use crate::arguments::Arguments;
-use crate::bench_connect;
 use crate::percentile::Samples;
 use crate::step::ChoreError;
+use crate::{bench_connect, bench_registry};
 
 /// What a bench has measured.
 #[derive(Debug)]
@@ -83,12 +83,18 @@ impl Figure {
 pub(crate) fn command(mut arguments: Arguments) -> Result<(), ChoreError> {
     let (as_json, check) = (arguments.flag("--json"), arguments.flag("--check"));
     let runs = arguments.number("--runs")?.unwrap_or(50).max(1);
+    let requests = arguments.number("--requests")?.unwrap_or(1000).max(1);
     let which = arguments.word();
     arguments.none_left()?;
     let report = match which.as_deref() {
         Some("connect") => bench_connect::measure(runs)?,
+        Some("registry") => return bench_registry::command(requests, as_json),
         Some(other) => return Err(ChoreError::Usage(format!("no bench `{other}`"))),
-        None => return Err(ChoreError::Usage("which bench? `connect`".to_owned())),
+        None => {
+            return Err(ChoreError::Usage(
+                "which bench? `connect` or `registry`".to_owned(),
+            ));
+        }
     };
     if as_json {
         let figures: Vec<_> = report.figures.iter().map(Figure::json).collect();

@@ -9,6 +9,7 @@
 mod arguments;
 mod bench;
 mod bench_connect;
+mod bench_registry;
 mod ci;
 mod packages;
 mod percentile;
@@ -32,6 +33,9 @@ Usage: cargo xtask COMMAND
   bench connect [--runs 50] [--json] [--check]
                                  time from process start to the remote sshd's banner, beside the original's sequence in
                                  the same run. --check exits with 1 when a goal is missed
+  bench registry [--requests 1000] [--json]
+                                 calls, seconds, CPU time and memory of a bot that signs so many requests in one
+                                 repository, and its calls when there is nothing new
 ";
 
 fn main() -> ExitCode {

@@ -11,15 +11,14 @@ use serde::Serialize;
 use tokio::sync::OnceCell;
 use tokio::task::spawn_blocking;
 
-use super::api::GitHubError;
+use super::error::GitHubError;
 use super::issue::{Issue, content};
-use super::mirror::Told;
-use super::refusal_comment;
 use super::session::{RECENT, Session};
 use super::token::Token;
 use crate::permission::Decision;
 use crate::{
-    Author, Entry, Kind, Refusal, Registry, RegistryError, Revision, Title, UploadPermission,
+    Author, Entry, Kind, Misnamed, Refusal, Registry, RegistryError, Revision, Title,
+    UploadPermission,
 };
 
 /// A repository's issues as a registry.
@@ -29,10 +28,10 @@ use crate::{
 /// beside what counts, so that they can be told; certificates of strangers are never handed out.
 #[derive(Clone)]
 pub struct GitHub {
-    place: Arc<GitHubPlace>,
+    pub(super) place: Arc<GitHubPlace>,
     directory: Arc<PathBuf>,
     // What counts for a device is what its own user wrote.
-    permission: Option<UploadPermission>,
+    pub(super) permission: Option<UploadPermission>,
     // Looked for when it is needed.
     token: Option<Token>,
     session: Arc<OnceCell<Session>>,
@@ -116,7 +115,7 @@ impl GitHub {
         Ok(found)
     }
 
-    async fn session(&self) -> Result<&Session, RegistryError> {
+    pub(super) async fn session(&self) -> Result<&Session, RegistryError> {
         self.session
             .get_or_try_init(|| async {
                 let host = self.place.base_uri.split("://").nth(1).unwrap_or_default();
@@ -133,7 +132,10 @@ impl GitHub {
             .await
     }
 
-    fn failed(&self, action: &'static str) -> impl Fn(GitHubError) -> RegistryError + use<> {
+    pub(super) fn failed(
+        &self,
+        action: &'static str,
+    ) -> impl Fn(GitHubError) -> RegistryError + use<> {
         let repository = self.place.repository.to_string();
         move |source| RegistryError::GitHub {
             action,
@@ -186,13 +188,6 @@ impl GitHub {
             body,
         };
         Ok(issues.iter().zip(bodies).map(entry).collect())
-    }
-
-    /// Whose word on a request is the realm's.
-    fn speaks_for_the_realm(&self, session: &Session, login: &str) -> bool {
-        let login = login.to_ascii_lowercase();
-        self.place.signers.contains(&login)
-            || (self.permission.is_some() && login == session.login())
     }
 }
 
@@ -331,19 +326,7 @@ impl Registry for GitHub {
         revision: &Revision,
         refusal: &Refusal,
     ) -> Result<(), RegistryError> {
-        let Some(number) = number(revision) else {
-            return Ok(());
-        };
-        // Looked up first: a comment whose call seemed to fail is not written again.
-        if self.refusal(title, revision).await?.is_some() {
-            return Ok(());
-        }
-        let session = self.session().await?;
-        let text = refusal_comment::write(revision, refusal);
-        session
-            .comment(number, &text)
-            .await
-            .map_err(self.failed("comment on"))
+        self.tell(title, revision, refusal).await
     }
 
     async fn refusal(
@@ -351,47 +334,23 @@ impl Registry for GitHub {
         title: &Title,
         revision: &Revision,
     ) -> Result<Option<Refusal>, RegistryError> {
-        let Some(number) = number(revision) else {
-            return Ok(None);
-        };
-        let session = self.session().await?;
-        let known = session
-            .look(RECENT, |mirror| mirror.known(number).cloned())
-            .await
-            .map_err(self.failed("list"))?;
-        let Some(known) = known.filter(|known| known.issue.title == *title) else {
-            return Ok(None);
-        };
-        if known.issue.comments == 0 {
-            return Ok(None);
-        }
-        if let Told::Read(refusal) = known.told {
-            return Ok(refusal);
-        }
-        let comments = session
-            .comments(number)
-            .await
-            .map_err(self.failed("read the comments on"))?;
-        // The last word counts.
-        let refusal = comments.iter().rev().find_map(|comment| {
-            let author = comment.user.as_ref()?;
-            let body = comment.body.as_deref()?;
-            self.speaks_for_the_realm(session, &author.login)
-                .then(|| refusal_comment::read(revision, body))?
-        });
-        let noted = refusal.clone();
-        session
-            .look(RECENT, |mirror| {
-                // Not if it has changed since it was asked.
-                if let Some(now) = mirror.known_mut(number)
-                    && now.issue == known.issue
-                {
-                    now.told = Told::Read(noted);
-                }
-            })
-            .await
-            .map_err(self.failed("list"))?;
-        Ok(refusal)
+        self.told(title, revision).await
+    }
+
+    async fn mark_seen(&self, title: &Title, revision: &Revision) -> Result<(), RegistryError> {
+        self.show_eyes(title, revision).await
+    }
+
+    async fn is_seen(&self, title: &Title, revision: &Revision) -> Result<bool, RegistryError> {
+        self.has_eyes(title, revision).await
+    }
+
+    async fn misnamed(&self) -> Result<Vec<Misnamed>, RegistryError> {
+        self.strays().await
+    }
+
+    async fn refuse_misnamed(&self, misnamed: &Misnamed) -> Result<bool, RegistryError> {
+        self.tell_stray(misnamed).await
     }
 
     fn poll_interval(&self) -> Duration {
@@ -412,7 +371,7 @@ fn revision(number: u64, body: &str) -> Revision {
     Revision::named(format!("{number}:{}", Revision::of_body(body)))
 }
 
-fn number(revision: &Revision) -> Option<u64> {
+pub(super) fn number(revision: &Revision) -> Option<u64> {
     revision.as_str().split_once(':')?.0.parse().ok()
 }
 
@@ -430,4 +389,4 @@ fn listed(issue: &Issue) -> Listed {
 const NO_BODY: &str = "";
 
 /// How old the mirror may be for a reader: the reads of one step are one look.
-const FRESH: Duration = Duration::from_millis(500);
+pub(super) const FRESH: Duration = Duration::from_millis(500);

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::api::GitHubError;
+use super::error::GitHubError;
 use super::issue::content;
 use crate::{BodyFault, Kind};
 

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use crate::{BodyFault, Kind, Title};
+use crate::{Author, BodyFault, Kind, Misnamed, Revision, Title};
 
 /// What is read of an issue.
 #[derive(Clone, Debug, Deserialize)]
@@ -16,6 +16,7 @@ pub(super) struct RawIssue {
     pub(super) comments: u64,
     pub(super) updated_at: String,
     pub(super) pull_request: Option<serde::de::IgnoredAny>,
+    pub(super) reactions: Option<RawReactions>,
 }
 
 /// What is read of a user.
@@ -28,6 +29,18 @@ pub(super) struct RawUser {
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct RawComment {
     pub(super) body: Option<String>,
+    pub(super) user: Option<RawUser>,
+}
+
+/// How often there is a reaction.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub(super) struct RawReactions {
+    pub(super) eyes: u64,
+}
+
+/// What is read of one reaction.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct RawReaction {
     pub(super) user: Option<RawUser>,
 }
 
@@ -69,6 +82,22 @@ impl RawIssue {
             comments: self.comments,
             body,
         })
+    }
+
+    /// What its author is to be told if its title was meant as one of ours and is none.
+    pub(super) fn misnamed(&self) -> Option<Misnamed> {
+        if !self.is_open() || self.pull_request.is_some() {
+            return None;
+        }
+        let login = self.user.as_ref()?.login.to_ascii_lowercase();
+        let digest = Revision::of_body(&self.title);
+        let revision = Revision::named(format!("{}:{digest}", self.number));
+        Misnamed::of(&self.title, Author::GitHub { login }, revision)
+    }
+
+    /// How many have reacted with eyes.
+    pub(super) fn eyes(&self) -> u64 {
+        self.reactions.map_or(0, |reactions| reactions.eyes)
     }
 
     pub(super) fn is_open(&self) -> bool {

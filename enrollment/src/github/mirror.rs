@@ -1,16 +1,16 @@
 //! What GitHub has said so far: the open issues, kept up to date by what has changed since.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::issue::{Issue, RawIssue};
-use crate::{BodyFault, Kind, Refusal, Title};
+use crate::{BodyFault, Kind, Misnamed, Refusal, Title};
 
 /// The open issues of a repository as of the last look.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Mirror {
     entries: BTreeMap<u64, Known>,
-    /// Open issues and pull requests that are no entries; they are counted, and that is all.
-    others: BTreeSet<u64>,
+    /// Open issues and pull requests that are no entries; they are counted, and that is all, unless they were meant as one.
+    others: BTreeMap<u64, Option<Stray>>,
 }
 
 /// An issue, and what has been asked about it since it changed.
@@ -21,6 +21,19 @@ pub(super) struct Known {
     pub(super) checked: Option<Result<String, BodyFault>>,
     /// What its author was told.
     pub(super) told: Told,
+    /// How many have reacted with eyes. No reaction changes when an issue was last updated.
+    pub(super) eyes: u64,
+    /// Whether one of them speaks for the realm, once that is known.
+    pub(super) seen: Option<bool>,
+}
+
+/// An issue that ends like a title and is none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Stray {
+    pub(super) misnamed: Misnamed,
+    pub(super) comments: u64,
+    /// Whether its author has been told.
+    pub(super) told: bool,
 }
 
 /// What is known of the answer to an issue.
@@ -42,23 +55,56 @@ impl Mirror {
         }
         if let Some(issue) = raw.entry() {
             self.others.remove(&raw.number);
-            if known.is_none_or(|known| known.issue != issue) {
-                self.entries.insert(
-                    raw.number,
-                    Known {
+            let eyes = raw.eyes();
+            match self.entries.get_mut(&raw.number) {
+                Some(known) if known.issue == issue => {
+                    if known.eyes != eyes {
+                        known.eyes = eyes;
+                        known.seen = None;
+                    }
+                }
+                Some(_) | None => {
+                    let known = Known {
                         issue,
                         checked: None,
                         told: Told::Unread,
-                    },
-                );
+                        eyes,
+                        seen: None,
+                    };
+                    self.entries.insert(raw.number, known);
+                }
             }
         } else {
             self.entries.remove(&raw.number);
             if raw.is_open() {
-                self.others.insert(raw.number);
+                self.take_other(raw);
             } else {
                 self.others.remove(&raw.number);
             }
+        }
+    }
+
+    fn take_other(&mut self, raw: &RawIssue) {
+        let before = self.others.remove(&raw.number).flatten();
+        let stray = raw.misnamed().map(|misnamed| Stray {
+            // Its author was told of this name, whatever has happened since.
+            told: before.is_some_and(|before| before.told && before.misnamed == misnamed),
+            misnamed,
+            comments: raw.comments,
+        });
+        self.others.insert(raw.number, stray);
+    }
+
+    /// The issues that were meant as entries, by number.
+    pub(super) fn strays(&self) -> impl Iterator<Item = (u64, &Stray)> {
+        let strays = self.others.iter();
+        strays.filter_map(|(number, stray)| Some((*number, stray.as_ref()?)))
+    }
+
+    /// Notes that the author of such an issue has been told.
+    pub(super) fn note_told(&mut self, number: u64) {
+        if let Some(Some(stray)) = self.others.get_mut(&number) {
+            stray.told = true;
         }
     }
 
@@ -110,6 +156,7 @@ impl Mirror {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::github::issue::RawReactions;
 
     fn raw(number: u64, title: &str, state: &str, minute: u32) -> RawIssue {
         let text = format!(
@@ -141,6 +188,37 @@ mod tests {
         assert_eq!((numbers(&mirror), mirror.open()), (vec![1], 1));
         mirror.take(&raw(1, "renamed", "open", 5));
         assert_eq!((numbers(&mirror), mirror.open()), (vec![], 1));
+    }
+
+    #[test]
+    fn a_reaction_is_no_change_of_the_issue() {
+        let mut mirror = Mirror::default();
+        let mut one = raw(1, TITLE, "open", 1);
+        mirror.take(&one);
+        let known = mirror.known_mut(1).unwrap();
+        (known.checked, known.seen) = (Some(Ok("x\n".to_owned())), Some(false));
+        one.reactions = Some(RawReactions { eyes: 1 });
+        mirror.take(&one);
+        let known = mirror.known(1).unwrap();
+        assert!(known.checked.is_some());
+        assert_eq!((known.eyes, known.seen), (1, None));
+    }
+
+    #[test]
+    fn what_was_meant_as_an_entry_is_told_once() {
+        let mut mirror = Mirror::default();
+        let stray = |mirror: &Mirror| mirror.strays().next().map(|(_, stray)| stray.told);
+        mirror.take(&raw(1, "hello", "open", 1));
+        assert_eq!(stray(&mirror), None);
+        mirror.take(&raw(2, "x.333.hula.atlas.x509.csr", "open", 1));
+        assert_eq!((stray(&mirror), mirror.open()), (Some(false), 2));
+        mirror.note_told(2);
+        mirror.take(&raw(2, "x.333.hula.atlas.x509.csr", "open", 2));
+        assert_eq!(stray(&mirror), Some(true));
+        mirror.take(&raw(2, "y.333.hula.atlas.x509.csr", "open", 3));
+        assert_eq!(stray(&mirror), Some(false));
+        mirror.take(&raw(2, TITLE, "open", 4));
+        assert_eq!((stray(&mirror), mirror.open()), (None, 2));
     }
 
     #[test]

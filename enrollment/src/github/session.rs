@@ -7,9 +7,10 @@ use serde_json::json;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep};
 
-use super::api::{Api, GitHubError, News};
+use super::api::{Api, News};
 use super::edits;
-use super::issue::{Issue, RawComment, RawIssue, RawRepository, RawUser};
+use super::error::GitHubError;
+use super::issue::{Issue, RawComment, RawIssue, RawReaction, RawRepository, RawUser};
 use super::mirror::Mirror;
 use super::token::Token;
 use crate::{BodyFault, Title};
@@ -176,6 +177,25 @@ impl Session {
             query = page.next;
         }
         Ok(comments)
+    }
+
+    /// Reacts to an issue with eyes. To do it twice is to do it once.
+    pub(super) async fn mark(&self, number: u64) -> Result<(), GitHubError> {
+        let path = format!("{}/issues/{number}/reactions", self.path);
+        let reaction = json!({ "content": "eyes" });
+        self.api.post::<RawReaction>(&path, &reaction).await?;
+        Ok(())
+    }
+
+    /// Who has reacted to an issue with eyes: the first hundred.
+    pub(super) async fn markers(&self, number: u64) -> Result<Vec<RawUser>, GitHubError> {
+        let path = format!(
+            "{}/issues/{number}/reactions?content=eyes&per_page=100",
+            self.path
+        );
+        let page = self.api.page::<Vec<RawReaction>>(&path).await?;
+        let users = page.content.into_iter();
+        Ok(users.filter_map(|reaction| reaction.user).collect())
     }
 
     /// The bodies of these issues as far as nobody but their authors has had a hand in them, in their order.

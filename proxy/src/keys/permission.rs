@@ -9,14 +9,30 @@ use protocol::{DeviceId, Role};
 /// The rule that says whose file may make a key that of a device. It is asked with the user id that owns the file. A
 /// realm should give the same answers here as for requests to its signer, or one way goes round the other.
 #[derive(Clone)]
-pub struct KeyPermission(Arc<Rule>);
+pub struct KeyPermission {
+    rule: Arc<Rule>,
+    edition: Arc<Edition>,
+}
 
+type Edition = dyn Fn() -> u64 + Send + Sync;
 type Rule = dyn Fn(&DeviceId, u32) -> bool + Send + Sync;
 
 impl KeyPermission {
     /// A rule of the realm's own.
     pub fn new(rule: impl Fn(&DeviceId, u32) -> bool + Send + Sync + 'static) -> Self {
-        Self(Arc::new(rule))
+        Self {
+            rule: Arc::new(rule),
+            edition: Arc::new(|| 0),
+        }
+    }
+
+    /// Whenever this number is another than before, the rule may give other answers, and is asked again about every file.
+    #[must_use]
+    pub fn with_edition(self, edition: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
+        Self {
+            edition: Arc::new(edition),
+            ..self
+        }
     }
 
     /// Whoever can write to the directory may bring keys of all devices, controllers too.
@@ -35,7 +51,12 @@ impl KeyPermission {
 
     /// Whether a file of this user counts for this device.
     pub fn permits(&self, id: &DeviceId, owner_uid: u32) -> bool {
-        (self.0)(id, owner_uid)
+        (self.rule)(id, owner_uid)
+    }
+
+    /// Which edition of the rule is in force.
+    pub(super) fn edition(&self) -> u64 {
+        (self.edition)()
     }
 }
 

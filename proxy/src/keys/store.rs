@@ -144,12 +144,17 @@ impl KeyStore {
             path: self.directory.to_path_buf(),
             source,
         })?;
+        // Before the rule is asked: a change meanwhile is then seen by the next look.
+        let edition = self.permits.edition();
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        let same_rule = std::mem::replace(&mut memory.edition, edition) == edition;
         let mut before = std::mem::take(&mut memory.files);
         let mut fresh = Vec::new();
         for (name, stamp) in listing {
             match before.remove(&name) {
-                Some(known) if known.stamp == stamp => drop(memory.files.insert(name, known)),
+                Some(known) if same_rule && known.stamp == stamp => {
+                    drop(memory.files.insert(name, known))
+                }
                 replaced => fresh.push((name, stamp, replaced)),
             }
         }
@@ -221,6 +226,8 @@ impl KeyStore {
 struct Memory {
     files: HashMap<OsString, Known>,
     sequence: u64,
+    /// Of the rule by which the files were judged.
+    edition: u64,
     left_out: usize,
 }
 

@@ -5,6 +5,8 @@ mod certificates;
 #[cfg(test)]
 mod enrollment;
 #[cfg(test)]
+mod faulty;
+#[cfg(test)]
 mod hostile;
 #[cfg(test)]
 mod interruption;

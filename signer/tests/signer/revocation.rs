@@ -17,8 +17,7 @@ impl World {
     }
 
     async fn signed(&self, name: &str) -> String {
-        let csr = request(&P256, &subject(name), &[]);
-        self.put(&format!("{name}.x509.csr"), &csr).await;
+        let csr = self.put_request(name).await;
         self.signer().once(&self.registry).await.unwrap();
         let certificate = self.certificate(name).await.unwrap();
         std::fs::write(self.path(name), &certificate).unwrap();

@@ -8,6 +8,8 @@ use protocol::{ClientIdSuffix, DeviceId};
 use signer::{Authority, Signer};
 use tempfile::TempDir;
 
+use crate::openssl::{P256, request};
+
 /// A realm `atlas` in a temporary directory.
 pub(crate) struct World {
     home: TempDir,
@@ -62,6 +64,13 @@ impl World {
             .put(&title.parse().unwrap(), body)
             .await
             .unwrap();
+    }
+
+    /// Puts a good request of a device there, and returns it.
+    pub(crate) async fn put_request(&self, name: &str) -> String {
+        let csr = request(&P256, &subject(name), &[]);
+        self.put(&format!("{name}.x509.csr"), &csr).await;
+        csr
     }
 
     pub(crate) async fn certificate(&self, id: &str) -> Option<String> {

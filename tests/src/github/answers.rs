@@ -62,6 +62,7 @@ pub(super) fn issue(schema: &Schema, issue: &Issue) -> Value {
             ("user", author(schema, &issue.author)),
             ("state", json!(if issue.open { "open" } else { "closed" })),
             ("comments", json!(issue.comments.len())),
+            ("reactions", rollup(issue)),
             ("created_at", json!(issue.created_at)),
             ("updated_at", json!(issue.updated_at)),
             ("closed_at", closed_at),
@@ -93,6 +94,33 @@ pub(super) fn comment(schema: &Schema, number: u64, comment: &Comment) -> Value 
             ("updated_at", json!(comment.created_at)),
         ],
     );
+    value
+}
+
+pub(super) fn reaction(schema: &Schema, login: &str, content: &str) -> Value {
+    let mut value = schema
+        .example("reactions")
+        .get(0)
+        .cloned()
+        .unwrap_or_default();
+    fill(
+        &mut value,
+        &[("user", author(schema, login)), ("content", json!(content))],
+    );
+    value
+}
+
+/// How often there is each reaction.
+fn rollup(issue: &Issue) -> Value {
+    let number = issue.number;
+    let mut value = json!({
+        "url": format!("https://api.github.com/repos/{REPOSITORY}/issues/{number}/reactions"),
+        "total_count": issue.reactions.len(),
+    });
+    for content in REACTIONS {
+        let given = issue.reactions.iter().filter(|(_, other)| other == content);
+        fill(&mut value, &[(content, json!(given.count()))]);
+    }
     value
 }
 
@@ -133,6 +161,10 @@ fn fill(value: &mut Value, fields: &[(&str, Value)]) {
         object.insert((*name).to_owned(), value.clone());
     }
 }
+
+const REACTIONS: [&str; 8] = [
+    "+1", "-1", "laugh", "confused", "heart", "hooray", "eyes", "rocket",
+];
 
 fn id(login: &str) -> u64 {
     login

@@ -3,7 +3,7 @@
 /// Which calls go wrong, how, and how often.
 #[derive(Clone, Debug)]
 pub struct Fault {
-    /// Of this method.
+    /// Of this method; of any, if it is empty.
     pub method: &'static str,
     /// Whose path ends like this, e.g. `/issues`.
     pub path: &'static str,
@@ -71,7 +71,9 @@ impl Faults {
     /// What happens to this call.
     pub(super) fn strike(&mut self, method: &str, path: &str) -> Option<Trouble> {
         let fault = self.0.iter_mut().find(|fault| {
-            fault.times > 0 && fault.method == method && path.ends_with(fault.path)
+            fault.times > 0
+                && (fault.method.is_empty() || fault.method == method)
+                && path.ends_with(fault.path)
         })?;
         if fault.after > 0 {
             fault.after -= 1;

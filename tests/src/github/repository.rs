@@ -34,6 +34,8 @@ pub struct Issue {
     pub open: bool,
     /// What stands below it, oldest first.
     pub comments: Vec<Comment>,
+    /// Who has reacted to it, and with what, e.g. `eyes`; each of them once.
+    pub reactions: Vec<(String, String)>,
     pub(super) pull_request: bool,
     pub(super) created_at: String,
     pub(super) updated_at: String,
@@ -94,6 +96,7 @@ impl Repository {
             edited: None,
             open: true,
             comments: Vec::new(),
+            reactions: Vec::new(),
             pull_request: false,
             created_at: now.clone(),
             updated_at: now,
@@ -132,6 +135,19 @@ impl Repository {
 
     pub(super) fn remove_comments(&mut self, number: u64) {
         self.change(number, |issue| issue.comments.clear());
+    }
+
+    /// Whether this reaction is new. No reaction changes when an issue was last updated.
+    pub(super) fn react(&mut self, number: u64, login: &str, content: &str) -> bool {
+        let reaction = (login.to_owned(), content.to_owned());
+        let Some(issue) = self.issues.get_mut(&number) else {
+            return false;
+        };
+        let new = !issue.reactions.contains(&reaction);
+        if new {
+            issue.reactions.push(reaction);
+        }
+        new
     }
 
     pub(super) fn set_open(&mut self, number: u64, open: bool) {

@@ -227,6 +227,21 @@ fn carry_out(
                     let comment = comment.expect("the issue is there");
                     Answer::new(201, answers::comment(schema, number, &comment))
                 }
+                ("GET", ["reactions"]) => {
+                    let query = parameters(&request.query);
+                    let content = value(&query, "content");
+                    let mut given = issue.reactions.clone();
+                    given.retain(|(_, other)| content.is_none_or(|content| content == other));
+                    page(&query, request, given.into_iter(), |(login, content)| {
+                        answers::reaction(schema, &login, &content)
+                    })
+                }
+                ("POST", ["reactions"]) => {
+                    let content = text("content").unwrap_or_default();
+                    let new = repository.react(number, &login, content);
+                    let status = if new { 201 } else { 200 };
+                    Answer::new(status, answers::reaction(schema, &login, content))
+                }
                 (_, _) => Answer::error(404, "Not Found"),
             }
         }
@@ -250,6 +265,14 @@ fn operation(method: &str, path: &str) -> Option<Operation> {
         (
             "POST",
             "/repos/{owner}/{repo}/issues/{issue_number}/comments",
+        ),
+        (
+            "GET",
+            "/repos/{owner}/{repo}/issues/{issue_number}/reactions",
+        ),
+        (
+            "POST",
+            "/repos/{owner}/{repo}/issues/{issue_number}/reactions",
         ),
     ];
     let fits = |pattern: &str| {

@@ -7,7 +7,7 @@ use std::process::Command;
 use e2e::{CEILING, World, run, tool};
 
 /// A request as `openssl` makes it.
-fn request(world: &World, subject: &str, key: &[&str]) -> String {
+pub(super) fn request(world: &World, subject: &str, key: &[&str]) -> String {
     let (key_file, file) = (world.path("openssl.key"), world.path("openssl.csr"));
     let mut openssl = Command::new(tool("openssl"));
     openssl
@@ -21,14 +21,14 @@ fn request(world: &World, subject: &str, key: &[&str]) -> String {
     fs::read_to_string(file).unwrap()
 }
 
-const P256: &[&str] = &["ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"];
+pub(super) const P256: &[&str] = &["ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"];
 
-fn subject(device: &str, system: &str) -> String {
+pub(super) fn subject(device: &str, system: &str) -> String {
     format!("/CN={device}.{system}.atlas/OU={device}/O={system}")
 }
 
 /// Another character in the base64 of the last octets, which are the signature.
-fn with_wrong_signature(pem: &str) -> String {
+pub(super) fn with_wrong_signature(pem: &str) -> String {
     let end = pem.find("-----END").unwrap();
     let line = pem[..end].trim_end().len();
     let at = line - 12;
@@ -85,8 +85,13 @@ fn each_hostile_request_is_refused_with_its_own_message() {
     for (title, body, _) in &table {
         fs::write(registry.join(title), body).unwrap();
     }
-    // These are no titles at all, and belong to nobody.
-    for title in ["x.evil.hula.atlas.x509.csr", "..hula.atlas.x509.csr"] {
+    // These are no titles at all, and nobody serves them.
+    let misnamed = [
+        "x.evil.hula.atlas.x509.csr",
+        "..hula.atlas.x509.csr",
+        "9.HULA.atlas.x509.csr",
+    ];
+    for title in misnamed {
         fs::write(registry.join(title), &good).unwrap();
     }
     fs::write(registry.join("1.hula.atlas.x509.csr"), &good).unwrap();
@@ -101,6 +106,15 @@ fn each_hostile_request_is_refused_with_its_own_message() {
         let answer = fs::read_to_string(registry.join(format!("{title}.refused"))).unwrap();
         assert!(answer.contains("remedy = "), "{answer}");
     }
+    for title in misnamed {
+        let reason = format!("the name `{title}` is no title: ");
+        assert!(outcome.stderr.contains(&reason), "{}", outcome.report());
+        let answer = fs::read_to_string(registry.join(format!("{title}.refused"))).unwrap();
+        assert!(answer.contains(&reason), "{answer}");
+    }
+    // Told once.
+    let again = sign(&world);
+    assert!(!again.stderr.contains("is no title"), "{}", again.report());
     assert!(
         outcome.stdout.contains("1.hula.atlas.x509.csr: signed"),
         "{}",

@@ -160,6 +160,53 @@ fn a_proxy_that_reads_the_registry_needs_no_sync() {
     );
 }
 
+#[test]
+fn a_proxy_that_reads_the_registry_shuts_out_who_is_revoked() {
+    let world = World::new();
+    let (_signer, _proxy) = (world.signer(), world.proxy());
+    let (device, other) = (world.enroll("hula", "333"), world.enroll("hula", "334"));
+    let mut live = login(&world, &device, "live");
+    live.wait_for_line("Allocated port");
+    let mut stays = login(&world, &other, "stays");
+    stays.wait_for_line("Allocated port");
+    // The list alone: the key stays where it is.
+    let list = "version = 1\n[[device]]\nid = \"333.hula.atlas\"\nsince = 1790000000\n";
+    let (file, key) = (
+        world.realm().join("revoked.toml"),
+        world.realm().join("registry/333.hula.atlas.sshkey.pub"),
+    );
+    fs::write(&file, list).unwrap();
+    assert!(!live.wait(CEILING).success());
+    assert!(key.exists());
+    assert!(!login(&world, &device, "again").wait(CEILING).success());
+    // Nor does a key that is put there anew come in.
+    let body = fs::read(&key).unwrap();
+    fs::remove_file(&key).unwrap();
+    fs::write(&key, body).unwrap();
+    assert!(!login(&world, &device, "anew").wait(CEILING).success());
+    // A damaged list lets nobody in who was shut out.
+    fs::write(&file, "version = 1\n[[devices]]").unwrap();
+    assert!(!login(&world, &device, "damaged").wait(CEILING).success());
+    assert_eq!(stays.has_ended(), None);
+
+    fs::write(&file, list).unwrap();
+    let mut readmit = world.tunnel();
+    readmit
+        .args(["signer", "readmit", "333.hula.atlas", "--dir"])
+        .arg(world.realm());
+    run(&mut readmit, CEILING).success();
+    wait_until("the readmitted device to be let in", CEILING, || {
+        let mut back = login(&world, &device, "back");
+        wait_until("an answer", CEILING, || {
+            let said = back.stderr();
+            if said.contains("Allocated port") {
+                return Ok(Ok(()));
+            }
+            back.has_ended().map(|_| Err(said)).ok_or("none".to_owned())
+        })
+    });
+}
+
 /// A realm whose proxy has its keys in a directory of its own.
 #[track_caller]
 fn apart() -> World {

@@ -1,0 +1,34 @@
+//! What was meant as a request and is not named like one: nobody serves it, and its author is told so.
+
+use daemon::report::one_line;
+use daemon::shutdown::Shutdown;
+use enrollment::registry::within_limit;
+use enrollment::{Registry, RegistryError};
+
+/// Tells everybody who has put something under a wrong name, once.
+pub(crate) async fn refuse(registry: &impl Registry, shutdown: Option<&Shutdown>) {
+    if let Err(error) = try_refuse(registry, shutdown).await {
+        let error = one_line(&error);
+        tracing::warn!(
+            error,
+            "cannot tell whose files and issues have a wrong name"
+        );
+    }
+}
+
+async fn try_refuse(
+    registry: &impl Registry,
+    shutdown: Option<&Shutdown>,
+) -> Result<(), RegistryError> {
+    for misnamed in within_limit(registry.misnamed()).await? {
+        if shutdown.is_some_and(Shutdown::is_requested) {
+            break;
+        }
+        if within_limit(registry.refuse_misnamed(&misnamed)).await? {
+            let (name, author) = (misnamed.shown(), misnamed.author());
+            let refusal = misnamed.refusal();
+            tracing::warn!(name, %author, reason = refusal.reason(), "not served: no title");
+        }
+    }
+    Ok(())
+}
