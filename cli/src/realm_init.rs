@@ -8,7 +8,7 @@ use daemon::host_port::HostPort;
 use daemon::ports::Ports;
 use daemon::realm_dir::RealmDir;
 use daemon::realm_file::{
-    BrokerAddress, ProxyAddress, REALM_FILE_VERSION, RealmFile, RegistryPlace,
+    BrokerAddress, ProxyAddress, REALM_FILE_VERSION, RealmFile, RegistryPlace, SignedBy,
 };
 use daemon::registry_place::GitHubPlace;
 use daemon::server_file::ServerFile;
@@ -109,6 +109,7 @@ pub(crate) fn init(dir: &RealmDir, arguments: &RealmInit) -> Result<(), Failure>
         realm: arguments.name.clone(),
         client_id_suffix: arguments.client_id_suffix.clone(),
         ca: authority.certificate_pem().to_owned(),
+        signed_by: SignedBy::default(),
         broker: BrokerAddress {
             address: broker,
             ca: None,

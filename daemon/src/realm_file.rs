@@ -24,6 +24,9 @@ pub struct RealmFile {
     /// The certificate of the authority that signs the realm's devices, and its broker unless `[broker]` names
     /// another; PEM.
     pub ca: String,
+    /// Who signs the realm's devices; default: the authority in `ca`.
+    #[serde(default, skip_serializing_if = "SignedBy::is_default")]
+    pub signed_by: SignedBy,
     /// The broker.
     pub broker: BrokerAddress,
     /// The proxies; one at least. Agents and controllers use the first.
@@ -34,6 +37,18 @@ pub struct RealmFile {
     /// The ports of the systems whose proxy is a stock sshd; default: none.
     #[serde(default, skip_serializing_if = "Ports::is_empty")]
     pub ports: Ports,
+}
+
+/// Who signs a realm's devices.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SignedBy {
+    /// The authority in `ca`.
+    #[default]
+    Realm,
+    /// AWS IoT Core, which does not publish the certificate that it signs with: a device can check that a certificate is
+    /// for its key and its name, and AWS alone who issued it. `ca` is that of the broker then.
+    AwsIot,
 }
 
 /// Where the broker is.
@@ -117,9 +132,24 @@ impl RealmFile {
         self.proxies.first()
     }
 
+    /// The certificate of the authority that signs devices, PEM, where it is known.
+    pub fn device_ca(&self) -> Option<&str> {
+        match self.signed_by {
+            SignedBy::Realm => Some(&self.ca),
+            SignedBy::AwsIot => None,
+        }
+    }
+
     /// The authorities that the broker's certificate must be signed by, PEM.
     pub fn broker_ca(&self) -> &str {
         self.broker.ca.as_deref().unwrap_or(&self.ca)
+    }
+}
+
+impl SignedBy {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+    fn is_default(&self) -> bool {
+        *self == Self::default()
     }
 }
 

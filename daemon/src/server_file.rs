@@ -20,6 +20,36 @@ pub struct ServerFile {
     pub broker: Listen,
     /// The proxy.
     pub proxy: ProxyRules,
+    /// The signer; default: the realm's own authority signs.
+    #[serde(default, skip_serializing_if = "SignerRules::is_default")]
+    pub signer: SignerRules,
+}
+
+/// Who signs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SignerRules {
+    /// AWS IoT Core does; default: the realm's own authority.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aws: Option<AwsRules>,
+}
+
+/// How certificates come from AWS IoT Core.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AwsRules {
+    /// The region, e.g. `eu-central-1`; default: the one that `AWS_REGION`, the profile or the instance names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    /// The policy that remote computers get; default: `tunnel.target`.
+    #[serde(default = "target_policy")]
+    pub target_policy: String,
+    /// The policy that controllers get; default: `tunnel.controller`.
+    #[serde(default = "controller_policy")]
+    pub controller_policy: String,
+    /// Where AWS IoT Core's control plane is, such as a VPC endpoint; default: `https://iot.REGION.amazonaws.com`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
 }
 
 /// Where the proxy listens, and where its keys are.
@@ -70,6 +100,7 @@ impl ServerFile {
                 listen: proxy,
                 keys: None,
             },
+            signer: SignerRules::default(),
         }
     }
 
@@ -83,6 +114,20 @@ impl ServerFile {
     }
 }
 
+impl SignerRules {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+fn target_policy() -> String {
+    "tunnel.target".to_owned()
+}
+
+fn controller_policy() -> String {
+    "tunnel.controller".to_owned()
+}
+
 fn grace_period() -> Duration {
     Duration::from_secs(10)
 }
@@ -90,6 +135,25 @@ fn grace_period() -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn aws_signs_where_it_is_named() {
+        let places = "broker = { listen = '[::]:1' }\nproxy = { listen = '[::]:1' }\n";
+        let read = |rest: &str| toml::from_str::<ServerFile>(&format!("{places}{rest}"));
+        assert_eq!(read("").unwrap().signer.aws, None);
+        let aws = read("[signer.aws]\nregion = 'eu-central-1'")
+            .unwrap()
+            .signer
+            .aws
+            .unwrap();
+        assert_eq!(aws.region.as_deref(), Some("eu-central-1"));
+        assert_eq!(
+            (aws.target_policy.as_str(), aws.controller_policy.as_str()),
+            ("tunnel.target", "tunnel.controller")
+        );
+        assert!(read("[signer.aws]\npolicy = 'x'").is_err());
+        assert!(read("[signer]\nazure = {}").is_err());
+    }
 
     #[test]
     fn what_is_written_is_what_is_read() {
