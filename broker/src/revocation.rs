@@ -1,6 +1,7 @@
 //! Which certificates have been revoked: a file with the authorities' lists, read again whenever it changes.
 
-use std::collections::HashSet;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use rustls_pki_types::{CertificateDer, CertificateRevocationListDer};
 use tokio::task::spawn_blocking;
 use tokio::time::{MissedTickBehavior, interval};
 use x509_parser::certificate::X509Certificate;
+use x509_parser::num_bigint::BigUint;
 use x509_parser::prelude::FromDer;
 use x509_parser::revocation_list::CertificateRevocationList;
 use x509_parser::time::ASN1Time;
@@ -64,12 +66,22 @@ pub enum RevocationListError {
         /// The file.
         path: PathBuf,
     },
+    /// It was replaced by a newer one, and may lack whom that one names: a copy, or a backup.
+    #[error("a revocation list in `{}` is older than the one that was read before", path.display())]
+    Older {
+        /// The file.
+        path: PathBuf,
+    },
 }
+
+/// The number of an authority's newest list (RFC 5280, section 5.2.3), by its name.
+type Numbers = HashMap<Vec<u8>, BigUint>;
 
 #[derive(Debug, Default)]
 struct Current {
     stamp: Option<Stamp>,
     revoked: Arc<HashSet<CertificateName>>,
+    numbers: Numbers,
 }
 
 /// By what a changed file is known: inode, size, and the times of its last change of content and of status.
@@ -146,6 +158,11 @@ impl RevocationList {
         }
     }
 
+    fn numbers(&self) -> Numbers {
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        current.numbers.clone()
+    }
+
     fn stamp(&self) -> Option<Stamp> {
         let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
         current.stamp
@@ -162,12 +179,13 @@ impl RevocationList {
             }
             Err(error) => return Err(error.into()),
         };
-        let revoked = self.parse(&text, path)?;
+        let (revoked, numbers) = self.parse(&text, path)?;
         tracing::info!(revoked = revoked.len(), "revocation list read");
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
         *current = Current {
             stamp,
             revoked: Arc::new(revoked),
+            numbers,
         };
         Ok(())
     }
@@ -176,7 +194,7 @@ impl RevocationList {
         &self,
         text: &[u8],
         path: &Path,
-    ) -> Result<HashSet<CertificateName>, RevocationListError> {
+    ) -> Result<(HashSet<CertificateName>, Numbers), RevocationListError> {
         let path_of = || path.to_owned();
         let pem = |source| RevocationListError::Pem {
             path: path_of(),
@@ -189,6 +207,7 @@ impl RevocationList {
             return Err(pem(rustls_pki_types::pem::Error::NoItemsFound));
         }
         let mut revoked = HashSet::new();
+        let mut numbers = self.numbers();
         for der in &lists {
             let Ok(([], list)) = CertificateRevocationList::from_der(der) else {
                 return Err(RevocationListError::Malformed { path: path_of() });
@@ -203,12 +222,21 @@ impl RevocationList {
                 tracing::warn!(path = %path.display(), "the revocation list is past its end: does the signer run?");
             }
             let issuer = list.issuer().as_raw();
+            if let Some(number) = list.crl_number() {
+                match numbers.entry(issuer.to_vec()) {
+                    Entry::Occupied(newest) if number < newest.get() => {
+                        return Err(RevocationListError::Older { path: path_of() });
+                    }
+                    Entry::Occupied(mut newest) => drop(newest.insert(number.clone())),
+                    Entry::Vacant(first) => drop(first.insert(number.clone())),
+                }
+            }
             revoked.extend(list.iter_revoked_certificates().map(|one| CertificateName {
                 issuer: issuer.to_vec(),
                 serial: one.serial().to_bytes_be(),
             }));
         }
-        Ok(revoked)
+        Ok((revoked, numbers))
     }
 }
 
@@ -236,3 +264,64 @@ fn stamp(path: &Path) -> Option<Stamp> {
 
 /// How often the file is looked at: whoever is revoked is gone within seconds, and one `stat` costs microseconds.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{
+        BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer,
+        IsCa, KeyIdMethod, KeyPair, RevokedCertParams, SerialNumber,
+    };
+    use time::{Duration, OffsetDateTime};
+
+    use super::*;
+
+    #[test]
+    fn an_older_list_lets_nobody_in_again() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("crl.pem");
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let authority = CertifiedIssuer::self_signed(params, key).unwrap();
+        let now = OffsetDateTime::now_utc();
+        let write = |number: u64, serials: &[u64]| {
+            let revoked_certs = serials.iter().map(|serial| RevokedCertParams {
+                serial_number: SerialNumber::from(*serial),
+                revocation_time: now,
+                reason_code: None,
+                invalidity_date: None,
+            });
+            let list = CertificateRevocationListParams {
+                this_update: now,
+                next_update: now + Duration::days(1),
+                crl_number: SerialNumber::from(number),
+                issuing_distribution_point: None,
+                revoked_certs: revoked_certs.collect(),
+                key_identifier_method: KeyIdMethod::Sha256,
+            };
+            fs::write(&path, list.signed_by(&authority).unwrap().pem().unwrap()).unwrap();
+        };
+        write(300, &[7]);
+        let authorities = vec![authority.der().clone()];
+        let list = RevocationList::open(Some(path.clone()), authorities).unwrap();
+        let has = |serial: u8| {
+            let current = list.current.read().unwrap();
+            current.revoked.iter().any(|name| name.serial == [serial])
+        };
+        assert!(has(7));
+        // 255 is more than 300 by its first octet.
+        for older in [255, 299] {
+            write(older, &[]);
+            assert!(matches!(
+                list.reload(&path),
+                Err(RevocationListError::Older { .. })
+            ));
+            assert!(has(7), "{older}");
+        }
+        for next in [300, 301] {
+            write(next, &[8]);
+            list.reload(&path).unwrap();
+            assert!(has(8) && !has(7), "{next}");
+        }
+    }
+}

@@ -262,8 +262,8 @@ pub(crate) struct AddSystem {
 pub(crate) struct WriteKeys {
     /// The home directory
     pub(crate) home: PathBuf,
-    /// The word at the end of our lines
-    pub(crate) marker: String,
+    /// The word at the end of our lines; without it only the folder is made
+    pub(crate) marker: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -330,6 +330,9 @@ pub(crate) struct RealmInit {
     /// The repository whose issues are the registry, instead of a directory
     #[arg(long, value_name = "OWNER/REPO")]
     pub(crate) github: Option<Repository>,
+    /// The GitHub user whose token the signer has; default: the repository's owner, which must then be a user
+    #[arg(long, value_name = "LOGIN", requires = "github", value_parser = daemon::registry_place::login)]
+    pub(crate) signer: Option<String>,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -367,9 +370,9 @@ pub(crate) struct SignerRun {
     /// How often to look; default: as often as the registry may be asked
     #[arg(long, value_name = "TIME", conflicts_with = "once")]
     pub(crate) every: Option<humantime::Duration>,
-    /// How long certificates are good, in days
-    #[arg(long, value_name = "N", default_value_t = signer::CLIENT_DAYS, value_parser = clap::value_parser!(u16).range(1..=3650))]
-    pub(crate) days: u16,
+    /// How long certificates are good, in days; default: 397. AWS IoT Core has its own, until 2049
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=3650))]
+    pub(crate) days: Option<u16>,
     #[command(flatten)]
     pub(crate) serve: Serve,
 }

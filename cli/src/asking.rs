@@ -1,15 +1,12 @@
 //! Asking the realm's administrator, at a terminal, whom to trust.
 
-use std::collections::BTreeSet;
 use std::io::{self, BufRead, IsTerminal};
 use std::path::Path;
-use std::sync::Arc;
 
+use enrollment::UploadPermission;
 use enrollment::trust_store::Question;
-use enrollment::{TrustStore, UploadPermission};
 use protocol::Role;
 
-use crate::exit;
 use crate::failure::Failure;
 use crate::output;
 use crate::realm_access;
@@ -20,12 +17,7 @@ pub(crate) fn permission(dir: &Path) -> Result<UploadPermission, Failure> {
     if !io::stdin().is_terminal() {
         return realm_access::permission(dir);
     }
-    let owners = BTreeSet::from([0, rustix::process::geteuid().as_raw()]);
-    let store = TrustStore::open(dir, owners).map_err(|error| {
-        let hint = error.hint();
-        Failure::new(error, hint, exit::CONFIG)
-    })?;
-    Ok(Arc::new(store).permission_asking(ask))
+    Ok(realm_access::trust(dir)?.permission_asking(ask))
 }
 
 /// Blocks until there is an answer; the end of the input is none.

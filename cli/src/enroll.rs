@@ -1,6 +1,6 @@
 //! `tunnel enroll`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use daemon::device_dir::DeviceDir;
 use daemon::files;
@@ -24,6 +24,9 @@ pub(crate) fn run(dir: Option<PathBuf>, arguments: &Enroll) -> Result<u8, Failur
     let id = DeviceId::new(device, system, realm.realm.clone())
         .map_err(|error| Failure::new(error, None, exit::USAGE))?;
     check_device_file(&dir, &id)?;
+    if let Some(named) = &arguments.realm {
+        keep_realm_file(&dir, named, &realm)?;
+    }
     let place = match &arguments.registry {
         Some(directory) => &RegistryPlace::Directory(directory.clone()),
         None => &realm.registry,
@@ -36,6 +39,9 @@ pub(crate) fn run(dir: Option<PathBuf>, arguments: &Enroll) -> Result<u8, Failur
         realm.ca.clone(),
     )
     .with_deadline(arguments.wait.into());
+    if realm.device_ca().is_none() {
+        enrollment = enrollment.without_authority();
+    }
     if arguments.replace {
         enrollment = enrollment.replacing();
     }
@@ -79,7 +85,7 @@ fn name(dir: &DeviceDir, realm: &RealmFile, arguments: &Enroll) -> Result<(Label
     Ok((file.system, file.device))
 }
 
-/// The realm's file: the one that was named, which is then kept, or the one that is kept.
+/// The realm's file: the one that was named, or the one that is kept.
 fn realm(dir: &DeviceDir, arguments: &Enroll) -> Result<RealmFile, Failure> {
     let kept = dir.realm_file();
     let Some(named) = &arguments.realm else {
@@ -89,12 +95,34 @@ fn realm(dir: &DeviceDir, arguments: &Enroll) -> Result<RealmFile, Failure> {
             Failure::new(error, Some(hint), exit::CONFIG)
         });
     };
-    let realm = RealmFile::load(named)?;
+    Ok(RealmFile::load(named)?)
+}
+
+/// Keeps the realm's file that was named. A device's directory belongs to one realm: with another's file it would be no device
+/// of its own any more.
+fn keep_realm_file(dir: &DeviceDir, named: &Path, realm: &RealmFile) -> Result<(), Failure> {
+    let kept = dir.realm_file();
+    // A damaged one is replaced.
+    if dir.has_device()
+        && let Ok(before) = RealmFile::load(&kept)
+        && before.realm != realm.realm
+    {
+        return Err(Failure::text(
+            format!(
+                "`{}` belongs to a device of the realm `{}`, and `{}` is the file of `{}`",
+                dir.path().display(),
+                before.realm,
+                named.display(),
+                realm.realm
+            ),
+            Some("enroll in another realm in a directory of its own: `--dir DIR`"),
+            exit::CONFIG,
+        ));
+    }
     // A copy: the text as it came, with the admin's comments.
     let text = files::read_bounded(named, daemon::realm_file::MAX_CONFIG)?;
     // The directory holds keys, so it is private from the beginning; the file itself is no secret.
-    files::write_private(&kept, &text)?;
-    Ok(realm)
+    Ok(files::write_private(&kept, &text)?)
 }
 
 /// A directory belongs to one device: another's keys beside its own would be taken for it.

@@ -162,8 +162,42 @@ impl From<controller::KnownHostsError> for Failure {
 
 impl From<signer::RevocationError> for Failure {
     fn from(error: signer::RevocationError) -> Self {
+        let code = if error.is_configuration() {
+            exit::CONFIG
+        } else if error.is_remote() {
+            exit::UNAVAILABLE
+        } else {
+            exit::FAILURE
+        };
         let hint = error.hint();
-        Self::new(error, hint, exit::FAILURE)
+        Self::new(error, hint, code)
+    }
+}
+
+impl From<signer::LedgerError> for Failure {
+    fn from(error: signer::LedgerError) -> Self {
+        let code = if error.is_passing() {
+            exit::UNAVAILABLE
+        } else {
+            exit::CONFIG
+        };
+        let hint = error.hint();
+        Self::new(error, hint, code)
+    }
+}
+
+impl From<signer::SignError> for Failure {
+    fn from(error: signer::SignError) -> Self {
+        let hint = error.hint();
+        Self::new(error, hint, exit::CONFIG)
+    }
+}
+
+#[cfg(feature = "aws")]
+impl From<signer::AwsError> for Failure {
+    fn from(error: signer::AwsError) -> Self {
+        let hint = error.hint();
+        Self::new(error, hint, exit::CONFIG)
     }
 }
 
@@ -184,17 +218,17 @@ impl From<enrollment::revoked::RevokedError> for Failure {
 impl From<enrollment::EnrollError> for Failure {
     fn from(error: enrollment::EnrollError) -> Self {
         let hint = error.hint();
-        Self::new(error, hint, exit::FAILURE)
+        let code = match &error {
+            enrollment::EnrollError::Registry(source) => registry_code(source),
+            _ => exit::FAILURE,
+        };
+        Self::new(error, hint, code)
     }
 }
 
 impl From<enrollment::RegistryError> for Failure {
     fn from(error: enrollment::RegistryError) -> Self {
-        let code = if error.is_passing() {
-            exit::UNAVAILABLE
-        } else {
-            exit::CONFIG
-        };
+        let code = registry_code(&error);
         let hint = error.hint();
         Self::new(error, hint, code)
     }
@@ -204,6 +238,14 @@ impl From<enrollment::github::TokenError> for Failure {
     fn from(error: enrollment::github::TokenError) -> Self {
         let hint = error.hint();
         Self::new(error, hint, exit::CONFIG)
+    }
+}
+
+fn registry_code(error: &enrollment::RegistryError) -> u8 {
+    if error.is_passing() {
+        exit::UNAVAILABLE
+    } else {
+        exit::CONFIG
     }
 }
 

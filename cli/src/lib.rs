@@ -22,6 +22,7 @@ mod realm_init;
 mod registry;
 mod runtime;
 mod serve;
+mod signatory;
 mod signer_once;
 mod signing;
 mod stdio;

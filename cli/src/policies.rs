@@ -73,6 +73,9 @@ pub(crate) fn mosquitto(dir: Option<PathBuf>) -> Result<u8, Failure> {
 fn is_good(state: CertificateState) -> bool {
     match state {
         CertificateState::Pending | CertificateState::Valid => true,
-        CertificateState::Expired | CertificateState::Revoked => false,
+        CertificateState::Deleted
+        | CertificateState::Expired
+        | CertificateState::Inactive
+        | CertificateState::Revoked => false,
     }
 }

@@ -125,7 +125,13 @@ pub(crate) fn init(dir: &RealmDir, arguments: &RealmInit) -> Result<(), Failure>
             ],
         }],
         registry: match &arguments.github {
-            Some(repository) => RegistryPlace::GitHub(GitHubPlace::new(repository.clone())),
+            Some(repository) => {
+                let mut place = GitHubPlace::new(repository.clone());
+                if let Some(login) = &arguments.signer {
+                    place.signers = [login.clone()].into();
+                }
+                RegistryPlace::GitHub(place)
+            }
             None => RegistryPlace::Directory(directory),
         },
         ports: Ports::default(),

@@ -39,7 +39,7 @@ fn login(dir: &DeviceDir, place: RegistryPlace) -> Result<u8, Failure> {
     let token = Token::parse(&typed_token()?, "standard input")?;
     let github = GitHub::new(place, dir.path()).with_token(token.clone());
     let login = runtime::block_on(async { Ok(github.login().await?) })?;
-    token.save(dir.path())?;
+    token.save(dir.path(), github.host())?;
     let path = dir.path().join(TOKEN_FILE);
     output::note(format_args!(
         "GitHub login {login}; the token is kept in `{}`",
@@ -107,7 +107,7 @@ fn show(dir: &DeviceDir, place: &RegistryPlace, arguments: &RegistryShow) -> Res
     let body = entry
         .body
         .map_err(|fault| Failure::new(fault, None, exit::DATA))?;
-    output::line(body.trim_end());
+    output::line(shown(body.trim_end()));
     Ok(exit::OK)
 }
 
@@ -154,6 +154,30 @@ fn missing(entry: &str) -> Failure {
         format!("there is no open entry `{}`", entry.escape_default()),
         None,
         exit::FAILURE,
+    )
+}
+
+/// A text that anybody may have written, as a terminal may get it: lines, and in them nothing that moves, hides or turns
+/// around what is read.
+fn shown(body: &str) -> String {
+    let mut shown = String::with_capacity(body.len());
+    for c in body.chars() {
+        match c {
+            '\n' | '\t' => shown.push(c),
+            // Before the end of a line it is a line end of another kind.
+            '\r' => {}
+            c if c.is_control() || is_invisible(c) => shown.extend(c.escape_unicode()),
+            c => shown.push(c),
+        }
+    }
+    shown
+}
+
+/// What has no width, and what turns the direction of a text (Unicode, annex 9).
+fn is_invisible(c: char) -> bool {
+    matches!(
+        c,
+        '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}'
     )
 }
 
@@ -206,3 +230,18 @@ struct NotANumber {
 
 /// The longest line that is read, in bytes.
 const MAX_LINE: u64 = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_stranger_wrote_does_not_reach_the_terminal_as_it_is() {
+        let body =
+            "ssh-ed25519 AAAA é\r\nnext\tline \u{1b}]0;owned\u{7}\u{1b}[31m \u{9b}2J \u{202e}txt";
+        assert_eq!(
+            shown(body),
+            "ssh-ed25519 AAAA é\nnext\tline \\u{1b}]0;owned\\u{7}\\u{1b}[31m \\u{9b}2J \\u{202e}txt"
+        );
+    }
+}

@@ -12,9 +12,9 @@ use daemon::server_file::ServerFile;
 use daemon::shutdown::Shutdown;
 use daemon::systemd;
 use enrollment::key_directory::KeyDirectory;
-use enrollment::{AnyRegistry, UploadPermission};
+use enrollment::{AnyRegistry, RegistryError, UploadPermission};
 use proxy::{KeyPermission, Proxy, ProxyConfig};
-use signer::Signer;
+use signer::{Revocations, Signer};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
@@ -28,7 +28,7 @@ use crate::keys::proxy_sync::{Sync, key_path, own_directory};
 use crate::output;
 use crate::realm_access;
 use crate::runtime;
-use crate::signing;
+use crate::signatory;
 
 /// Which parts of a realm a process runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +71,7 @@ pub(crate) fn run(dir: Option<PathBuf>, arguments: &Serve, parts: Parts) -> Resu
 
 /// `tunnel signer run`
 pub(crate) fn run_signer(dir: Option<PathBuf>, arguments: &SignerRun) -> Result<u8, Failure> {
-    let realm = Realm::load(dir)?.attended(arguments);
+    let realm = Realm::load(dir)?.attended(arguments)?;
     serve(&realm, &arguments.serve, Parts::SIGNER)
 }
 
@@ -129,13 +129,25 @@ impl Realm {
     }
 
     /// With the settings of a signer that runs alone: somebody may sit at its terminal.
-    pub(crate) fn attended(self, arguments: &SignerRun) -> Self {
-        Self {
-            days: arguments.days,
+    pub(crate) fn attended(self, arguments: &SignerRun) -> Result<Self, Failure> {
+        if arguments.days.is_some() && signatory::aws_rules(&self).is_some() {
+            return Err(Failure::text(
+                "AWS IoT Core decides how long its certificates are good",
+                Some("leave `--days` out"),
+                exit::USAGE,
+            ));
+        }
+        Ok(Self {
+            days: arguments.days.unwrap_or(signer::CLIENT_DAYS),
             every: arguments.every.map(Into::into),
             attended: true,
             ..self
-        }
+        })
+    }
+
+    /// What its server listens on, and who signs.
+    pub(crate) fn server(&self) -> &ServerFile {
+        &self.server
     }
 
     /// Its directory.
@@ -155,14 +167,14 @@ impl Realm {
 
     /// The signer, and the registry that it reads.
     pub(crate) fn signer(&self) -> Result<(Signer, AnyRegistry), Failure> {
-        let authority = signing::authority(&self.dir)?;
+        let signatory = signatory::signatory(self)?;
         let permission = if self.attended {
             asking::permission(self.dir.path())?
         } else {
             self.permission()?
         };
         let suffix = self.file.client_id_suffix.clone();
-        let signer = Signer::new(authority, suffix, permission.clone(), &self.dir)?
+        let signer = Signer::new(signatory, suffix, permission.clone(), &self.dir)?
             .with_days(self.days)
             .with_interval(self.every);
         Ok((signer, self.registry()?.permitting(permission)))
@@ -178,22 +190,40 @@ impl Realm {
         if parts.broker {
             identity::certificates(&self.dir.broker_certificate())?;
             identity::private_key(&self.dir.broker_key())?;
+            if !parts.signer {
+                self.check_list()?;
+            }
         }
         if parts.proxy {
             identity::ssh_key(&self.dir.proxy_host_key())?;
+            proxy_permission::permission(&self.dir)?;
+            // Opened if it is there; to check makes nothing.
+            if key_path(&self.dir, &self.file)?.exists() {
+                own_directory(&self.dir, &self.file)?;
+            }
         }
         if parts.signer {
-            signing::authority(&self.dir)?;
+            signatory::signatory(self)?;
             self.registry()?;
+            self.permission()?;
+            Revocations::new(self.dir.clone()).current()?;
         }
         Ok(())
     }
 
     /// Binds everything before anything runs: a part that cannot start stops the rest from pretending.
     async fn start(&self, parts: Parts, shutdown: &Shutdown) -> Result<Running, Failure> {
+        // First: its look at the revocation list mends what an interruption may have left, and the broker needs it.
+        let signer = parts.signer.then(|| self.signer()).transpose()?;
+        if let Some((signer, registry)) = &signer {
+            signer.ready().await?;
+            check_signer(registry).await?;
+            signer.refresh_list_or_warn().await;
+        }
         let broker = parts.broker.then(|| self.broker()).transpose()?;
         let sync = if parts == Parts::ALL {
-            self.key_sync().await?
+            let looks = signer.as_ref().map(|(_, registry)| registry.clone());
+            self.key_sync(looks).await?
         } else {
             None
         };
@@ -202,7 +232,6 @@ impl Realm {
         } else {
             None
         };
-        let signer = parts.signer.then(|| self.signer()).transpose()?;
         let mut running = Running {
             parts: JoinSet::new(),
             online: None,
@@ -245,6 +274,7 @@ impl Realm {
     }
 
     fn broker(&self) -> Result<Broker, Failure> {
+        self.check_list()?;
         let config = BrokerConfig {
             listen: self.server.broker.listen,
             realm: self.file.realm.clone(),
@@ -261,13 +291,47 @@ impl Realm {
         })
     }
 
+    /// A broker without a list lets everybody in. So it may be missing only where nobody has been revoked.
+    fn check_list(&self) -> Result<(), Failure> {
+        let revoked = Revocations::new(self.dir.clone())
+            .current()
+            .map_err(|error| {
+                let hint = error.hint();
+                Failure::new(error, hint, exit::CONFIG)
+            })?;
+        let list = self.dir.crl();
+        // Those of AWS stand on no list.
+        let is_ours = signatory::aws_rules(self).is_none();
+        if revoked.certificates.is_empty() || !is_ours || list.exists() {
+            return Ok(());
+        }
+        Err(Failure::text(
+            format!(
+                "certificates have been revoked, and there is no revocation list `{}`",
+                list.display()
+            ),
+            Some(
+                "`tunnel signer run --once` makes it, where the authority's key is; copy it from there",
+            ),
+            exit::CONFIG,
+        ))
+    }
+
     /// The way of the keys to the proxy, unless it reads them in the registry itself. They are brought there for the first
     /// time: a proxy that starts without would turn every device away.
-    async fn key_sync(&self) -> Result<Option<(Sync, KeyDirectory)>, Failure> {
+    async fn key_sync(
+        &self,
+        signers: Option<AnyRegistry>,
+    ) -> Result<Option<(Sync, KeyDirectory)>, Failure> {
         let Some(keys) = own_directory(&self.dir, &self.file)? else {
             return Ok(None);
         };
-        let sync = Sync::new(self.dir.clone(), self.file.clone(), self.registry()?)?;
+        // The signer looks into the same registry as often as it may be asked: once is enough for both.
+        let registry = match signers {
+            Some(registry) => registry.looking_on(),
+            None => self.registry()?,
+        };
+        let sync = Sync::new(self.dir.clone(), self.file.clone(), registry)?;
         sync.first(&keys).await;
         Ok(Some((sync, keys)))
     }
@@ -292,6 +356,14 @@ impl Realm {
         Proxy::bind(config)
             .await
             .map_err(|error| Failure::new(error, None, exit::CONFIG))
+    }
+}
+
+/// A registry that cannot be asked now keeps nobody from starting; the signer's own log says what is wrong with it.
+async fn check_signer(registry: &AnyRegistry) -> Result<(), Failure> {
+    match registry.check_signer().await {
+        Err(error @ RegistryError::NotASigner { .. }) => Err(error.into()),
+        Ok(()) | Err(_) => Ok(()),
     }
 }
 

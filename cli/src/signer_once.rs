@@ -12,9 +12,13 @@ use crate::runtime;
 use crate::serve::Realm;
 
 pub(crate) fn run(dir: Option<PathBuf>, arguments: &SignerRun) -> Result<u8, Failure> {
-    let realm = Realm::load(dir)?.attended(arguments);
+    let realm = Realm::load(dir)?.attended(arguments)?;
     let (signer, registry) = realm.signer()?;
-    let outcomes = runtime::block_on(async { Ok(signer.once(&registry).await?) })?;
+    let outcomes = runtime::block_on(async {
+        signer.ready().await?;
+        registry.check_signer().await?;
+        Ok(signer.once(&registry).await?)
+    })?;
     let mut code = exit::OK;
     for (title, outcome) in outcomes {
         match outcome {

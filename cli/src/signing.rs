@@ -1,34 +1,40 @@
 //! `tunnel signer list`, `tunnel signer revoke` and `tunnel signer readmit`
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use daemon::realm_dir::RealmDir;
-use enrollment::registry::within_limit;
-use enrollment::{AnyRegistry, Kind, Registry, RegistryError, Title};
+use enrollment::key_directory::KeyDirectory;
+use enrollment::{DeviceKey, permitted_keys};
 use protocol::DeviceId;
 use serde_json::json;
-use signer::{Authority, Revocations, ledger};
+use signer::{Revocations, Unreadable, readable_ledger, withdraw};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::arguments::{SignerDevice, SignerList};
 use crate::exit;
 use crate::failure::Failure;
+use crate::keys::proxy_sync::{key_path, own_directory};
 use crate::output;
-use crate::passphrase;
 use crate::runtime;
 use crate::serve::Realm;
-
-/// The realm's authority, with its key.
-pub(crate) fn authority(dir: &RealmDir) -> Result<Authority, Failure> {
-    passphrase::authority(&dir.authority())
-}
+use crate::signatory::{aws_rules, signatory};
 
 /// `tunnel signer list`
 pub(crate) fn list(dir: Option<PathBuf>, arguments: &SignerList) -> Result<u8, Failure> {
     let realm = Realm::load(dir)?;
     let revoked = Revocations::new(realm.dir().clone()).current()?;
-    let entries = ledger(realm.dir(), &revoked, OffsetDateTime::now_utc())?;
+    let now = OffsetDateTime::now_utc();
+    let mut unreadable = Vec::new();
+    // What the realm's own authority has signed can be seen without its key.
+    let entries = if aws_rules(&realm).is_some() {
+        let signatory = signatory(&realm)?;
+        runtime::block_on(async { Ok(signatory.ledger(realm.dir(), &revoked, now).await?) })?
+    } else {
+        let seen = readable_ledger(realm.dir(), &revoked, now)?;
+        unreadable = seen.unreadable;
+        seen.entries
+    };
     let expires = |at: OffsetDateTime| at.format(&Rfc3339).unwrap_or_else(|_| at.to_string());
     if arguments.json {
         let entries: Vec<_> = entries
@@ -39,12 +45,13 @@ pub(crate) fn list(dir: Option<PathBuf>, arguments: &SignerList) -> Result<u8, F
                     "serial": entry.serial,
                     "not_after": expires(entry.not_after),
                     "state": entry.state,
+                    "aws_certificate": entry.aws_certificate,
                     "shut_out": revoked.shuts_out(&entry.id),
                 })
             })
             .collect();
         output::line(json!(entries));
-        return Ok(exit::OK);
+        return tell_unreadable(&unreadable);
     }
     let width = entries
         .iter()
@@ -60,7 +67,7 @@ pub(crate) fn list(dir: Option<PathBuf>, arguments: &SignerList) -> Result<u8, F
             entry.state.as_str()
         ));
     }
-    Ok(exit::OK)
+    tell_unreadable(&unreadable)
 }
 
 /// `tunnel signer revoke`
@@ -68,9 +75,24 @@ pub(crate) fn revoke(dir: Option<PathBuf>, arguments: &SignerDevice) -> Result<u
     let realm = Realm::load(dir)?;
     let id = &arguments.device;
     of_this_realm(&realm, id)?;
-    let authority = authority(realm.dir())?;
+    let signatory = signatory(&realm)?;
     let now = OffsetDateTime::now_utc();
-    let revocation = Revocations::new(realm.dir().clone()).revoke(&authority, id, now)?;
+    let revocation = runtime::block_on(async { Ok(signatory.revoke(realm.dir(), id, now).await) })?;
+    let keys = Keys {
+        realm: &realm,
+        id,
+        now,
+    };
+    let revocation = match revocation {
+        Ok(revocation) => revocation,
+        Err(error) => {
+            // The way through the proxy is closed even when AWS cannot be reached.
+            if error.is_remote() {
+                keys.take_away()?;
+            }
+            return Err(error.into());
+        }
+    };
     for serial in &revocation.serials {
         output::line(format_args!("{id}: certificate {serial} revoked"));
     }
@@ -86,12 +108,8 @@ pub(crate) fn revoke(dir: Option<PathBuf>, arguments: &SignerDevice) -> Result<u
         }
     ));
     // What follows needs the registry; the revocation list, which does not, is written already.
-    let registry = realm.registry()?.permitting(realm.permission()?);
-    let withdrawn = runtime::block_on(async { Ok(withdraw(&registry, id).await?) })?;
-    for title in withdrawn {
-        output::line(format_args!("{title}: withdrawn"));
-    }
-    Ok(exit::OK)
+    keys.take_away()?;
+    tell_unreadable(&revocation.unreadable)
 }
 
 /// `tunnel signer readmit`
@@ -101,7 +119,7 @@ pub(crate) fn readmit(dir: Option<PathBuf>, arguments: &SignerDevice) -> Result<
     of_this_realm(&realm, id)?;
     if Revocations::new(realm.dir().clone()).readmit(id)? {
         output::line(format_args!(
-            "{id}: may enroll again, with new keys; its old certificates stay revoked"
+            "{id}: may enroll again, with new keys; its old certificates and SSH keys stay revoked"
         ));
     } else {
         output::line(format_args!("{id}: was not shut out"));
@@ -109,17 +127,76 @@ pub(crate) fn readmit(dir: Option<PathBuf>, arguments: &SignerDevice) -> Result<
     Ok(exit::OK)
 }
 
-/// Takes what the device has in the registry out of it: its SSH key, its certificate.
-async fn withdraw(registry: &AnyRegistry, id: &DeviceId) -> Result<Vec<Title>, RegistryError> {
-    let mut withdrawn = Vec::new();
-    for kind in [Kind::SshPublicKey, Kind::Certificate] {
-        let title = Title::new(id.clone(), kind);
-        if let Some(entry) = within_limit(registry.get(&title)).await? {
-            within_limit(registry.close(&title, &entry.revision)).await?;
-            withdrawn.push(title);
+/// What a revoked device has besides certificates.
+struct Keys<'a> {
+    realm: &'a Realm,
+    id: &'a DeviceId,
+    now: OffsetDateTime,
+}
+
+impl Keys<'_> {
+    /// Revokes its SSH keys, and takes what it has out of the registry. First what the registry is not needed for.
+    fn take_away(&self) -> Result<(), Failure> {
+        let directory = self.key_directory()?;
+        let failed = |error| Failure::new(error, None, exit::FAILURE);
+        let present = match &directory {
+            Some(directory) => directory.keys().map_err(failed)?,
+            None => BTreeMap::new(),
+        };
+        self.revoke(present.get(self.id))?;
+        let permission = self.realm.permission()?;
+        let registry = self.realm.registry()?.permitting(permission.clone());
+        let holds = |key: &DeviceKey| present.get(key.id()) == Some(key);
+        let name = self.id.realm();
+        let permitted = runtime::block_on(async {
+            Ok(permitted_keys(&registry, name, &permission, holds).await?)
+        })?;
+        // Before they are taken out: afterwards nobody knows which they were.
+        self.revoke(permitted.keys().get(self.id))?;
+        let withdrawn = runtime::block_on(async { Ok(withdraw(&registry, self.id).await?) })?;
+        for (title, count) in withdrawn {
+            let times = if count > 1 {
+                format!(" {count} times")
+            } else {
+                String::new()
+            };
+            output::line(format_args!("{title}: withdrawn{times}"));
         }
+        Ok(())
     }
-    Ok(withdrawn)
+
+    fn revoke(&self, key: Option<&DeviceKey>) -> Result<(), Failure> {
+        let keys: Vec<_> = key.cloned().into_iter().collect();
+        let revocations = Revocations::new(self.realm.dir().clone());
+        for fingerprint in revocations.revoke_ssh_keys(&keys, self.now)? {
+            output::line(format_args!("{}: SSH key {fingerprint} revoked", self.id));
+        }
+        Ok(())
+    }
+
+    /// The proxy's own directory of keys, if there is one on this computer.
+    fn key_directory(&self) -> Result<Option<KeyDirectory>, Failure> {
+        let (dir, file) = (self.realm.dir(), self.realm.file());
+        if !key_path(dir, file)?.is_dir() {
+            return Ok(None);
+        }
+        own_directory(dir, file)
+    }
+}
+
+fn tell_unreadable(unreadable: &[Unreadable]) -> Result<u8, Failure> {
+    let Some(first) = unreadable.first() else {
+        return Ok(exit::OK);
+    };
+    let faults: Vec<_> = unreadable.iter().map(|one| one.fault.as_str()).collect();
+    Err(Failure::text(
+        format!(
+            "not everything that was signed can be read: {}",
+            faults.join("; ")
+        ),
+        first.hint.as_deref(),
+        exit::FAILURE,
+    ))
 }
 
 fn of_this_realm(realm: &Realm, id: &DeviceId) -> Result<(), Failure> {

@@ -29,6 +29,24 @@ impl AnyRegistry {
         }
     }
 
+    /// Looks on while the one that it was cloned from looks, and does not ask GitHub beside it.
+    #[must_use]
+    pub fn looking_on(self) -> Self {
+        match self {
+            Self::Directory(directory) => Self::Directory(directory),
+            Self::GitHub(github) => Self::GitHub(github.looking_on()),
+        }
+    }
+
+    /// Whether certificates that are handed out there under our name are taken by anybody.
+    pub async fn check_signer(&self) -> Result<(), RegistryError> {
+        match self {
+            // They are known by the authority's signature alone.
+            Self::Directory(_) => Ok(()),
+            Self::GitHub(github) => github.check_signer().await,
+        }
+    }
+
     /// Sees it as the realm's services do: where several entries may lie under one title, the newest counts whose author
     /// this rule permits. A device goes without: for it, its own user's entries count.
     #[must_use]
@@ -117,6 +135,13 @@ impl Registry for AnyRegistry {
         match self {
             Self::Directory(registry) => registry.refuse_misnamed(misnamed).await,
             Self::GitHub(registry) => registry.refuse_misnamed(misnamed).await,
+        }
+    }
+
+    async fn replaces(&self, entry: &Entry) -> Result<bool, RegistryError> {
+        match self {
+            Self::Directory(registry) => registry.replaces(entry).await,
+            Self::GitHub(registry) => registry.replaces(entry).await,
         }
     }
 

@@ -47,28 +47,61 @@ pub enum AuthorizedFileError {
         path: PathBuf,
     },
     /// No file of keys is so large.
-    #[error("`{}` is larger than {MAX_FILE} bytes", path.display())]
+    #[error("`{}` is larger than {MAX_READ} bytes", path.display())]
     TooLarge {
         /// The file.
         path: PathBuf,
     },
 }
 
+/// What became of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Updated {
+    /// Its new content, and how it differs from the old.
+    pub merged: Merged,
+    /// How many lines were left out, because with them it would be larger than [`MAX_FILE`].
+    pub left_out: usize,
+}
+
+/// Makes the folder `HOME/.ssh`, with mode 0700, if there is none, and changes nothing else.
+pub fn make_folder(home: &Path) -> Result<(), AuthorizedFileError> {
+    Place::open(home).map(drop)
+}
+
 /// Puts these lines in the place of ours in `HOME/.ssh/authorized_keys`. The folder is made, with mode 0700, if there is none.
-/// The file is the old or the new one at any moment, and a new one has mode 0600.
+/// The file is the old or the new one at any moment, and a new one has mode 0600. Lines that are not among these go in any
+/// case; of these, as many as there is room for come.
 pub fn update(
     home: &Path,
     marker: &Marker,
     lines: &[String],
-) -> Result<Merged, AuthorizedFileError> {
+) -> Result<Updated, AuthorizedFileError> {
     let place = Place::open(home)?;
     let present = place.read()?;
-    let merged = marker.merge(present.as_deref().unwrap_or_default(), lines);
-    let is_same = present.unwrap_or_default() == merged.content;
-    if !is_same {
+    let before = present.as_deref().unwrap_or_default();
+    // What stays with none of ours, and the line end that it may lack.
+    let others = marker.merge(before, &[]).content.len() + 1;
+    let fitting = fitting(lines, MAX_FILE.saturating_sub(others));
+    let merged = marker.merge(before, fitting);
+    if before != merged.content {
         place.write(&merged.content)?;
     }
-    Ok(merged)
+    Ok(Updated {
+        merged,
+        left_out: lines.len() - fitting.len(),
+    })
+}
+
+/// The first of these lines, as many as fit into so many bytes with their line ends.
+pub fn fitting(lines: &[String], bytes: usize) -> &[String] {
+    let mut left = bytes;
+    let too_much = |line: &String| {
+        let rest = left.checked_sub(line.len() + 1);
+        left = rest.unwrap_or_default();
+        rest.is_none()
+    };
+    let count = lines.iter().position(too_much).unwrap_or(lines.len());
+    lines.get(..count).unwrap_or_default()
 }
 
 /// The folder `.ssh`, open and locked.
@@ -122,13 +155,13 @@ impl Place {
             return Err(AuthorizedFileError::Kind { path, expected });
         }
         let mut content = Vec::new();
-        let read = file.take(MAX_FILE + 1).read_to_end(&mut content);
+        let read = file.take(MAX_READ + 1).read_to_end(&mut content);
         read.map_err(|source| AuthorizedFileError::Io {
             action: "read",
             path: path.clone(),
             source,
         })?;
-        if content.len() as u64 > MAX_FILE {
+        if content.len() as u64 > MAX_READ {
             return Err(AuthorizedFileError::TooLarge { path });
         }
         Ok(Some(content))
@@ -177,8 +210,12 @@ fn fail(action: &'static str, path: &Path) -> impl Fn(Errno) -> AuthorizedFileEr
 const FOLDER: &str = ".ssh";
 const FILE: &str = "authorized_keys";
 
-/// The largest file that is read, in bytes: thousands of keys.
-const MAX_FILE: u64 = 4 * 1024 * 1024;
+/// The largest file that is made, in bytes: a controller's line has 28 for each target that it may reach, so this is room
+/// for a hundred controllers of a thousand targets. sshd reads it from its begin at every login.
+pub const MAX_FILE: usize = 4 * 1024 * 1024;
+
+/// The largest file that is read, in bytes: one that has become too large by other hands must not keep withdrawn keys.
+const MAX_READ: u64 = 64 * 1024 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -218,13 +255,60 @@ mod tests {
             before,
             "nothing to write"
         );
-        assert_eq!(update(home.path(), &marker(), &[]).unwrap().removed, 1);
+        let removed = update(home.path(), &marker(), &[]).unwrap().merged.removed;
+        assert_eq!(removed, 1);
         assert_eq!(fs::read(&file).unwrap(), b"");
         assert_eq!(
             fs::read_dir(&folder).unwrap().count(),
             1,
             "no temporary file stays"
         );
+    }
+
+    #[test]
+    fn what_would_be_too_large_is_left_out_and_withdrawn_keys_go_all_the_same() {
+        let home = tempfile::tempdir().unwrap();
+        let file = home.path().join(".ssh/authorized_keys");
+        let long = |name: &str| format!("{} {name} {}", "x".repeat(MAX_FILE / 3), marker());
+        let update = |lines: &[String]| update(home.path(), &marker(), lines).unwrap();
+        let first = update(&[long("a"), long("b")]);
+        assert_eq!((first.left_out, first.merged.added), (0, 2));
+        let second = update(&[long("b"), long("c"), long("d"), long("e")]);
+        assert_eq!((second.left_out, second.merged.removed), (2, 1));
+        let text = fs::read_to_string(&file).unwrap();
+        assert!(text.len() <= MAX_FILE && !text.contains(" a ") && text.contains(" c "));
+        // What another hand has made too large is read, and mended.
+        let foreign = "ssh-ed25519 AAAA me\n";
+        fs::write(
+            &file,
+            foreign.repeat(1000) + &format!("{}\n", long("a")).repeat(4),
+        )
+        .unwrap();
+        let third = update(&[line()]);
+        assert_eq!((third.left_out, third.merged.removed), (0, 4));
+        let text = fs::read_to_string(&file).unwrap();
+        assert_eq!(text, foreign.repeat(1000) + &line() + "\n");
+        // Where others leave no room, ours go.
+        fs::write(
+            &file,
+            foreign.repeat(MAX_FILE / foreign.len() + 1) + &line() + "\n",
+        )
+        .unwrap();
+        let fourth = update(&[line()]);
+        assert_eq!((fourth.left_out, fourth.merged.removed), (1, 1));
+        assert!(!fs::read_to_string(&file).unwrap().contains("tunnel-sync"));
+    }
+
+    #[test]
+    fn the_folder_alone_can_be_made() {
+        let home = tempfile::tempdir().unwrap();
+        update(home.path(), &marker(), &[line()]).unwrap();
+        make_folder(home.path()).unwrap();
+        let file = home.path().join(".ssh/authorized_keys");
+        assert_eq!(fs::read_to_string(file).unwrap(), line() + "\n");
+        let fresh = tempfile::tempdir().unwrap();
+        make_folder(fresh.path()).unwrap();
+        assert_eq!(mode(&fresh.path().join(".ssh")), 0o700);
     }
 
     #[test]

@@ -153,7 +153,7 @@ mod tests {
     }
 
     fn key(id: &str) -> DeviceKey {
-        DeviceKey::parse(&id.parse().unwrap(), KEY).unwrap()
+        DeviceKey::parse(&id.parse().unwrap(), &format!("{KEY} {id}")).unwrap()
     }
 
     fn port_of(id: &DeviceId) -> Option<u16> {

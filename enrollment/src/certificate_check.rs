@@ -11,7 +11,7 @@ use x509_parser::time::ASN1Time;
 use crate::pem_block::{self, PemBlockError};
 use crate::{Kind, subject};
 
-/// A certificate that is for our key and our name, valid now, and issued by the realm's authority. Only
+/// A certificate that is for our key and our name, valid now, and issued by the realm's authority if that is known. Only
 /// [`CheckedCertificate::check`] makes one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CheckedCertificate {
@@ -29,8 +29,9 @@ pub struct Expected<'a> {
     pub suffix: &'a ClientIdSuffix,
     /// Our public key, as a DER `SubjectPublicKeyInfo`.
     pub public_key: &'a [u8],
-    /// The certificate of the realm's authority, as PEM.
-    pub authority: &'a str,
+    /// The certificate of the realm's authority, as PEM. `None` where it is kept secret, as by AWS IoT Core: then a
+    /// certificate that somebody else has signed is seen by the broker only.
+    pub authority: Option<&'a str>,
 }
 
 /// Why a certificate is not ours to use.
@@ -89,9 +90,13 @@ impl CheckedCertificate {
         }
         let der = pem_block::single(pem, pem_block::CERTIFICATE).map_err(CertificateError::Pem)?;
         let certificate = whole(&der).ok_or(CertificateError::Malformed)?;
-        // Key and name first: a certificate for somebody else is none of our business, whatever else it is.
+        // The key first: a certificate for another is none of our business, whatever else it is. Then who speaks: what anybody
+        // can write is no word of the realm's.
         if certificate.public_key().raw != expected.public_key {
             return Err(CertificateError::Key);
+        }
+        if let Some(authority) = expected.authority {
+            check_chain(&certificate, authority, now)?;
         }
         if !subject::is_of(certificate.subject(), expected.id, expected.suffix) {
             return Err(CertificateError::Subject {
@@ -99,8 +104,8 @@ impl CheckedCertificate {
                 expected: subject::text(expected.id, expected.suffix),
             });
         }
-        check_chain(&certificate, expected.authority, now)?;
-        if !is_for_clients(&certificate) {
+        // The certificates of AWS IoT Core name no extended usage, which permits every one (RFC 5280, section 4.2.1.12).
+        if !is_for_clients(&certificate, expected.authority.is_none()) {
             return Err(CertificateError::Usage);
         }
         let validity = certificate.validity();
@@ -142,6 +147,21 @@ impl CheckedCertificate {
 }
 
 impl CertificateError {
+    /// Whether anybody could have put such a one there: it does not come from the realm's authority.
+    pub fn is_nobodys(&self) -> bool {
+        match self {
+            Self::TooLong | Self::Pem(_) | Self::Malformed | Self::Issuer | Self::Signature(_) => {
+                true
+            }
+            Self::Authority
+            | Self::Key
+            | Self::Subject { .. }
+            | Self::Usage
+            | Self::NotYetValid(_)
+            | Self::Expired(_) => false,
+        }
+    }
+
     /// What the person can do about it.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
@@ -186,10 +206,10 @@ fn check_chain(
         .map_err(CertificateError::Signature)
 }
 
-fn is_for_clients(certificate: &X509Certificate<'_>) -> bool {
+fn is_for_clients(certificate: &X509Certificate<'_>, unnamed: bool) -> bool {
     let extended = certificate
         .extended_key_usage()
-        .is_ok_and(|usage| usage.is_some_and(|usage| usage.value.client_auth));
+        .is_ok_and(|usage| usage.map_or(unnamed, |usage| usage.value.client_auth));
     let signs = certificate
         .key_usage()
         .is_ok_and(|usage| usage.is_none_or(|usage| usage.value.digital_signature()));

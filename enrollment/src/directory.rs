@@ -224,6 +224,11 @@ impl Registry for Directory {
         .await
     }
 
+    /// There is one file of a name.
+    async fn replaces(&self, _entry: &Entry) -> Result<bool, RegistryError> {
+        Ok(true)
+    }
+
     fn poll_interval(&self) -> Duration {
         POLL_INTERVAL
     }
@@ -257,6 +262,7 @@ fn entry(title: Title, found: Found) -> Entry {
         author: Author::LocalUser { uid: found.owner },
         revision: found.revision,
         body: found.body,
+        arrived: found.changed,
     }
 }
 

@@ -17,7 +17,7 @@ use crate::x509_key::{self, X509KeyError};
 use crate::{CheckedCertificate, Kind, Registry, Title};
 
 pub use self::error::EnrollError;
-use self::exchange::HandedIn;
+use self::exchange::{Awaited, HandedIn};
 
 /// One device's enrollment. It can be run again at any time, and after any interruption: what is there and good is
 /// kept, what is missing is made.
@@ -26,7 +26,7 @@ pub struct Enrollment {
     directory: DeviceDir,
     id: DeviceId,
     suffix: ClientIdSuffix,
-    authority: String,
+    authority: Option<String>,
     deadline: Duration,
     replace: bool,
     renew: bool,
@@ -107,10 +107,19 @@ impl Enrollment {
             directory,
             id,
             suffix,
-            authority: authority.into(),
+            authority: Some(authority.into()),
             deadline: DEADLINE,
             replace: false,
             renew: false,
+        }
+    }
+
+    /// In a realm whose authority shows its certificate to nobody, as AWS IoT Core does.
+    #[must_use]
+    pub fn without_authority(self) -> Self {
+        Self {
+            authority: None,
+            ..self
         }
     }
 
@@ -163,12 +172,12 @@ impl Enrollment {
             self.directory.x509_key(&self.id)
         };
         let made = !(ssh_file.exists() && key_file.exists());
-        let ssh_key = ssh_key::load_or_create(&ssh_file, &self.id.to_string())?;
+        let private = ssh_key::load_or_create(&ssh_file, &self.id.to_string())?;
         let key = x509_key::load_or_create(&key_file)?;
         on_event(Event::KeysReady { made });
 
-        let line = ssh_key::public_line(&ssh_key)?;
-        let now = self.upload_ssh_key(registry, &line).await?;
+        let line = ssh_key::public_line(&private)?;
+        let (ssh_key, now) = self.upload_ssh_key(registry, &line).await?;
         on_event(Event::Uploaded {
             title: self.title(Kind::SshPublicKey),
             now,
@@ -194,8 +203,12 @@ impl Enrollment {
                     title: self.title(Kind::CertificateRequest),
                     now,
                 });
-                self.signed(registry, &key, &revision, stale.as_deref(), &mut on_event)
-                    .await?
+                let awaited = Awaited {
+                    request: &revision,
+                    ssh_key: &ssh_key,
+                    stale: stale.as_deref(),
+                };
+                self.signed(registry, &key, awaited, &mut on_event).await?
             }
         };
         on_event(Event::Signed);
@@ -277,7 +290,7 @@ impl Enrollment {
             id: &self.id,
             suffix: &self.suffix,
             public_key: &key.subject_public_key_info(),
-            authority: &self.authority,
+            authority: self.authority.as_deref(),
         };
         CheckedCertificate::check(pem, &expected, SystemTime::now())
     }

@@ -3,11 +3,13 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{
-    AtFlags, Dir, FileType, Mode, OFlags, RenameFlags, fchmod, fstat, open, openat, renameat,
-    renameat_with, statat, unlinkat,
+    AtFlags, Dir, FileType, Mode, OFlags, RenameFlags, fchmod, fstat, linkat, open, openat,
+    renameat, renameat_with, statat, unlinkat,
 };
 use rustix::io::Errno;
 
@@ -28,15 +30,30 @@ pub(crate) struct Found {
     pub(crate) revision: Revision,
     /// Its text, or why there is none.
     pub(crate) body: Result<String, BodyFault>,
+    /// When its status last changed, in nanoseconds since 1970: its owner cannot set this back.
+    pub(crate) changed: u64,
 }
 
 impl Folder {
     /// Opens an existing directory.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        Ok(Self {
+        let folder = Self {
             directory: open(path, flags, Mode::empty())?,
-        })
+        };
+        // Whoever cannot list it may still use it.
+        let _ = folder.collect_leftovers();
+        Ok(folder)
+    }
+
+    /// Whether this path leads to it too. Nothing leads to what is not there.
+    pub(crate) fn is_at(&self, path: &Path) -> io::Result<bool> {
+        let own = fstat(&self.directory)?;
+        match std::fs::metadata(path) {
+            Ok(other) => Ok((own.st_dev, own.st_ino) == (other.dev(), other.ino())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// The names in it, at most `limit`; `None` if there are more. Names that are not UTF-8 are none of ours.
@@ -68,6 +85,7 @@ impl Folder {
                 owner: status.st_uid,
                 revision: stamp(&status),
                 body: Err(fault),
+                changed: changed(&status),
             }))
         };
         if FileType::from_raw_mode(status.st_mode) != FileType::RegularFile {
@@ -89,6 +107,7 @@ impl Folder {
                 owner: status.st_uid,
                 revision,
                 body,
+                changed: changed(&status),
             }))
         };
         if FileType::from_raw_mode(status.st_mode) != FileType::RegularFile {
@@ -146,25 +165,64 @@ impl Folder {
             Err(Errno::NOENT) => return Ok(()),
             Err(error) => return Err(error.into()),
         }
-        let is_it = self
-            .read(&aside, limit)?
-            .is_none_or(|found| found.revision == *revision);
-        if !is_it {
-            let back = renameat_with(
-                &self.directory,
-                &aside,
-                &self.directory,
-                name,
-                RenameFlags::NOREPLACE,
-            );
-            match back {
-                Ok(()) => return self.sync(),
-                // A still newer one is there: it is the one that counts.
-                Err(Errno::EXIST) => {}
-                Err(error) => return Err(error.into()),
+        let found = self.read(&aside, limit);
+        let is_it = matches!(&found, Ok(found) if found.as_ref().is_none_or(|found| found.revision == *revision));
+        if is_it {
+            return self.remove(&aside);
+        }
+        // What could not be looked at is put back too.
+        self.put_back(&aside, name)?;
+        found.map(|_| ())
+    }
+
+    /// Gives a file its name back, unless a newer one has it: that is the one that counts.
+    fn put_back(&self, aside: &str, name: &str) -> io::Result<()> {
+        let back = renameat_with(
+            &self.directory,
+            aside,
+            &self.directory,
+            name,
+            RenameFlags::NOREPLACE,
+        );
+        match back {
+            Ok(()) => self.sync(),
+            Err(Errno::EXIST) => self.remove(aside),
+            // A network file system need not know the flag.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => self.link_back(aside, name),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn link_back(&self, aside: &str, name: &str) -> io::Result<()> {
+        let (from, to) = (&self.directory, &self.directory);
+        match linkat(from, aside, to, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::EXIST) => self.remove(aside),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Removes what interrupted runs have left behind, as far as it is ours to remove.
+    fn collect_leftovers(&self) -> io::Result<()> {
+        let oldest = SystemTime::now()
+            .checked_sub(LEFTOVER_AGE)
+            .and_then(|at| at.duration_since(UNIX_EPOCH).ok())
+            .map_or(0, |at| at.as_nanos());
+        self.collect(oldest)
+    }
+
+    fn collect(&self, oldest: u128) -> io::Result<()> {
+        for entry in Dir::read_from(&self.directory)?.take(MAX_LEFTOVERS) {
+            let entry = entry?;
+            let Some(name) = entry.file_name().to_str().ok().filter(|n| is_temporary(n)) else {
+                continue;
+            };
+            let status = statat(&self.directory, name, AtFlags::SYMLINK_NOFOLLOW);
+            if status.is_ok_and(|status| u128::from(changed(&status)) < oldest) {
+                // Another's is another's to remove.
+                let _ = unlinkat(&self.directory, name, AtFlags::empty());
             }
         }
-        self.remove(&aside)
+        Ok(())
     }
 
     fn write_new(&self, name: &str, content: &[u8]) -> io::Result<()> {
@@ -191,12 +249,31 @@ fn temporary_name() -> String {
     format!(".{:032x}.tmp", rand::random::<u128>())
 }
 
+fn is_temporary(name: &str) -> bool {
+    let digits = name.strip_prefix('.').and_then(|n| n.strip_suffix(".tmp"));
+    digits.is_some_and(|n| n.len() == 32 && n.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
 fn stamp(status: &rustix::fs::Stat) -> Revision {
     Revision::named(format!(
         "file-{:x}-{:x}-{:x}-{:x}",
         status.st_ino, status.st_size, status.st_mtime, status.st_mtime_nsec
     ))
 }
+
+fn changed(status: &rustix::fs::Stat) -> u64 {
+    let seconds = u64::try_from(status.st_ctime).unwrap_or_default();
+    let nanoseconds = u64::try_from(status.st_ctime_nsec).unwrap_or_default();
+    seconds
+        .saturating_mul(1_000_000_000)
+        .saturating_add(nanoseconds)
+}
+
+/// How old a leftover is: no write takes as long.
+const LEFTOVER_AGE: Duration = Duration::from_hours(1);
+
+/// How many names are looked through for leftovers: as many as are ever listed, and some more.
+const MAX_LEFTOVERS: usize = 200_000;
 
 #[cfg(test)]
 mod tests {
@@ -274,6 +351,36 @@ mod tests {
         let new = folder.read("a", 10).unwrap().unwrap().revision;
         folder.remove_revision("a", &new, 10).unwrap();
         folder.remove_revision("a", &new, 10).unwrap();
+        assert_eq!(fs::read_dir(home.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_was_taken_aside_comes_back_on_file_systems_without_the_flag() {
+        let (home, folder) = folder();
+        folder.write("aside", b"newer").unwrap();
+        folder.link_back("aside", "a").unwrap();
+        let body = |name| folder.read(name, 10).unwrap().unwrap().body;
+        assert_eq!(body("a").as_deref(), Ok("newer"));
+        // Not over a still newer one.
+        folder.write("aside", b"old").unwrap();
+        folder.link_back("aside", "a").unwrap();
+        assert_eq!(body("a").as_deref(), Ok("newer"));
+        assert_eq!(fs::read_dir(home.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn only_old_leftovers_of_ours_are_collected() {
+        let names = [temporary_name(), temporary_name()];
+        assert!(names.iter().all(|name| is_temporary(name)));
+        for other in ["a.tmp", ".tmp", ".0123.tmp", "333.hula.atlas.x509.csr"] {
+            assert!(!is_temporary(other), "{other}");
+        }
+        // The time of change cannot be set back, so that these are all young.
+        let (home, folder) = folder();
+        folder.write(&names[0], b"").unwrap();
+        Folder::open(home.path()).unwrap();
+        assert_eq!(fs::read_dir(home.path()).unwrap().count(), 1);
+        folder.collect(u128::MAX).unwrap();
         assert_eq!(fs::read_dir(home.path()).unwrap().count(), 0);
     }
 

@@ -18,4 +18,6 @@ mod token;
 pub use access::{GitHub, Listed};
 pub use edits::QUERY as EDITS_QUERY;
 pub use error::GitHubError;
-pub use token::{TOKEN_FILE, TOKEN_VARIABLE, Token, TokenError};
+pub use token::{
+    ENTERPRISE_TOKEN_VARIABLE, HOST_VARIABLE, TOKEN_FILE, TOKEN_VARIABLE, Token, TokenError,
+};

@@ -1,11 +1,13 @@
 //! The proxy's own directory of keys, kept like the registry.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use protocol::DeviceId;
+
 use crate::folder::Folder;
-use crate::{Kind, PermittedKeys, Title};
+use crate::{DeviceKey, Kind, PermittedKeys, Title};
 
 /// A directory with one `DEVICE.SYSTEM.REALM.sshkey.pub` a device, which the proxy watches.
 #[derive(Debug)]
@@ -63,6 +65,56 @@ impl KeyDirectory {
         })
     }
 
+    /// Whether it is the directory at this path, whatever ways lead there.
+    pub fn is_at(&self, path: &Path) -> Result<bool, KeyDirectoryError> {
+        let same = self.folder.is_at(path);
+        same.map_err(|source| KeyDirectoryError::Io {
+            action: "look at",
+            path: path.to_owned(),
+            source,
+        })
+    }
+
+    /// The keys that it holds now, by device.
+    pub fn keys(&self) -> Result<BTreeMap<DeviceId, DeviceKey>, KeyDirectoryError> {
+        let mut keys = BTreeMap::new();
+        for title in self.titles()? {
+            if let Some(key) = self.key(title.id())? {
+                keys.insert(title.id().clone(), key);
+            }
+        }
+        Ok(keys)
+    }
+
+    /// The key that it holds for this device.
+    pub fn key(&self, id: &DeviceId) -> Result<Option<DeviceKey>, KeyDirectoryError> {
+        let name = Title::new(id.clone(), Kind::SshPublicKey).to_string();
+        let found = self.folder.read(&name, Kind::SshPublicKey.max_body());
+        let found = found.map_err(|source| KeyDirectoryError::Io {
+            action: "read",
+            path: self.path.join(&name),
+            source,
+        })?;
+        let body = found.and_then(|found| found.body.ok());
+        Ok(body.and_then(|body| DeviceKey::parse(id, &body).ok()))
+    }
+
+    fn titles(&self) -> Result<BTreeSet<Title>, KeyDirectoryError> {
+        let path = || self.path.clone();
+        let names = self.folder.names(MAX_FILES);
+        let names = names.map_err(|source| KeyDirectoryError::Io {
+            action: "list",
+            path: path(),
+            source,
+        })?;
+        let names = names.ok_or_else(|| KeyDirectoryError::TooMany { path: path() })?;
+        Ok(names
+            .iter()
+            .filter_map(|name| name.parse().ok())
+            .filter(|title: &Title| title.kind() == Kind::SshPublicKey)
+            .collect())
+    }
+
     /// Makes the directory hold these keys and no other. Each file is the old one or the new one at any moment; what
     /// is not named like a key stays.
     pub fn sync(&self, permitted: &PermittedKeys) -> Result<KeyChanges, KeyDirectoryError> {
@@ -74,18 +126,7 @@ impl KeyDirectory {
                 source,
             }
         };
-        let names = self
-            .folder
-            .names(MAX_FILES)
-            .map_err(fail("list", ""))?
-            .ok_or_else(|| KeyDirectoryError::TooMany {
-                path: self.path.clone(),
-            })?;
-        let mut surplus: BTreeSet<Title> = names
-            .iter()
-            .filter_map(|name| name.parse().ok())
-            .filter(|title: &Title| title.kind() == Kind::SshPublicKey)
-            .collect();
+        let mut surplus = self.titles()?;
         let mut changes = KeyChanges::default();
         let mut missing = Vec::new();
         for (id, key) in permitted.keys() {
@@ -134,16 +175,18 @@ mod tests {
         "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl";
 
     fn permitted(pairs: &[(&str, &str)]) -> PermittedKeys {
-        let entries = pairs.iter().map(|(id, body)| Entry {
+        let entries = pairs.iter().map(|(id, key)| Entry {
             title: Title::new(id.parse().unwrap(), Kind::SshPublicKey),
             author: Author::LocalUser { uid: 0 },
-            revision: Revision::of_body(body),
-            body: Ok((*body).to_owned()),
+            revision: Revision::of_body(key),
+            body: Ok(format!("{key} {id}")),
+            arrived: 0,
         });
         PermittedKeys::of(
             entries.collect(),
             &"atlas".parse().unwrap(),
             &UploadPermission::everyone_with_write_access(),
+            |_| false,
         )
     }
 
@@ -179,6 +222,28 @@ mod tests {
         let left: Vec<_> = fs::read_dir(&path).unwrap().collect();
         assert_eq!(left.len(), 1);
         assert_eq!(fs::read_to_string(path.join("README")).unwrap(), "mine");
+    }
+
+    #[test]
+    fn it_knows_what_it_holds_and_where_it_is() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("keys");
+        let directory = KeyDirectory::create(&path).unwrap();
+        directory
+            .sync(&permitted(&[("333.hula.atlas", KEY)]))
+            .unwrap();
+        fs::write(path.join("334.hula.atlas.sshkey.pub"), "half").unwrap();
+        let keys = directory.keys().unwrap();
+        assert_eq!(keys.len(), 1);
+        let id: DeviceId = "333.hula.atlas".parse().unwrap();
+        assert_eq!(directory.key(&id).unwrap().as_ref(), keys.get(&id));
+        // Other words for the same place.
+        symlink(&path, home.path().join("link")).unwrap();
+        for same in ["keys", "./keys", "keys/../keys", "link"] {
+            assert!(directory.is_at(&home.path().join(same)).unwrap(), "{same}");
+        }
+        assert!(!directory.is_at(home.path()).unwrap());
+        assert!(!directory.is_at(&home.path().join("none")).unwrap());
     }
 
     #[test]

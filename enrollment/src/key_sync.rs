@@ -1,6 +1,7 @@
 //! Which SSH keys of a registry count: those of permitted uploads, one a device.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::hash_map::Entry as Place;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use protocol::{DeviceId, Label};
 
@@ -41,6 +42,20 @@ pub enum LeftOutReason {
     /// Its author may not upload for this device.
     #[error("its author may not upload for this device")]
     NotPermitted,
+    /// Another device of the system has the same key, and had it first.
+    #[error("it is the key of `{holder}`, which had it first")]
+    Shared {
+        /// Whose it is.
+        holder: DeviceId,
+    },
+}
+
+/// A key that may count.
+struct Candidate {
+    key: DeviceKey,
+    title: Title,
+    author: Author,
+    arrived: u64,
 }
 
 /// Reads the keys that count from the registry.
@@ -48,47 +63,63 @@ pub enum LeftOutReason {
 /// An author who may not upload for a device cannot take its key away either: such an upload is as good as none. Of
 /// several permitted ones under a title the first that the registry names counts, which is the newest; when that one is
 /// no good, the device has no key, because an older one may have been given up for a reason.
+///
+/// Public keys are no secret, and whoever uploads one need not have the private half. So of devices of one system with
+/// the same key it stays with the one that `holds` it now, or else with the one for which it came first.
 pub async fn permitted_keys(
     registry: &impl Registry,
     realm: &Label,
     permission: &UploadPermission,
+    holds: impl Fn(&DeviceKey) -> bool,
 ) -> Result<PermittedKeys, RegistryError> {
     let entries = within_limit(registry.list(Kind::SshPublicKey)).await?;
-    Ok(PermittedKeys::of(entries, realm, permission))
+    Ok(PermittedKeys::of(entries, realm, permission, holds))
 }
 
 impl PermittedKeys {
     /// The keys that count among these uploads.
-    pub fn of(entries: Vec<Entry>, realm: &Label, permission: &UploadPermission) -> Self {
+    pub fn of(
+        entries: Vec<Entry>,
+        realm: &Label,
+        permission: &UploadPermission,
+        holds: impl Fn(&DeviceKey) -> bool,
+    ) -> Self {
         let mut found = Self::default();
-        let mut decided = BTreeSet::new();
+        let (mut decided, mut candidates) = (BTreeSet::new(), Vec::new());
         for entry in entries {
             let id = entry.title.id().clone();
             if id.realm() != realm || decided.contains(&id) {
                 continue;
             }
-            let key = if permission.permits(&entry.author, &id) {
+            let (title, author, arrived) = (entry.title, entry.author, entry.arrived);
+            let key = if permission.permits(&author, &id) {
                 decided.insert(id.clone());
                 usable(&id, entry.body)
             } else {
                 Err(LeftOutReason::NotPermitted)
             };
             match key {
-                Ok(key) => drop(found.keys.insert(id, key)),
+                Ok(key) => candidates.push(Candidate {
+                    key,
+                    title,
+                    author,
+                    arrived,
+                }),
                 Err(reason) => found.left_out.push(LeftOut {
-                    title: entry.title,
-                    author: entry.author,
+                    title,
+                    author,
                     reason,
                 }),
             }
         }
-        found.leave_out_shared();
+        candidates.sort_by_key(|candidate| (!holds(&candidate.key), candidate.arrived));
+        found.take(candidates);
         found
     }
 
-    /// Leaves out the devices for which `keep` says no.
-    pub fn retain(&mut self, keep: impl Fn(&DeviceId) -> bool) {
-        self.keys.retain(|id, _| keep(id));
+    /// Leaves out the keys to which `keep` says no.
+    pub fn retain(&mut self, keep: impl Fn(&DeviceKey) -> bool) {
+        self.keys.retain(|_, key| keep(key));
     }
 
     /// The keys, by device.
@@ -113,17 +144,31 @@ impl PermittedKeys {
         &self.left_out
     }
 
-    fn leave_out_shared(&mut self) {
-        let mut owners: BTreeMap<Vec<u8>, Vec<DeviceId>> = BTreeMap::new();
-        for (id, key) in &self.keys {
-            if let Ok(blob) = key.key().to_bytes() {
-                owners.entry(blob).or_default().push(id.clone());
+    /// Takes these in their order; of equal ones within a system the first.
+    fn take(&mut self, candidates: Vec<Candidate>) {
+        let mut holders: HashMap<(Label, Vec<u8>), DeviceId> = HashMap::new();
+        for Candidate {
+            key, title, author, ..
+        } in candidates
+        {
+            // What was parsed can be written again.
+            let Ok(blob) = key.key().to_bytes() else {
+                continue;
+            };
+            let id = key.id().clone();
+            match holders.entry((id.system().clone(), blob)) {
+                Place::Vacant(vacant) => {
+                    vacant.insert(id.clone());
+                    self.keys.insert(id, key);
+                }
+                Place::Occupied(held) => self.left_out.push(LeftOut {
+                    title,
+                    author,
+                    reason: LeftOutReason::Shared {
+                        holder: held.get().clone(),
+                    },
+                }),
             }
-        }
-        // Whoever holds such a key could be either.
-        for id in owners.into_values().filter(|ids| ids.len() > 1).flatten() {
-            self.keys.remove(&id);
-            tracing::warn!(device = %id, "its key does not count: another device has the same one");
         }
     }
 }
@@ -143,20 +188,27 @@ mod tests {
     const OTHER: &str =
         "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl";
 
-    fn entry(id: &str, uid: u32, body: &str) -> Entry {
+    /// The owner's own line, which names the device.
+    fn entry(id: &str, uid: u32, key: &str) -> Entry {
+        let body = format!("{key} {id}");
         Entry {
             title: Title::new(id.parse().unwrap(), Kind::SshPublicKey),
             author: Author::LocalUser { uid },
-            revision: Revision::of_body(body),
-            body: Ok(body.to_owned()),
+            revision: Revision::of_body(&body),
+            body: Ok(body),
+            arrived: 1,
         }
     }
 
     fn permitted(entries: Vec<Entry>) -> PermittedKeys {
+        permitted_holding(entries, |_| false)
+    }
+
+    fn permitted_holding(entries: Vec<Entry>, holds: impl Fn(&DeviceKey) -> bool) -> PermittedKeys {
         let only_seven = UploadPermission::new(|author, _| {
             Decision::of(*author == Author::LocalUser { uid: 7 })
         });
-        PermittedKeys::of(entries, &"atlas".parse().unwrap(), &only_seven)
+        PermittedKeys::of(entries, &"atlas".parse().unwrap(), &only_seven, holds)
     }
 
     fn ids(keys: &PermittedKeys) -> Vec<String> {
@@ -195,12 +247,39 @@ mod tests {
     }
 
     #[test]
-    fn a_key_of_two_devices_counts_for_neither() {
+    fn a_copied_key_stays_with_whom_it_was_and_the_copy_is_told() {
+        let uploads = || {
+            let copy = entry("1.hula.atlas", 7, KEY);
+            let own = entry("controller-v.hula.atlas", 7, KEY);
+            vec![
+                Entry { arrived: 9, ..copy },
+                Entry { arrived: 5, ..own },
+                entry("334.hula.atlas", 7, OTHER),
+            ]
+        };
+        let keys = permitted(uploads());
+        assert_eq!(ids(&keys), ["334.hula.atlas", "controller-v.hula.atlas"]);
+        let [left_out] = keys.left_out() else {
+            panic!("{:?}", keys.left_out())
+        };
+        assert_eq!(left_out.title.to_string(), "1.hula.atlas.sshkey.pub");
+        assert_eq!(
+            left_out.reason.to_string(),
+            "it is the key of `controller-v.hula.atlas`, which had it first"
+        );
+        // Whoever uploads his own anew does not lose it to an older copy.
+        let holder: DeviceId = "1.hula.atlas".parse().unwrap();
+        let keys = permitted_holding(uploads(), |key| *key.id() == holder);
+        assert_eq!(ids(&keys), ["1.hula.atlas", "334.hula.atlas"]);
+    }
+
+    #[test]
+    fn a_copy_in_another_system_is_its_own() {
         let keys = permitted(vec![
-            entry("333.hula.atlas", 7, KEY),
-            entry("controller-a.hula.atlas", 7, KEY),
-            entry("334.hula.atlas", 7, OTHER),
+            entry("5.kiwi.atlas", 7, KEY),
+            entry("controller-v.hula.atlas", 7, KEY),
         ]);
-        assert_eq!(ids(&keys), ["334.hula.atlas"]);
+        assert_eq!(ids(&keys), ["5.kiwi.atlas", "controller-v.hula.atlas"]);
+        assert!(keys.left_out().is_empty());
     }
 }

@@ -10,7 +10,11 @@ use crate::Author;
 
 /// The rule that says whose upload for which device is served. Everybody else is refused.
 #[derive(Clone)]
-pub struct UploadPermission(Arc<Rule>);
+pub struct UploadPermission {
+    rule: Arc<Rule>,
+    /// What is decided already, where the rule itself may ask a person.
+    known: Option<Arc<Rule>>,
+}
 
 /// What a rule says about one upload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +32,21 @@ type Rule = dyn Fn(&Author, &DeviceId) -> Decision + Send + Sync;
 impl UploadPermission {
     /// A rule of the realm's own. It may block, to read a file or to ask a person.
     pub fn new(rule: impl Fn(&Author, &DeviceId) -> Decision + Send + Sync + 'static) -> Self {
-        Self(Arc::new(rule))
+        Self {
+            rule: Arc::new(rule),
+            known: None,
+        }
+    }
+
+    /// A rule that may ask a person, beside the one that says only what has been decided.
+    pub fn asking(
+        rule: impl Fn(&Author, &DeviceId) -> Decision + Send + Sync + 'static,
+        known: impl Fn(&Author, &DeviceId) -> Decision + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            rule: Arc::new(rule),
+            known: Some(Arc::new(known)),
+        }
     }
 
     /// Whoever can write to the registry may upload for every device of every system, controllers too. Right for a
@@ -52,7 +70,12 @@ impl UploadPermission {
 
     /// What is to become of this author's upload for this device.
     pub fn decide(&self, author: &Author, id: &DeviceId) -> Decision {
-        (self.0)(author, id)
+        (self.rule)(author, id)
+    }
+
+    /// What has been decided about this author's upload for this device. Nobody is asked.
+    pub fn decided(&self, author: &Author, id: &DeviceId) -> Decision {
+        self.known.as_ref().unwrap_or(&self.rule)(author, id)
     }
 
     /// Whether this author's upload for this device is served.

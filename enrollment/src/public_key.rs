@@ -70,7 +70,8 @@ pub enum KeyRefusal {
 }
 
 impl DeviceKey {
-    /// Checks the body of an upload under this device's title: exactly one line, `TYPE BASE64 [ID]`.
+    /// Checks the body of an upload under this device's title: exactly one line, `TYPE BASE64 ID`. The name
+    /// stands in the line because a title can be changed by others than its author, by renaming a file or an issue.
     pub fn parse(id: &DeviceId, body: &str) -> Result<Self, KeyRefusal> {
         if body.len() > Kind::SshPublicKey.max_body() {
             return Err(KeyRefusal::TooLong);
@@ -92,15 +93,15 @@ impl DeviceKey {
         }
         let base64 = words.next().ok_or(KeyRefusal::Empty)?;
         let comment = words.collect::<Vec<_>>().join(" ");
-        if !comment.is_empty() && comment != id.to_string() {
+        let mut key =
+            PublicKey::from_openssh(&format!("{kind} {base64}")).map_err(KeyRefusal::Malformed)?;
+        check_strength(&key)?;
+        if comment != id.to_string() {
             return Err(KeyRefusal::Comment {
                 found: excerpt(&comment),
                 expected: id.clone(),
             });
         }
-        let mut key =
-            PublicKey::from_openssh(&format!("{kind} {base64}")).map_err(KeyRefusal::Malformed)?;
-        check_strength(&key)?;
         key.set_comment(id.to_string());
         Ok(Self {
             id: id.clone(),
@@ -225,9 +226,8 @@ mod tests {
     #[test]
     fn one_line_is_a_key_with_or_without_its_comment() {
         for body in [
-            KEY.to_owned(),
-            format!("{KEY}\n"),
             format!("{KEY} 333.hula.atlas"),
+            format!("{KEY}  333.hula.atlas \n"),
             format!("\n{KEY} 333.hula.atlas\r\n\r\n"),
         ] {
             let key = DeviceKey::parse(&id(), &body).unwrap();
@@ -285,6 +285,10 @@ mod tests {
             refusal(&format!("permitopen=\"*:*\",pty {KEY}")),
             KeyRefusal::Options
         ));
+        assert!(
+            matches!(refusal(KEY), KeyRefusal::Comment { .. }),
+            "nobody's: whoever changes the title makes it anybody's"
+        );
         assert!(matches!(
             refusal(&format!("{KEY} 334.hula.atlas")),
             KeyRefusal::Comment { .. }
@@ -336,7 +340,7 @@ mod tests {
 
         #[test]
         fn what_passes_is_one_line_with_the_id(at in 0..KEY.len(), with in any::<char>()) {
-            let mut body: Vec<char> = KEY.chars().collect();
+            let mut body: Vec<char> = format!("{KEY} 333.hula.atlas").chars().collect();
             body[at] = with;
             if let Ok(key) = DeviceKey::parse(&id(), &body.into_iter().collect::<String>()) {
                 let line = key.key().to_openssh().unwrap();

@@ -6,7 +6,7 @@ use std::io;
 use std::time::Duration;
 
 use russh::keys::ssh_key::sha2::{Digest, Sha256};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::github::{GitHubError, TokenError};
 use crate::{Kind, Misnamed, Title};
@@ -79,6 +79,9 @@ pub trait Registry: Send + Sync {
         misnamed: &Misnamed,
     ) -> impl Future<Output = Result<bool, RegistryError>> + Send;
 
+    /// Whether an entry of ours takes the place of this one, and does not merely stand beside it.
+    fn replaces(&self, entry: &Entry) -> impl Future<Output = Result<bool, RegistryError>> + Send;
+
     /// How often the place may be asked for news.
     fn poll_interval(&self) -> Duration;
 }
@@ -94,6 +97,8 @@ pub struct Entry {
     pub revision: Revision,
     /// Its text, within the limit of its kind, or why there is none.
     pub body: Result<String, BodyFault>,
+    /// When it came, in the place's own count: what came later has a higher number.
+    pub arrived: u64,
 }
 
 /// Who wrote an entry.
@@ -187,6 +192,14 @@ pub enum RegistryError {
         #[source]
         source: io::Error,
     },
+    /// Nobody would take its certificates.
+    #[error("`{login}`, whose token this is, is none of the realm's signers ({signers})")]
+    NotASigner {
+        /// Whose token it is.
+        login: String,
+        /// Whom the realm's file names.
+        signers: String,
+    },
     /// There is no token to ask GitHub with.
     #[error(transparent)]
     Token(#[from] TokenError),
@@ -213,6 +226,23 @@ pub async fn within_limit<T>(
     timeout(CALL_LIMIT, call)
         .await
         .unwrap_or(Err(RegistryError::TimedOut { limit: CALL_LIMIT }))
+}
+
+/// Runs a call that may have much to read, again and again until this deadline: what has been read of a repository so far
+/// is kept, so that each goes on where the last one stopped.
+pub async fn within<T, F>(deadline: Duration, call: impl Fn() -> F) -> Result<T, RegistryError>
+where
+    F: Future<Output = Result<T, RegistryError>>,
+{
+    let start = Instant::now();
+    loop {
+        match within_limit(call()).await {
+            Err(RegistryError::TimedOut { .. }) if start.elapsed() < deadline => {
+                tracing::info!("the registry is slow, or holds much; it goes on being read");
+            }
+            done => return done,
+        }
+    }
 }
 
 impl Revision {
@@ -272,6 +302,7 @@ impl RegistryError {
             Self::BodyTooLarge { .. }
             | Self::Cut
             | Self::Io { .. }
+            | Self::NotASigner { .. }
             | Self::Token(_)
             | Self::TooMany { .. } => false,
         }
@@ -296,11 +327,18 @@ impl RegistryError {
                 "the registry is the directory that `realm.toml` names: is it there, and may you use it?"
                     .to_owned(),
             ),
+            Self::NotASigner { login, .. } => Some(format!(
+                "put `signers = [\"{login}\"]` into `[registry]` of `realm.toml`, for everybody, or keep the token of one of them with \
+                 `tunnel registry login`"
+            )),
             Self::Token(source) => source.hint(),
-            Self::BodyTooLarge { .. }
-            | Self::Cut
-            | Self::TimedOut { .. }
-            | Self::TooMany { .. } => None,
+            Self::TimedOut { .. } => Some(
+                "it may be busy or out of reach: try again".to_owned(),
+            ),
+            Self::TooMany { .. } => {
+                Some("remove what is not needed any more from the registry's directory".to_owned())
+            }
+            Self::BodyTooLarge { .. } | Self::Cut => None,
         }
     }
 }
@@ -363,6 +401,20 @@ mod tests {
         let refusal = Refusal::new("a\u{1b}[2Jb\u{202e}c\nd", &"x".repeat(10_000));
         assert_eq!(refusal.reason(), "a [2Jb c d");
         assert_eq!(refusal.remedy().len(), MAX_TEXT);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_takes_long_gets_more_turns_until_its_deadline() {
+        let turns = std::sync::atomic::AtomicU32::new(0);
+        let call = || async {
+            if turns.fetch_add(1, std::sync::atomic::Ordering::Relaxed) < 3 {
+                std::future::pending::<()>().await;
+            }
+            Ok(7)
+        };
+        assert!(within(CALL_LIMIT, call).await.is_err());
+        turns.store(0, std::sync::atomic::Ordering::Relaxed);
+        assert_eq!(within(CALL_LIMIT * 4, call).await.unwrap(), 7);
     }
 
     #[tokio::test(start_paused = true)]

@@ -4,7 +4,10 @@ use std::path::{Path, PathBuf};
 
 use daemon::files::{self, FileError};
 use protocol::DeviceId;
+use russh::keys::{HashAlg, PublicKey};
 use serde::{Deserialize, Serialize};
+
+use crate::DeviceKey;
 
 /// The content of `revoked.toml`. The certificate revocation list is made of it, the signer refuses what it names, and
 /// key sync leaves the keys of its devices out.
@@ -19,6 +22,9 @@ pub struct Revoked {
     /// Certificates that are not valid any more, whatever they say.
     #[serde(default, rename = "certificate")]
     pub certificates: Vec<RevokedCertificate>,
+    /// SSH keys that admit nobody to their systems any more, whoever brings them under whatever name.
+    #[serde(default, rename = "ssh_key")]
+    pub ssh_keys: Vec<RevokedSshKey>,
 }
 
 /// A device that is shut out.
@@ -45,6 +51,18 @@ pub struct RevokedCertificate {
     pub not_after: i64,
     /// The SHA-256 of its public key (the DER of `SubjectPublicKeyInfo`), hexadecimal: the key gets no other one.
     pub key: String,
+}
+
+/// An SSH key that admits nobody to its system any more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RevokedSshKey {
+    /// Its fingerprint, as `ssh-keygen -l` shows it: `SHA256:…`.
+    pub fingerprint: String,
+    /// Whose it was.
+    pub id: DeviceId,
+    /// Since when, in seconds since 1970.
+    pub since: i64,
 }
 
 /// Why it is not known what is revoked. Nobody may be let in then.
@@ -132,6 +150,48 @@ impl Revoked {
     }
 }
 
+impl Revoked {
+    /// Whether an SSH key is revoked for a device: it was that of a revoked one of the same system. In another system somebody
+    /// may have copied it, and what becomes of the copy is nothing to its owner.
+    pub fn has_ssh_key(&self, id: &DeviceId, key: &PublicKey) -> bool {
+        if self.ssh_keys.is_empty() {
+            return false;
+        }
+        let fingerprint = fingerprint(key);
+        self.ssh_keys
+            .iter()
+            .filter(|revoked| revoked.id.system() == id.system())
+            .any(|revoked| revoked.fingerprint == fingerprint)
+    }
+
+    /// Whether a key lets its device in: neither is revoked.
+    pub fn admits(&self, key: &DeviceKey) -> bool {
+        !self.shuts_out(key.id()) && !self.has_ssh_key(key.id(), key.key())
+    }
+
+    /// Adds the keys of a device that are not on the list yet. Returns the fingerprints of those.
+    pub fn add_ssh_keys(&mut self, keys: &[DeviceKey], since: i64) -> Vec<String> {
+        let mut added = Vec::new();
+        for key in keys {
+            if self.has_ssh_key(key.id(), key.key()) {
+                continue;
+            }
+            let fingerprint = fingerprint(key.key());
+            added.push(fingerprint.clone());
+            self.ssh_keys.push(RevokedSshKey {
+                fingerprint,
+                id: key.id().clone(),
+                since,
+            });
+        }
+        added
+    }
+}
+
+fn fingerprint(key: &PublicKey) -> String {
+    key.fingerprint(HashAlg::Sha256).to_string()
+}
+
 impl RevokedError {
     /// What the person can do about it.
     pub fn hint(&self) -> Option<String> {
@@ -177,6 +237,33 @@ mod tests {
         assert_eq!(loaded, revoked);
         assert!(loaded.shuts_out(&id) && loaded.has_serial("4A") && loaded.has_key("ab"));
         assert!(!loaded.shuts_out(&"334.hula.atlas".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_revoked_ssh_key_lets_nobody_in_under_any_name() {
+        let home = tempfile::tempdir().unwrap();
+        let key = |text: &str, id: &str| {
+            DeviceKey::parse(&id.parse().unwrap(), &format!("{text} {id}")).unwrap()
+        };
+        let one =
+            "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIPb/GgeZSjv8gbUtwhA0/LFLa4UxB5XjlVnBJ59zqV1g";
+        let two =
+            "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl";
+        let mut revoked = Revoked::load(home.path()).unwrap();
+        let stolen = key(one, "333.hula.atlas");
+        assert!(revoked.admits(&stolen));
+        let added = revoked.add_ssh_keys(std::slice::from_ref(&stolen), 7);
+        assert!(added[0].starts_with("SHA256:"), "{added:?}");
+        assert!(revoked.add_ssh_keys(&[stolen], 8).is_empty());
+        revoked.save(home.path()).unwrap();
+        let loaded = Revoked::load(home.path()).unwrap();
+        assert!(!loaded.admits(&key(one, "333.hula.atlas")));
+        assert!(!loaded.admits(&key(one, "controller-x.hula.atlas")));
+        assert!(loaded.admits(&key(two, "333.hula.atlas")));
+        assert!(
+            loaded.admits(&key(one, "333.kiwi.atlas")),
+            "what is revoked may have been a copy"
+        );
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 
 use daemon::files::{self, FileError};
 use daemon::report::one_line;
@@ -138,17 +138,24 @@ impl TrustStore {
     }
 
     /// The rule for runs that a person attends: what is undecided is asked, and the answer remembered. Without an
-    /// answer, or when it cannot be kept, the upload stays undecided.
+    /// answer, or when it cannot be kept, the upload stays undecided. One question at a time: while one waits for its answer,
+    /// which may be for ever, all others are undecided too.
     pub fn permission_asking(
         self: &Arc<Self>,
         ask: impl Fn(Question<'_>) -> Option<bool> + Send + Sync + 'static,
     ) -> UploadPermission {
-        let store = Arc::clone(self);
-        UploadPermission::new(move |author, id| {
+        let (store, known) = (Arc::clone(self), Arc::clone(self));
+        let turn = Mutex::new(());
+        let rule = move |author: &Author, id: &DeviceId| {
             let decided = store.current().decide(author, id);
             if decided != Decision::Undecided {
                 return decided;
             }
+            let _turn = match turn.try_lock() {
+                Ok(turn) => turn,
+                Err(TryLockError::Poisoned(turn)) => turn.into_inner(),
+                Err(TryLockError::WouldBlock) => return Decision::Undecided,
+            };
             let Some(allow) = ask(Question { author, id }) else {
                 return Decision::Undecided;
             };
@@ -159,7 +166,8 @@ impl TrustStore {
                     Decision::Undecided
                 }
             }
-        })
+        };
+        UploadPermission::asking(rule, move |author, id| known.current().decide(author, id))
     }
 
     /// Adds a rule at the end of `trust.toml`; what stands there already stays as it is, comments too.
@@ -209,7 +217,11 @@ impl TrustError {
         match self {
             Self::File(source) => source.hint(),
             Self::Writable { path, .. } => Some(format!("run `chmod go-w {}`", path.display())),
-            Self::Permissions { .. } | Self::Trust { .. } | Self::Rule { .. } => None,
+            Self::Permissions { path, .. } | Self::Trust { path, .. } => Some(format!(
+                "mend `{}`; until then nobody knows whom to trust, and nothing is served",
+                path.display()
+            )),
+            Self::Rule { .. } => None,
         }
     }
 }

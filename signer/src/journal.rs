@@ -7,13 +7,13 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use daemon::files::{self, FileError};
-use enrollment::{Revision, Title, pem_block};
+use enrollment::Title;
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
-use crate::Issued;
+use crate::{Issued, request_identity};
 
-/// A directory with one file for each certificate, named after the digest of the request that it answers. A request is
+/// A directory with one file for each certificate, named after the request that it answers. A request is
 /// looked up here before it is signed, and what was signed is written here before it is handed out: so a signer that is
 /// killed at any point and started again hands out the same certificate, and never makes a second.
 #[derive(Debug)]
@@ -38,6 +38,20 @@ pub(crate) struct Record {
     pub(crate) certificate: String,
     /// Whether it has been handed out.
     pub(crate) delivered: bool,
+    /// What AWS knows it by, if AWS IoT Core has made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) aws: Option<AwsCertificate>,
+}
+
+/// A certificate of AWS IoT Core.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct AwsCertificate {
+    /// Its id, which is the SHA-256 of its DER.
+    pub(crate) id: String,
+    /// Its full name.
+    pub(crate) arn: String,
+    /// Whether it has its policy and has been made active. It is handed out only then.
+    pub(crate) active: bool,
 }
 
 /// Why the signer cannot remember. It does not sign then.
@@ -114,16 +128,55 @@ impl Journal {
         body: &str,
         issued: &Issued,
     ) -> Result<Record, JournalError> {
+        let record = new_record(title, issued, None);
+        self.write(title, body, &record)?;
+        Ok(record)
+    }
+
+    /// Does the same with a certificate of AWS IoT Core.
+    #[cfg(feature = "aws")]
+    pub(crate) fn record_aws(
+        &self,
+        title: &Title,
+        body: &str,
+        issued: &Issued,
+        certificate: AwsCertificate,
+    ) -> Result<Record, JournalError> {
+        let record = new_record(title, issued, Some(certificate));
+        self.write(title, body, &record)?;
+        Ok(record)
+    }
+
+    /// Writes down that a certificate of AWS IoT Core has been made active.
+    #[cfg(feature = "aws")]
+    pub(crate) fn activated(
+        &self,
+        title: &Title,
+        body: &str,
+        record: &Record,
+    ) -> Result<Record, JournalError> {
+        let aws = record.aws.clone().map(|certificate| AwsCertificate {
+            active: true,
+            ..certificate
+        });
         let record = Record {
-            v: 1,
-            request: title.to_string(),
-            serial: issued.serial.clone(),
-            not_after: issued.not_after.unix_timestamp(),
-            certificate: issued.certificate_pem.clone(),
-            delivered: false,
+            aws,
+            ..record.clone()
         };
         self.write(title, body, &record)?;
         Ok(record)
+    }
+
+    /// The ids of all certificates of AWS IoT Core that were written down.
+    #[cfg(feature = "aws")]
+    pub(crate) fn aws_certificates(
+        &self,
+    ) -> Result<std::collections::HashSet<String>, JournalError> {
+        let records = records(&self.directory)?;
+        Ok(records
+            .into_iter()
+            .filter_map(|record| Some(record.aws?.id))
+            .collect())
     }
 
     /// Writes down that a certificate has been handed out.
@@ -152,17 +205,44 @@ impl Journal {
         Ok(files::write_private(&path, text.as_bytes())?)
     }
 
-    fn path(&self, title: &Title, body: &str) -> PathBuf {
-        // What was signed, and not the text around it: the same request with another line break is the same request.
-        let request = pem_block::single(body, pem_block::CERTIFICATE_REQUEST)
-            .unwrap_or_else(|_| body.as_bytes().to_vec());
-        let digest = Revision::of_bytes(&[title.to_string().as_bytes(), b"\n", &request].concat());
-        self.directory.join(format!("{digest}{ENDING}"))
+    /// The file of a request's record.
+    pub(crate) fn path(&self, title: &Title, body: &str) -> PathBuf {
+        let name = request_identity::of(title, body);
+        self.directory.join(format!("{name}{ENDING}"))
+    }
+}
+
+fn new_record(title: &Title, issued: &Issued, aws: Option<AwsCertificate>) -> Record {
+    Record {
+        v: 1,
+        request: title.to_string(),
+        serial: issued.serial.clone(),
+        not_after: issued.not_after.unix_timestamp(),
+        certificate: issued.certificate_pem.clone(),
+        delivered: false,
+        aws,
     }
 }
 
 /// All records of a journal, which another process may have open. No directory is no records.
 pub(crate) fn records(directory: &Path) -> Result<Vec<Record>, JournalError> {
+    let Readable {
+        records,
+        unreadable,
+    } = readable(directory)?;
+    unreadable.into_iter().next().map_or(Ok(records), Err)
+}
+
+/// What of a journal can be read, and why the rest cannot.
+#[derive(Debug, Default)]
+pub(crate) struct Readable {
+    pub(crate) records: Vec<Record>,
+    pub(crate) unreadable: Vec<JournalError>,
+}
+
+/// The records that can be read, for work that must not wait until somebody has mended the others. Certificates are no
+/// secret: a record that others can read, as after a restoration, counts like any.
+pub(crate) fn readable(directory: &Path) -> Result<Readable, JournalError> {
     let fail = |source| {
         JournalError::File(FileError::Read {
             path: directory.to_owned(),
@@ -171,24 +251,32 @@ pub(crate) fn records(directory: &Path) -> Result<Vec<Record>, JournalError> {
     };
     let files = match fs::read_dir(directory) {
         Ok(files) => files,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Readable::default()),
         Err(error) => return Err(fail(error)),
     };
-    let mut records = Vec::new();
+    let mut found = Readable::default();
     for file in files {
         let path = file.map_err(fail)?.path();
         let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
         // What begins with a dot is half written.
         if name.ends_with(ENDING) && !name.starts_with('.') {
-            records.push(read(path)?);
+            let text = files::read_text(&path, MAX_RECORD).map_err(JournalError::File);
+            match text.and_then(|text| parse(&text, path)) {
+                Ok(record) => found.records.push(record),
+                Err(error) => found.unreadable.push(error),
+            }
         }
     }
-    Ok(records)
+    Ok(found)
 }
 
 fn read(path: PathBuf) -> Result<Record, JournalError> {
     let text = files::read_private(&path, MAX_RECORD)?;
-    serde_json::from_str(&text).map_err(|source| JournalError::Record { path, source })
+    parse(&text, path)
+}
+
+fn parse(text: &str, path: PathBuf) -> Result<Record, JournalError> {
+    serde_json::from_str(text).map_err(|source| JournalError::Record { path, source })
 }
 
 impl JournalError {
@@ -199,7 +287,11 @@ impl JournalError {
                 Some("stop the other signer first, perhaps `tunnel serve`".to_owned())
             }
             Self::File(source) => source.hint(),
-            Self::Lock { .. } | Self::Record { .. } => None,
+            Self::Record { path, .. } => Some(format!(
+                "put `{}` back from a backup; what it tells of cannot be revoked without it, other than by hand in `revoked.toml`",
+                path.display()
+            )),
+            Self::Lock { .. } => None,
         }
     }
 }

@@ -317,6 +317,7 @@ mod tests {
             author: Author::LocalUser { uid: 1000 },
             revision: Revision::of_body(&body),
             body: Ok(body),
+            arrived: 0,
         }
     }
 

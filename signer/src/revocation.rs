@@ -5,14 +5,14 @@ use std::io;
 use std::path::PathBuf;
 
 use daemon::realm_dir::RealmDir;
-use enrollment::Revoked;
 use enrollment::revoked::{RevokedCertificate, RevokedDevice, RevokedError};
+use enrollment::{DeviceKey, Revoked};
 use protocol::DeviceId;
 use rustix::fs::{FlockOperation, flock};
 use time::OffsetDateTime;
 
 use crate::crl::{self, CrlError};
-use crate::ledger::{CertificateState, entries};
+use crate::ledger::{CertificateState, Unreadable, readable_ledger};
 use crate::{Authority, JournalError};
 
 /// What a realm has revoked, and where it is written down. While one process changes it, or signs by it, others wait.
@@ -28,12 +28,21 @@ pub struct Revocation {
     pub serials: Vec<String>,
     /// Whether the device was shut out before.
     pub was_shut_out: bool,
+    /// What of the journal cannot be read: there may be certificates of the device in it, which are not revoked.
+    pub unreadable: Vec<Unreadable>,
 }
 
 /// Why something could not be revoked.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RevocationError {
+    /// AWS did not revoke. The device is shut out here all the same.
+    #[cfg(feature = "aws")]
+    #[error(transparent)]
+    Aws(#[from] crate::AwsError),
+    /// The work was given up because its task died.
+    #[error("the revocation was cut short")]
+    Cut,
     /// The revocation list could not be made.
     #[error(transparent)]
     Crl(#[from] CrlError),
@@ -73,8 +82,11 @@ impl Revocations {
         Revoked::load(self.realm.path())
     }
 
-    /// Shuts a device out, revokes every certificate of it that is good, and writes the revocation list. May be done
-    /// again, also after an interruption.
+    /// Shuts a device out, revokes every certificate of it, and writes the revocation list. May be done again, also after
+    /// an interruption.
+    ///
+    /// What can be done is done: a damaged record of one certificate does not keep the others from being revoked. Nor are
+    /// those left out that seem to be past their end, because only this clock may say so.
     pub fn revoke(
         &self,
         authority: &Authority,
@@ -87,12 +99,19 @@ impl Revocations {
         if !was_shut_out {
             let id = id.clone();
             held.revoked.devices.push(RevokedDevice { id, since });
+            // Before anything that may fail.
+            held.revoked.save(self.realm.path())?;
         }
+        let ledger = readable_ledger(&self.realm, &held.revoked, now)?;
         let mut serials = Vec::new();
-        for entry in entries(&self.realm.signer(), &held.revoked, now)? {
+        for entry in ledger.entries {
             let good = match entry.state {
-                CertificateState::Valid | CertificateState::Pending => true,
-                CertificateState::Expired | CertificateState::Revoked => false,
+                CertificateState::Expired | CertificateState::Pending | CertificateState::Valid => {
+                    true
+                }
+                CertificateState::Deleted
+                | CertificateState::Inactive
+                | CertificateState::Revoked => false,
             };
             if entry.id == *id && good {
                 held.revoked.certificates.push(RevokedCertificate {
@@ -110,7 +129,53 @@ impl Revocations {
         Ok(Revocation {
             serials,
             was_shut_out,
+            unreadable: ledger.unreadable,
         })
+    }
+
+    /// Revokes SSH keys for ever, beside the device that they are of. Returns the fingerprints of those that were not yet.
+    pub fn revoke_ssh_keys(
+        &self,
+        keys: &[DeviceKey],
+        now: OffsetDateTime,
+    ) -> Result<Vec<String>, RevocationError> {
+        let mut held = self.hold(FlockOperation::LockExclusive)?;
+        let added = held.revoked.add_ssh_keys(keys, now.unix_timestamp());
+        if !added.is_empty() {
+            held.revoked.save(self.realm.path())?;
+        }
+        Ok(added)
+    }
+
+    /// Shuts a device out and no more. Returns whether it was shut out before.
+    #[cfg(feature = "aws")]
+    pub(crate) fn shut_out(
+        &self,
+        id: &DeviceId,
+        now: OffsetDateTime,
+    ) -> Result<bool, RevocationError> {
+        let mut held = self.hold(FlockOperation::LockExclusive)?;
+        let was_shut_out = held.revoked.shuts_out(id);
+        if !was_shut_out {
+            held.revoked.devices.push(RevokedDevice {
+                id: id.clone(),
+                since: now.unix_timestamp(),
+            });
+            held.revoked.save(self.realm.path())?;
+        }
+        Ok(was_shut_out)
+    }
+
+    /// Writes down certificates that are revoked, each once.
+    #[cfg(feature = "aws")]
+    pub(crate) fn add(&self, certificates: Vec<RevokedCertificate>) -> Result<(), RevocationError> {
+        let mut held = self.hold(FlockOperation::LockExclusive)?;
+        for certificate in certificates {
+            if !held.revoked.has_serial(&certificate.serial) {
+                held.revoked.certificates.push(certificate);
+            }
+        }
+        Ok(held.revoked.save(self.realm.path())?)
     }
 
     /// Lets a device enroll again, with new keys. Returns whether it was shut out.
@@ -153,7 +218,7 @@ impl Revocations {
             source,
         };
         let lock = File::open(path).map_err(fail)?;
-        // Whoever holds it does so for the time of a few small files.
+        // Whoever holds it does so for the time of a few small files, or of the calls to AWS for one certificate.
         flock(&lock, operation).map_err(|error| fail(error.into()))?;
         Ok(Held {
             revoked: Revoked::load(path)?,
@@ -166,10 +231,34 @@ impl RevocationError {
     /// What the person can do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
+            #[cfg(feature = "aws")]
+            Self::Aws(source) => source.hint(),
             Self::Crl(source) => source.hint(),
             Self::Journal(source) => source.hint(),
             Self::Revoked(source) => source.hint(),
-            Self::Lock { .. } => None,
+            Self::Cut | Self::Lock { .. } => None,
+        }
+    }
+
+    /// Whether the device is shut out all the same, and only AWS has not done its part.
+    pub fn is_remote(&self) -> bool {
+        match self {
+            #[cfg(feature = "aws")]
+            Self::Aws(_) => true,
+            Self::Crl(_) | Self::Cut | Self::Journal(_) | Self::Lock { .. } | Self::Revoked(_) => {
+                false
+            }
+        }
+    }
+
+    /// Whether it is in the configuration of AWS, which waiting does not mend.
+    pub fn is_configuration(&self) -> bool {
+        match self {
+            #[cfg(feature = "aws")]
+            Self::Aws(source) => source.is_configuration(),
+            Self::Crl(_) | Self::Cut | Self::Journal(_) | Self::Lock { .. } | Self::Revoked(_) => {
+                false
+            }
         }
     }
 }

@@ -7,7 +7,7 @@ use daemon::backoff::Backoff;
 use daemon::realm_dir::RealmDir;
 use daemon::report::one_line;
 use daemon::shutdown::Shutdown;
-use enrollment::registry::within_limit;
+use enrollment::registry::{within, within_limit};
 use enrollment::{Entry, Kind, Refusal, Registry, RegistryError, Title, UploadPermission};
 use protocol::ClientIdSuffix;
 use time::OffsetDateTime;
@@ -15,10 +15,12 @@ use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
 use crate::journal::{Journal, Record};
+use crate::turn::{Courtesy, Turn, in_turn};
 use crate::{
-    AcceptedRequest, Authority, CLIENT_DAYS, IssueError, JournalError, RequestRefusal,
-    RevocationError, Revocations, Rules, misnamed, waiting,
+    AcceptedRequest, CLIENT_DAYS, IssueError, JournalError, RequestRefusal, RevocationError,
+    Revocations, Rules, Signatory,
 };
+use crate::{misnamed, unusable_keys, waiting, withdrawal};
 
 /// A realm's signer.
 #[derive(Clone, Debug)]
@@ -56,6 +58,10 @@ pub enum Outcome {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SignError {
+    /// AWS IoT Core could not sign.
+    #[cfg(feature = "aws")]
+    #[error(transparent)]
+    Aws(#[from] crate::AwsError),
     /// The signing was given up because its task died.
     #[error("the signing was cut short")]
     Cut,
@@ -73,17 +79,31 @@ pub enum SignError {
     Revocation(#[from] RevocationError),
 }
 
+impl SignError {
+    /// What the person can do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            #[cfg(feature = "aws")]
+            Self::Aws(source) => source.hint(),
+            Self::Journal(source) => source.hint(),
+            Self::Registry(source) => source.hint(),
+            Self::Revocation(source) => source.hint(),
+            Self::Cut | Self::Issue(_) => None,
+        }
+    }
+}
+
 /// What signs and remembers; its work blocks.
 #[derive(Debug)]
-struct Bench {
-    authority: Authority,
-    journal: Journal,
-    revocations: Revocations,
+pub(crate) struct Bench {
+    signatory: Signatory,
+    pub(crate) journal: Journal,
+    pub(crate) revocations: Revocations,
 }
 
 /// What the bench has for a request.
 #[derive(Debug)]
-enum Answer {
+pub(crate) enum Answer {
     /// A record, and whether it is new.
     Record(Record, bool),
     Refuse(RequestRefusal),
@@ -92,15 +112,16 @@ enum Answer {
 impl Signer {
     /// A signer with this authority, for this authority's realm, whose journal and revocations are in this directory.
     pub fn new(
-        authority: Authority,
+        signatory: impl Into<Signatory>,
         suffix: ClientIdSuffix,
         permission: UploadPermission,
         directory: &RealmDir,
     ) -> Result<Self, JournalError> {
-        let realm = authority.realm().clone();
+        let signatory = signatory.into();
+        let realm = signatory.realm().clone();
         Ok(Self {
             bench: Arc::new(Bench {
-                authority,
+                signatory,
                 journal: Journal::open(&directory.signer())?,
                 revocations: Revocations::new(directory.clone()),
             }),
@@ -126,17 +147,30 @@ impl Signer {
         Self { days, ..self }
     }
 
+    /// Looks whether it can sign, as far as that can be seen without a request.
+    pub async fn ready(&self) -> Result<(), SignError> {
+        self.bench.signatory.ready().await
+    }
+
     /// Deals with requests until the shutdown is requested. A request in work is finished first.
     pub async fn run(&self, registry: &impl Registry, shutdown: &Shutdown) {
         let interval = self.every.unwrap_or_else(|| registry.poll_interval());
         let mut backoff = Backoff::new(interval, MAX_PAUSE.max(interval));
         let mut look_at_list = Instant::now();
+        let mut look_at_keys = Instant::now();
+        let mut courtesy = Courtesy::new();
         loop {
             if look_at_list <= Instant::now() {
                 self.refresh_list_or_warn().await;
                 look_at_list = Instant::now() + LIST_INTERVAL;
             }
-            let well = match self.pass(registry, Some(shutdown)).await {
+            let keys = look_at_keys <= Instant::now();
+            if keys {
+                look_at_keys = Instant::now() + KEYS_INTERVAL;
+            }
+            courtesy.renew();
+            let pass = self.pass(registry, Some(shutdown), keys, &mut courtesy);
+            let well = match pass.await {
                 Ok(outcomes) => !outcomes
                     .iter()
                     .any(|(_, outcome)| *outcome == Outcome::Failed),
@@ -166,15 +200,22 @@ impl Signer {
         registry: &impl Registry,
     ) -> Result<Vec<(Title, Outcome)>, RegistryError> {
         self.refresh_list_or_warn().await;
-        self.pass(registry, None).await
+        self.pass(registry, None, true, &mut Courtesy::new()).await
     }
 
-    /// Requests are served without it too: those who verify with the old list do so as before.
-    async fn refresh_list_or_warn(&self) {
+    /// Makes a new revocation list when it is time for one. Requests are served without it too: those who verify with the old
+    /// list do so as before.
+    pub async fn refresh_list_or_warn(&self) {
+        let authority = match &self.bench.signatory {
+            Signatory::Realm(authority) => Arc::clone(authority),
+            // Its broker knows what is revoked, and there is no list.
+            #[cfg(feature = "aws")]
+            Signatory::Aws(_) => return,
+        };
         let bench = Arc::clone(&self.bench);
         let work = spawn_blocking(move || {
             let now = OffsetDateTime::now_utc();
-            bench.revocations.refresh(&bench.authority, now)
+            bench.revocations.refresh(&authority, now)
         });
         let refreshed = match work.await {
             Ok(refreshed) => refreshed.map_err(SignError::from),
@@ -193,32 +234,65 @@ impl Signer {
         &self,
         registry: &impl Registry,
         shutdown: Option<&Shutdown>,
+        keys: bool,
+        courtesy: &mut Courtesy,
     ) -> Result<Vec<(Title, Outcome)>, RegistryError> {
-        let entries = within_limit(registry.list(Kind::CertificateRequest)).await?;
-        let mut outcomes = Vec::with_capacity(entries.len());
-        for entry in entries {
-            if shutdown.is_some_and(Shutdown::is_requested) {
+        // A service that is asked to end must not be held up; it goes on at its next look.
+        let patience = shutdown.map_or(FIRST_LOOK, |_| Duration::ZERO);
+        let entries = within(patience, || registry.list(Kind::CertificateRequest)).await?;
+        let rules = Arc::clone(&self.rules);
+        let turns = spawn_blocking(move || in_turn(&rules, entries))
+            .await
+            .map_err(|_| RegistryError::Cut)?;
+        let mut outcomes = Vec::with_capacity(turns.len());
+        for Turn {
+            entry,
+            is_strangers,
+        } in turns
+        {
+            let enough = is_strangers && courtesy.is_over();
+            if enough || shutdown.is_some_and(Shutdown::is_requested) {
                 break;
             }
             let outcome = self.answer(registry, &entry, shutdown).await;
             // The others would fail in the same way.
             let limited = matches!(&outcome, Err(SignError::Registry(error)) if error.is_limit());
             let outcome = outcome.unwrap_or_else(|error| {
-                let error = one_line(&error);
-                tracing::warn!(device = %entry.title.id(), error, "cannot answer a request");
+                let (error, hint) = (one_line(&error), error.hint());
+                let hint = hint.as_deref();
+                tracing::warn!(device = %entry.title.id(), error, hint, "cannot answer a request");
                 Outcome::Failed
             });
             let waits = matches!(outcome, Outcome::Failed | Outcome::Undecided);
             if waits && !limited && !shutdown.is_some_and(Shutdown::is_requested) {
                 waiting::mark(registry, &entry).await;
             }
+            if is_strangers && outcome != Outcome::StillRefused {
+                courtesy.spend();
+            }
             outcomes.push((entry.title, outcome));
             if limited {
                 return Ok(outcomes);
             }
         }
-        misnamed::refuse(registry, shutdown).await;
+        self.sweep(registry).await;
+        if keys {
+            unusable_keys::refuse(registry, &self.rules, courtesy, shutdown).await;
+        }
+        misnamed::refuse(registry, courtesy, shutdown).await;
         Ok(outcomes)
+    }
+
+    /// While it cannot be read what is revoked nothing is taken out, and nothing is signed either.
+    async fn sweep(&self, registry: &impl Registry) {
+        let bench = Arc::clone(&self.bench);
+        match spawn_blocking(move || bench.revocations.current()).await {
+            Ok(Ok(revoked)) => withdrawal::sweep(registry, &revoked).await,
+            Ok(Err(error)) => {
+                tracing::warn!(error = one_line(&error), "it is not known what is revoked");
+            }
+            Err(_) => {}
+        }
     }
 
     async fn answer(
@@ -239,6 +313,11 @@ impl Signer {
         let checked = tokio::select! {
             checked = waiting::marked(registry, entry, check) => checked.map_err(|_| SignError::Cut)?,
             () = stopped(shutdown) => return Ok(Outcome::Undecided),
+            () = too_long(shutdown) => {
+                let device = entry.title.id();
+                tracing::warn!(%device, author = %entry.author, "nobody has answered yet: the other requests are served");
+                return Ok(Outcome::Undecided);
+            }
         };
         let (request, body) = match (checked, &entry.body) {
             (Ok(request), Ok(body)) => (request, body.clone()),
@@ -290,6 +369,13 @@ impl Signer {
     ) -> Result<Answer, SignError> {
         let (bench, days) = (Arc::clone(&self.bench), self.days);
         let (title, body) = (title.clone(), body.to_owned());
+        let authority = match &self.bench.signatory {
+            Signatory::Realm(authority) => Arc::clone(authority),
+            #[cfg(feature = "aws")]
+            Signatory::Aws(aws) => {
+                return crate::aws::record(aws, &bench, request, title, body).await;
+            }
+        };
         let work = spawn_blocking(move || {
             let held = bench.revocations.hold_shared()?;
             let request = match request.unless_revoked(&held.revoked) {
@@ -299,9 +385,7 @@ impl Signer {
             if let Some(record) = bench.journal.find(&title, &body)? {
                 return Ok(Answer::Record(record, false));
             }
-            let issued = bench
-                .authority
-                .issue(&request, days, OffsetDateTime::now_utc())?;
+            let issued = authority.issue(&request, days, OffsetDateTime::now_utc())?;
             let record = bench.journal.record(&title, &body, &issued)?;
             Ok(Answer::Record(record, true))
         });
@@ -328,6 +412,23 @@ async fn stopped(shutdown: Option<&Shutdown>) {
         None => std::future::pending().await,
     }
 }
+
+/// Never completes without a shutdown: who runs once is there to answer.
+async fn too_long(shutdown: Option<&Shutdown>) {
+    match shutdown {
+        Some(_) => tokio::time::sleep(ATTENTION).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// How long a run that looks once gives the registry to be read, which of a large repository are many pages.
+const FIRST_LOOK: Duration = Duration::from_mins(10);
+
+/// How long all others wait for a person's answer about one. The question stays.
+const ATTENTION: Duration = Duration::from_mins(1);
+
+/// How often it is looked at least whether keys do not count: in a directory each look reads them all.
+const KEYS_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How often it is looked whether the revocation list is still the right one.
 const LIST_INTERVAL: Duration = Duration::from_mins(1);

@@ -89,6 +89,11 @@ impl GitHub {
         format!("http://127.0.0.1:{}{}", self.port, routes::ROOT)
     }
 
+    /// The host and the port of that, as a token is kept for it.
+    pub fn host(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
     /// `[registry]` of a realm's file that uses it; these users sign, and news are looked for each second.
     pub fn registry_table(&self, signers: &[&str]) -> String {
         format!(

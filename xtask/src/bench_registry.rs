@@ -162,7 +162,8 @@ fn realm() -> Result<(World, GitHub), ChoreError> {
         "version = 1\n[[upload]]\nwho = \"github:octo\"\nsystems = [\"*\"]\nwhat = \"all\"\n";
     fs::write(world.realm().join("trust.toml"), rule).map_err(failed)?;
     let token = world.realm().join("gh-token.txt");
-    fs::write(&token, github.token("atlas-bot", true)).map_err(failed)?;
+    let kept = format!("{}\n{}\n", github.token("atlas-bot", true), github.host());
+    fs::write(&token, kept).map_err(failed)?;
     fs::set_permissions(&token, fs::Permissions::from_mode(0o600)).map_err(failed)?;
     Ok((world, github))
 }

@@ -34,6 +34,24 @@ impl Account {
         Ok(Self::parse(line.trim_end()).filter(|account| account.name == name))
     }
 
+    /// The systems that have an account of their own on this computer.
+    pub(crate) async fn systems() -> Result<Vec<Label>, Failure> {
+        let mut getent = Command::new("getent");
+        getent.arg("passwd");
+        let lines = output_of(getent, "getent").await?.unwrap_or_default();
+        Ok(Self::systems_among(&lines))
+    }
+
+    fn systems_among(lines: &str) -> Vec<Label> {
+        let accounts = lines.lines().filter_map(Self::parse);
+        accounts
+            .filter_map(|account| {
+                let system: Label = account.name.parse().ok()?;
+                account.is_for(&system).then_some(system)
+            })
+            .collect()
+    }
+
     /// Whether it was made for this system, and is no person's or service's.
     pub(crate) fn is_for(&self, system: &Label) -> bool {
         self.uid != 0 && self.name == system.as_str() && self.comment == comment(system)
@@ -105,6 +123,12 @@ mod tests {
         ] {
             assert!(!parse(other).is_for(&hula), "{other}");
         }
+        let all = "root:x:0:0:root:/root:/bin/bash\nbroken\n\
+                   hula:x:1001:1001:tunnel system hula:/home/hula:/usr/sbin/nologin\n\
+                   tau:x:1002:1002:tunnel system hula:/home/tau:/usr/sbin/nologin\n\
+                   rho:x:1003:1003:tunnel system rho:/home/rho:/usr/sbin/nologin\n";
+        let systems = Account::systems_among(all);
+        assert_eq!(systems, [hula, "rho".parse().unwrap()]);
         for bad in [
             "",
             "hula:x:a:1:::",

@@ -1,6 +1,5 @@
 //! `tunnel proxy add-system`
 
-use enrollment::authorized_keys::Marker;
 use protocol::Label;
 use tokio::process::Command;
 
@@ -8,7 +7,7 @@ use crate::arguments::AddSystem;
 use crate::exit;
 use crate::failure::Failure;
 use crate::keys::account::{Account, comment, output_of};
-use crate::keys::write::write_keys;
+use crate::keys::write::make_key_folder;
 use crate::output;
 use crate::runtime;
 
@@ -27,9 +26,8 @@ pub(crate) fn run(arguments: &AddSystem) -> Result<u8, Failure> {
             Some(account) => (adopt(account, arguments).await?, "was taken over"),
             None => (make(system).await?, "made"),
         };
-        // No line yet, but the folder, with the right owner and mode.
-        let any_realm = Marker::new(system, system);
-        write_keys(&account, &any_realm, &[]).await?;
+        // No line: those that may be there already are the synchronisation's.
+        make_key_folder(&account).await?;
         output::line(format_args!(
             "account `{system}` {said}: user id {}, home `{}`",
             account.uid,

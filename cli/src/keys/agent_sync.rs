@@ -12,7 +12,7 @@ use crate::failure::Failure;
 use crate::keys::account::Account;
 use crate::keys::left_out::LeftOutLog;
 use crate::keys::repeat::repeat;
-use crate::keys::write::{tell, write_keys};
+use crate::keys::write::write_keys;
 use crate::realm_access;
 use crate::runtime::device_dir;
 
@@ -34,7 +34,7 @@ pub(crate) fn run(dir: Option<PathBuf>, arguments: &SyncKeys) -> Result<u8, Fail
                 exit::CONFIG,
             ));
         };
-        let permitted = permitted_keys(&registry, realm, &permission).await?;
+        let permitted = permitted_keys(&registry, realm, &permission, |_| false).await?;
         left_out.tell(permitted.left_out().iter().filter(|upload| {
             let id = upload.title.id();
             id.system() == system && id.role() == Role::Controller
@@ -44,8 +44,6 @@ pub(crate) fn run(dir: Option<PathBuf>, arguments: &SyncKeys) -> Result<u8, Fail
             .filter(|key| key.id().role() == Role::Controller)
             .filter_map(|key| marker.login_line(key))
             .collect();
-        let written = write_keys(&account, &marker, &lines).await?;
-        tell(&account, &written);
-        Ok(())
+        write_keys(&account, &marker, &lines).await
     })
 }

@@ -18,9 +18,19 @@ pub(crate) fn permission(dir: &RealmDir) -> Result<KeyPermission, Failure> {
         Failure::new(error, hint, exit::CONFIG)
     })?;
     let (permission, revoked) = (trust.permission(), Arc::new(revoked));
-    let list = Arc::clone(&revoked);
+    let (list, of_keys) = (Arc::clone(&revoked), Arc::clone(&revoked));
     let rule = KeyPermission::new(move |id, uid| {
         !list.current().shuts_out(id) && permission.permits(&Author::LocalUser { uid }, id)
+    });
+    let rule = rule.with_key_rule(move |id, key| {
+        // As where keys are synchronised: whoever can rename a file must not make it another device's.
+        if key.comment().to_string() != id.to_string() {
+            return Err("it does not say that it is this device's key");
+        }
+        if of_keys.current().has_ssh_key(id, key) {
+            return Err("the key has been revoked");
+        }
+        Ok(())
     });
     // Each of them only grows, and so does their sum.
     Ok(rule.with_edition(move || trust.edition() + revoked.edition()))

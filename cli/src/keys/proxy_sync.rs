@@ -8,7 +8,9 @@ use daemon::server_file::ServerFile;
 use daemon::shutdown::Shutdown;
 use enrollment::authorized_keys::{MAX_PERMITS, Marker};
 use enrollment::key_directory::{KeyChanges, KeyDirectory};
-use enrollment::{AnyRegistry, PermittedKeys, Registry, Revoked, UploadPermission, permitted_keys};
+use enrollment::{
+    AnyRegistry, DeviceKey, PermittedKeys, Registry, Revoked, UploadPermission, permitted_keys,
+};
 use protocol::{DeviceId, Label, Role};
 use tokio::time::sleep;
 
@@ -18,7 +20,7 @@ use crate::failure::Failure;
 use crate::keys::account::Account;
 use crate::keys::left_out::LeftOutLog;
 use crate::keys::repeat::repeat;
-use crate::keys::write::{tell, write_keys};
+use crate::keys::write::write_keys;
 use crate::realm_access;
 
 pub(crate) fn run(dir: Option<PathBuf>, arguments: &ProxySync) -> Result<u8, Failure> {
@@ -60,10 +62,11 @@ impl Sync {
 
     /// Brings the keys into the directory that the proxy watches.
     pub(crate) async fn to_directory(&self, directory: &KeyDirectory) -> Result<(), Failure> {
-        let permitted = self.permitted().await?;
-        let changes = directory
-            .sync(&permitted)
-            .map_err(|error| Failure::new(error, None, exit::FAILURE))?;
+        let failed = |error| Failure::new(error, None, exit::FAILURE);
+        let present = directory.keys().map_err(failed)?;
+        let holds = |key: &DeviceKey| present.get(key.id()) == Some(key);
+        let permitted = self.permitted(holds).await?;
+        let changes = directory.sync(&permitted).map_err(failed)?;
         let KeyChanges { written, removed } = changes;
         for title in written {
             tracing::info!(%title, "key written");
@@ -107,11 +110,12 @@ impl Sync {
     }
 
     async fn openssh(&self) -> Result<(), Failure> {
-        let permitted = self.permitted().await?;
+        let permitted = self.permitted(|_| false).await?;
         let mut failed = Vec::new();
         let mut systems = permitted.systems();
-        // A system without keys may still have an account with lines that have to go.
+        // A system without keys or without ports may still have an account with lines that have to go.
         systems.extend(self.realm.ports.systems().cloned());
+        systems.extend(Account::systems().await?);
         for system in systems {
             if let Err(failure) = self.openssh_system(&system, &permitted).await {
                 tracing::error!(%system, "{}", failure.to_string().replace('\n', "; "));
@@ -146,9 +150,18 @@ impl Sync {
                 exit::CONFIG,
             ));
         };
+        let marker = Marker::new(system, &self.realm.realm);
         if !self.realm.ports.has(system) {
+            // Whoever takes a system's ports away shuts it out: what is not permitted any more must not stay.
+            write_keys(&account, &marker, &[]).await?;
+            if permitted.of_system(system).next().is_none() {
+                // Another realm's.
+                return Ok(());
+            }
             return Err(Failure::text(
-                format!("`realm.toml` has no ports for the system `{system}`"),
+                format!(
+                    "`realm.toml` has no ports for the system `{system}`: its keys admit nobody"
+                ),
                 Some("add them, for everybody: `[ports]`, `hula = { start = 61000, end = 61999 }`"),
                 exit::CONFIG,
             ));
@@ -161,7 +174,6 @@ impl Sync {
         if targets.len() > MAX_PERMITS {
             tracing::warn!(%system, "sshd lets a controller open {MAX_PERMITS} ports: others are left out");
         }
-        let marker = Marker::new(system, &self.realm.realm);
         let port_of = |id: &DeviceId| self.realm.ports.of(id);
         let mut lines = Vec::new();
         for key in permitted.of_system(system) {
@@ -174,19 +186,20 @@ impl Sync {
                 );
             }
         }
-        let written = write_keys(&account, &marker, &lines).await?;
-        tell(&account, &written);
-        Ok(())
+        write_keys(&account, &marker, &lines).await
     }
 
-    async fn permitted(&self) -> Result<PermittedKeys, Failure> {
+    async fn permitted(
+        &self,
+        holds: impl Fn(&DeviceKey) -> bool,
+    ) -> Result<PermittedKeys, Failure> {
         let revoked = Revoked::load(self.dir.path()).map_err(|error| {
             let hint = error.hint();
             Failure::new(error, hint, exit::CONFIG)
         })?;
         let mut permitted =
-            permitted_keys(&self.registry, &self.realm.realm, &self.permission).await?;
-        permitted.retain(|id| !revoked.shuts_out(id));
+            permitted_keys(&self.registry, &self.realm.realm, &self.permission, holds).await?;
+        permitted.retain(|key| revoked.admits(key));
         self.left_out.tell(permitted.left_out().iter());
         Ok(permitted)
     }
@@ -198,12 +211,17 @@ pub(crate) fn own_directory(
     realm: &RealmFile,
 ) -> Result<Option<KeyDirectory>, Failure> {
     let path = key_path(dir, realm)?;
-    if realm.registry == RegistryPlace::Directory(path.clone()) {
+    let failed = |error| Failure::new(error, None, exit::CONFIG);
+    let RegistryPlace::Directory(registry) = &realm.registry else {
+        return KeyDirectory::create(&path).map(Some).map_err(failed);
+    };
+    if path == *registry {
         return Ok(None);
     }
-    KeyDirectory::create(&path)
-        .map(Some)
-        .map_err(|error| Failure::new(error, None, exit::CONFIG))
+    // There are many names for one place, and to take the registry for our own would be to remove what others have put there.
+    let directory = KeyDirectory::create(&path).map_err(failed)?;
+    let is_registry = directory.is_at(registry).map_err(failed)?;
+    Ok((!is_registry).then_some(directory))
 }
 
 /// Where the proxy of this realm finds its keys: where `server.toml` says, or in the registry if that is a directory, or in a

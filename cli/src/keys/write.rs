@@ -23,20 +23,55 @@ use crate::output;
 use crate::runtime::cannot;
 
 /// What became of a user's file.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Written {
+#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Written {
     /// Lines that are new.
-    pub(crate) added: usize,
+    added: usize,
     /// Lines that are gone.
-    pub(crate) removed: usize,
+    removed: usize,
+    /// Lines for which there is no room.
+    left_out: usize,
     /// The numbers of other people's lines with keys of ours.
-    pub(crate) shadowing: Vec<usize>,
+    shadowing: Vec<usize>,
 }
 
-/// Makes these lines, and no other with the marker, stand in the user's `authorized_keys`.
+/// Makes these lines, and no other with the marker, stand in the user's `authorized_keys`, and says what has changed. That
+/// there is no room for all of them is an error, when those for which there is have been written.
 pub(crate) async fn write_keys(
     account: &Account,
     marker: &Marker,
+    lines: &[String],
+) -> Result<(), Failure> {
+    // No more than the file can have: the child reads no more.
+    let sent = authorized_file::fitting(lines, authorized_file::MAX_FILE);
+    let written = in_child(account, Some(marker), sent).await?;
+    tell(account, &written);
+    let left_out = lines.len() - sent.len() + written.left_out;
+    if left_out == 0 {
+        return Ok(());
+    }
+    Err(Failure::text(
+        format!(
+            "{left_out} of {} keys of `{}` were left out: with them `authorized_keys` would be larger than {} bytes",
+            lines.len(),
+            account.name,
+            authorized_file::MAX_FILE
+        ),
+        Some(
+            "a controller's line grows with the remote computers of its system: make two systems of it",
+        ),
+        exit::FAILURE,
+    ))
+}
+
+/// Makes the folder for the user's `authorized_keys`, with the right owner and mode.
+pub(crate) async fn make_key_folder(account: &Account) -> Result<(), Failure> {
+    in_child(account, None, &[]).await.map(drop)
+}
+
+async fn in_child(
+    account: &Account,
+    marker: Option<&Marker>,
     lines: &[String],
 ) -> Result<Written, Failure> {
     let mut command = Command::new(OURSELVES);
@@ -44,7 +79,7 @@ pub(crate) async fn write_keys(
         .arg0("tunnel")
         .arg("write-keys")
         .arg(&account.home)
-        .arg(marker.to_string())
+        .args(marker.map(ToString::to_string))
         .env_clear()
         .current_dir("/")
         .stdin(Stdio::piped())
@@ -107,31 +142,42 @@ async fn read(pipe: Option<impl AsyncRead + Unpin>) -> std::io::Result<Vec<u8>> 
     Ok(said)
 }
 
-/// The child's side: `tunnel write-keys HOME MARKER`.
+/// The child's side: `tunnel write-keys HOME [MARKER]`.
 pub(crate) fn run(arguments: &WriteKeys) -> Result<u8, Failure> {
     let usage = |text: &str| Failure::text(text, None, exit::USAGE);
-    let marker = Marker::parse(&arguments.marker).ok_or_else(|| usage("that is no marker"))?;
+    let failed = |error| Failure::new(error, None, exit::FAILURE);
+    let home: &Path = &arguments.home;
+    let Some(marker) = &arguments.marker else {
+        authorized_file::make_folder(home).map_err(failed)?;
+        return answer(&Written::default());
+    };
+    let marker = Marker::parse(marker).ok_or_else(|| usage("that is no marker"))?;
     let mut text = String::new();
     std::io::stdin()
-        .take(MAX_LINES)
+        .take(MAX_LINES + 1)
         .read_to_string(&mut text)
         .map_err(|error| cannot("read the keys", error))?;
+    if text.len() as u64 > MAX_LINES {
+        return Err(usage("that is more than a file of keys may have"));
+    }
     let lines: Vec<String> = text.lines().map(str::to_owned).collect();
     // A line without the marker could never be taken back.
     let ours = format!(" {marker}");
     if lines.iter().any(|line| !line.ends_with(&ours)) {
         return Err(usage("a line has no marker"));
     }
-    let home: &Path = &arguments.home;
-    let merged = authorized_file::update(home, &marker, &lines)
-        .map_err(|error| Failure::new(error, None, exit::FAILURE))?;
-    let written = Written {
-        added: merged.added,
-        removed: merged.removed,
-        shadowing: merged.shadowing,
-    };
-    let text = serde_json::to_string(&written)
-        .map_err(|error| Failure::new(error, None, exit::FAILURE))?;
+    let updated = authorized_file::update(home, &marker, &lines).map_err(failed)?;
+    answer(&Written {
+        added: updated.merged.added,
+        removed: updated.merged.removed,
+        left_out: updated.left_out,
+        shadowing: updated.merged.shadowing,
+    })
+}
+
+fn answer(written: &Written) -> Result<u8, Failure> {
+    let text =
+        serde_json::to_string(written).map_err(|error| Failure::new(error, None, exit::FAILURE))?;
     output::line(text);
     std::io::stdout()
         .flush()
@@ -140,7 +186,7 @@ pub(crate) fn run(arguments: &WriteKeys) -> Result<u8, Failure> {
 }
 
 /// Says what has changed in a user's file, and what is wrong with it.
-pub(crate) fn tell(account: &Account, written: &Written) {
+fn tell(account: &Account, written: &Written) {
     let file = PathBuf::from(&account.home).join(".ssh/authorized_keys");
     if written.added + written.removed > 0 {
         tracing::info!(
@@ -168,5 +214,5 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// The most that a child says, in bytes: an error, or the numbers of a few thousand lines.
 const MAX_ANSWER: u64 = 64 * 1024;
 
-/// The most that is read, in bytes: more than the file may have.
-const MAX_LINES: u64 = 8 * 1024 * 1024;
+/// The most that is read, in bytes: what the file may have.
+const MAX_LINES: u64 = authorized_file::MAX_FILE as u64;

@@ -79,7 +79,8 @@ impl EnrollError {
                     .to_owned(),
             ),
             Self::X509Key(source) => source.hint(),
-            Self::Csr(_) | Self::Registry(_) => None,
+            Self::Registry(source) => source.hint(),
+            Self::Csr(_) => None,
         }
     }
 }

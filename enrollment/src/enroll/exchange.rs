@@ -8,8 +8,10 @@ use tokio::time::{Instant, sleep};
 
 use super::{EnrollError, Enrollment, Event, is_lasting};
 use crate::certificate_check::CertificateError;
-use crate::registry::within_limit;
-use crate::{CheckedCertificate, DeviceKey, Kind, Registry, RegistryError, Revision, csr};
+use crate::registry::{within, within_limit};
+use crate::{
+    BodyFault, CheckedCertificate, DeviceKey, Kind, Registry, RegistryError, Revision, csr,
+};
 
 /// What the registry holds for us.
 #[derive(Debug)]
@@ -24,26 +26,48 @@ pub(super) enum HandedIn {
     },
 }
 
+/// What was handed in and waits for its answer, and what lies under the certificate's title until then.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Awaited<'a> {
+    pub(super) request: &'a Revision,
+    pub(super) ssh_key: &'a Revision,
+    pub(super) stale: Option<&'a str>,
+}
+
 impl Enrollment {
-    /// Puts our key into the registry. Returns whether it was not there before.
+    /// Puts our key into the registry. Returns which entry it is, and whether it was not there before.
     pub(super) async fn upload_ssh_key(
         &self,
         registry: &impl Registry,
         line: &str,
-    ) -> Result<bool, EnrollError> {
+    ) -> Result<(Revision, bool), EnrollError> {
         let title = self.title(Kind::SshPublicKey);
         let parsed = |body: &str| DeviceKey::parse(&self.id, body).ok();
-        let found = within_limit(registry.get(&title)).await?;
-        // What nobody can use as a key takes no name.
-        let found = found.and_then(|entry| parsed(&entry.body.ok()?));
-        if found.is_some() && found == parsed(line) {
-            return Ok(false);
+        // The first look, which may have to read all there is.
+        if let Some(entry) = within(self.deadline, || registry.get(&title)).await?
+            && let Some(key) = entry.body.as_deref().ok().and_then(parsed)
+        {
+            let is_ours = within_limit(registry.replaces(&entry)).await?;
+            if Some(key) != parsed(line) {
+                // Anybody can open an issue under any name, and takes nothing by it as long as nobody has signed for them.
+                if !self.replace && (is_ours || self.certificate(registry).await?.is_some()) {
+                    return Err(EnrollError::NameTaken { title });
+                }
+                if !is_ours {
+                    let author = &entry.author;
+                    tracing::warn!(%title, %author, "somebody else's key lies under this name too, and no certificate for it");
+                }
+            } else if is_ours
+                && within_limit(registry.refusal(&title, &entry.revision))
+                    .await?
+                    .is_none()
+            {
+                return Ok((entry.revision, false));
+            }
+            // What was refused is handed in again: the reason may have been mended.
         }
-        if found.is_some() && !self.replace {
-            return Err(EnrollError::NameTaken { title });
-        }
-        within_limit(registry.put(&title, line)).await?;
-        Ok(true)
+        let revision = within_limit(registry.put(&title, line)).await?;
+        Ok((revision, true))
     }
 
     /// Finds our certificate in the registry, or our request, or puts a request there.
@@ -55,7 +79,7 @@ impl Enrollment {
         let title = self.title(Kind::CertificateRequest);
         // The request before the certificate: if the signer turns one into the other meanwhile, one of them is seen.
         let request = within_limit(registry.get(&title)).await?;
-        let stale = self.certificate(registry).await?;
+        let stale = self.certificate(registry).await?.and_then(Result::ok);
         if let Some(pem) = &stale
             && let Some(certificate) = self.check(pem, key).ok().filter(is_lasting)
         {
@@ -88,20 +112,28 @@ impl Enrollment {
         })
     }
 
-    /// Waits for the signer's answer to this request.
+    /// Waits for the signer's answer to what was handed in.
     pub(super) async fn signed(
         &self,
         registry: &impl Registry,
         key: &KeyPair,
-        revision: &Revision,
-        stale: Option<&str>,
+        awaited: Awaited<'_>,
         on_event: &mut (impl FnMut(Event) + Send),
     ) -> Result<CheckedCertificate, EnrollError> {
+        let Awaited {
+            request: revision,
+            ssh_key,
+            stale,
+        } = awaited;
         let title = self.title(Kind::CertificateRequest);
         let mut start: Option<Instant> = None;
-        let mut seen = false;
+        let (mut seen, mut useless) = (false, None);
         loop {
-            if let Some(pem) = patiently(self.certificate(registry).await)?
+            let found = patiently(self.certificate(registry).await)?;
+            if let Some(Err(fault)) = &found {
+                self.tell_useless(&mut useless, &fault.to_string());
+            }
+            if let Some(Ok(pem)) = found
                 && stale != Some(pem.as_str())
             {
                 match self.check(&pem, key) {
@@ -114,6 +146,10 @@ impl Enrollment {
                     }
                     // One for a key that we had before, put there by somebody slower than we.
                     Err(CertificateError::Key) => {}
+                    // Anybody who can write to a directory can put one there.
+                    Err(error) if error.is_nobodys() => {
+                        self.tell_useless(&mut useless, &one_line(&error));
+                    }
                     Err(source) => {
                         let title = self.title(Kind::Certificate);
                         return Err(EnrollError::Certificate { title, source });
@@ -125,6 +161,12 @@ impl Enrollment {
                 if !seen {
                     on_event(Event::Seen);
                 }
+                return Err(EnrollError::Refused { title, refusal });
+            }
+            let key_title = self.title(Kind::SshPublicKey);
+            let refusal = within_limit(registry.refusal(&key_title, ssh_key)).await;
+            if let Some(refusal) = patiently(refusal)? {
+                let title = key_title;
                 return Err(EnrollError::Refused { title, refusal });
             }
             if !seen && self.is_seen(registry, revision).await {
@@ -161,9 +203,21 @@ impl Enrollment {
         })
     }
 
-    async fn certificate(&self, registry: &impl Registry) -> Result<Option<String>, RegistryError> {
+    async fn certificate(
+        &self,
+        registry: &impl Registry,
+    ) -> Result<Option<Result<String, BodyFault>>, RegistryError> {
         let found = within_limit(registry.get(&self.title(Kind::Certificate))).await?;
-        Ok(found.and_then(|entry| entry.body.ok()))
+        Ok(found.map(|entry| entry.body))
+    }
+
+    /// Says once why what lies under the certificate's title is not the one that is waited for.
+    fn tell_useless(&self, told: &mut Option<String>, reason: &str) {
+        if told.as_deref() != Some(reason) {
+            let title = self.title(Kind::Certificate);
+            tracing::warn!(%title, reason, "a certificate is ignored");
+            *told = Some(reason.to_owned());
+        }
     }
 }
 

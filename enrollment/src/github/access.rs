@@ -35,6 +35,8 @@ pub struct GitHub {
     // Looked for when it is needed.
     token: Option<Token>,
     session: Arc<OnceCell<Session>>,
+    // How old what it says may be.
+    age: Duration,
 }
 
 /// An issue, as a list shows it.
@@ -62,7 +64,16 @@ impl GitHub {
             permission: None,
             token: None,
             session: Arc::default(),
+            age: FRESH,
         }
+    }
+
+    /// Relies on the looks of the one that it was cloned from, which looks as often as GitHub may be asked, and looks itself
+    /// only if there were none.
+    #[must_use]
+    pub fn looking_on(self) -> Self {
+        let age = self.place.poll + self.place.poll / 4;
+        Self { age, ..self }
     }
 
     /// Sees it as the realm's services do: those requests and keys count whose authors this rule permits.
@@ -88,9 +99,30 @@ impl GitHub {
         &self.place
     }
 
+    /// The host that is asked, with its port if it names one; `github.com` for GitHub's own.
+    pub fn host(&self) -> &str {
+        let place = self.place.base_uri.split_once("://");
+        let host = place.map_or("", |(_, rest)| rest);
+        let host = host.split('/').next().unwrap_or_default();
+        host.strip_prefix("api.").unwrap_or(host)
+    }
+
     /// Our login, in lower case. Asks GitHub, and so proves the token.
     pub async fn login(&self) -> Result<String, RegistryError> {
         Ok(self.session().await?.login().to_owned())
+    }
+
+    /// Whether the token is that of one of the realm's signers: nobody takes the certificates of others.
+    pub async fn check_signer(&self) -> Result<(), RegistryError> {
+        let login = self.login().await?;
+        if self.place.signers.contains(&login) {
+            return Ok(());
+        }
+        let signers: Vec<&str> = self.place.signers.iter().map(String::as_str).collect();
+        Err(RegistryError::NotASigner {
+            login,
+            signers: signers.join(", "),
+        })
     }
 
     /// All open issues that have a title of ours, newest first, whoever wrote them.
@@ -118,12 +150,9 @@ impl GitHub {
     pub(super) async fn session(&self) -> Result<&Session, RegistryError> {
         self.session
             .get_or_try_init(|| async {
-                let host = self.place.base_uri.split("://").nth(1).unwrap_or_default();
-                let host = host.split('/').next().unwrap_or_default();
-                let host = host.strip_prefix("api.").unwrap_or(host);
                 let token = match &self.token {
                     Some(token) => token.clone(),
-                    None => Token::find(&self.directory, host).await?,
+                    None => Token::find(&self.directory, self.host()).await?,
                 };
                 Session::open(&self.place, &token)
                     .await
@@ -144,7 +173,7 @@ impl GitHub {
         }
     }
 
-    /// Which of these issues count, by number. A rule may block.
+    /// Which of these issues count, by number. A rule may read a file; a person is asked by nobody but the signer.
     async fn counting(&self, issues: &[Issue]) -> Result<BTreeMap<u64, bool>, RegistryError> {
         let own = self.session().await?.login().to_owned();
         let (issues, place) = (issues.to_vec(), Arc::clone(&self.place));
@@ -159,7 +188,7 @@ impl GitHub {
                     let counts = match (issue.title.kind(), &permission) {
                         (Kind::Certificate, _) => place.signers.contains(&issue.author),
                         (Kind::CertificateRequest | Kind::SshPublicKey, Some(rule)) => {
-                            rule.decide(&author, issue.title.id()) == Decision::Permitted
+                            rule.decided(&author, issue.title.id()) == Decision::Permitted
                         }
                         (Kind::CertificateRequest | Kind::SshPublicKey, None) => {
                             issue.author == own
@@ -186,6 +215,7 @@ impl GitHub {
             },
             revision: revision(issue.number, body.as_deref().unwrap_or(NO_BODY)),
             body,
+            arrived: issue.number,
         };
         Ok(issues.iter().zip(bodies).map(entry).collect())
     }
@@ -195,7 +225,7 @@ impl Registry for GitHub {
     async fn list(&self, kind: Kind) -> Result<Vec<Entry>, RegistryError> {
         let session = self.session().await?;
         let issues = session
-            .look(FRESH, |mirror| mirror.of_kind(kind))
+            .look(self.age, |mirror| mirror.of_kind(kind))
             .await
             .map_err(self.failed("list"))?;
         // They come by title, newest first: of one author's issues the first is the one.
@@ -207,7 +237,7 @@ impl Registry for GitHub {
         let mut chosen = Vec::with_capacity(newest.len());
         for rivals in newest.chunk_by(|a, b| a.title == b.title) {
             if rivals.len() == 1 && kind != Kind::Certificate {
-                // Whoever reads it decides; to ask here too might be to ask a person.
+                // Whoever reads it decides.
                 chosen.extend_from_slice(rivals);
                 continue;
             }
@@ -227,7 +257,7 @@ impl Registry for GitHub {
     async fn get(&self, title: &Title) -> Result<Option<Entry>, RegistryError> {
         let session = self.session().await?;
         let issues = session
-            .look(FRESH, |mirror| mirror.titled(title))
+            .look(self.age, |mirror| mirror.titled(title))
             .await
             .map_err(self.failed("list"))?;
         let counting = self.counting(&issues).await?;
@@ -351,6 +381,12 @@ impl Registry for GitHub {
 
     async fn refuse_misnamed(&self, misnamed: &Misnamed) -> Result<bool, RegistryError> {
         self.tell_stray(misnamed).await
+    }
+
+    /// Everybody's issues stand beside each other; of our own the newest counts.
+    async fn replaces(&self, entry: &Entry) -> Result<bool, RegistryError> {
+        let own = self.session().await?.login();
+        Ok(matches!(&entry.author, Author::GitHub { login } if login == own))
     }
 
     fn poll_interval(&self) -> Duration {

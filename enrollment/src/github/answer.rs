@@ -63,6 +63,26 @@ pub(super) fn refused(answer: &Answer) -> Option<GitHubError> {
     })
 }
 
+/// A query that was asked once too often is answered with 200 and an error of this type:
+/// <https://docs.github.com/en/graphql/overview/rate-limits-and-query-limits-for-the-graphql-api>, "Exceeding the rate limit".
+pub(super) fn refused_query(answer: &Answer) -> Option<GitHubError> {
+    let value: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+    let errors = value.get("errors").and_then(Value::as_array)?;
+    let text = |error: &Value, name| {
+        let text = error.get(name).and_then(Value::as_str);
+        text.unwrap_or_default().to_owned()
+    };
+    let limited = errors.iter().any(|error| {
+        text(error, "type") == "RATE_LIMITED"
+            || text(error, "message").contains("secondary rate limit")
+    });
+    limited.then(|| GitHubError::Limited {
+        wait: told_wait(answer, SystemTime::now())
+            .unwrap_or(SECONDARY_WAIT)
+            .clamp(Duration::from_secs(1), LONGEST_WAIT),
+    })
+}
+
 /// How long to wait, if the answer says that there were too many calls:
 /// <https://docs.github.com/en/rest/using-the-rest-api/best-practices-for-using-the-rest-api>, "Handle rate limit errors".
 fn limit(answer: &Answer, now: SystemTime) -> Option<Duration> {
@@ -70,16 +90,25 @@ fn limit(answer: &Answer, now: SystemTime) -> Option<Duration> {
     if status != StatusCode::FORBIDDEN && status != StatusCode::TOO_MANY_REQUESTS {
         return None;
     }
+    if let Some(wait) = told_wait(answer, now) {
+        return Some(wait);
+    }
+    let secondary = message(&answer.body).contains("secondary rate limit");
+    (secondary || status == StatusCode::TOO_MANY_REQUESTS).then_some(SECONDARY_WAIT)
+}
+
+/// The wait that the answer's headers ask for.
+fn told_wait(answer: &Answer, now: SystemTime) -> Option<Duration> {
     let number = |name: &HeaderName| header(&answer.headers, name)?.trim().parse::<u64>().ok();
     if let Some(seconds) = number(&RETRY_AFTER) {
         return Some(Duration::from_secs(seconds));
     }
-    if number(&REMAINING) == Some(0) {
-        let reset = UNIX_EPOCH + Duration::from_secs(number(&RESET)?);
-        return Some(reset.duration_since(now).unwrap_or_default());
+    if number(&REMAINING)? > 0 {
+        return None;
     }
-    let secondary = message(&answer.body).contains("secondary rate limit");
-    (secondary || status == StatusCode::TOO_MANY_REQUESTS).then_some(SECONDARY_WAIT)
+    // As it came from a stranger, it may be no time at all.
+    let reset = UNIX_EPOCH.checked_add(Duration::from_secs(number(&RESET)?))?;
+    Some(reset.duration_since(now).unwrap_or_default())
 }
 
 /// GitHub's words, made harmless.
@@ -156,6 +185,29 @@ mod tests {
         // The longest wait is bounded, whatever a header says.
         let error = refused(&answer(403, &[("retry-after", "999999")], "")).unwrap();
         assert!(matches!(error, GitHubError::Limited { wait: LONGEST_WAIT }));
+    }
+
+    #[test]
+    fn a_query_too_many_closes_the_door_though_its_status_is_good() {
+        let refused =
+            |headers: &[(&'static str, &str)], body| refused_query(&answer(200, headers, body));
+        let limited = r#"{"data":null,"errors":[{"type":"RATE_LIMITED","message":"x"}]}"#;
+        let none = [("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "1")];
+        let wait = |error| match error {
+            Some(GitHubError::Limited { wait }) => wait.as_secs(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(wait(refused(&none, limited)), 1);
+        assert_eq!(wait(refused(&[("retry-after", "7")], limited)), 7);
+        assert_eq!(wait(refused(&[], limited)), 60);
+        let secondary = r#"{"errors":[{"message":"You have exceeded a secondary rate limit."}]}"#;
+        assert_eq!(wait(refused(&[], secondary)), 60);
+        for fine in [
+            r#"{"data":{"nodes":[]}}"#,
+            r#"{"data":{"nodes":[null]},"errors":[{"type":"NOT_FOUND","message":"x"}]}"#,
+        ] {
+            assert!(refused(&none, fine).is_none(), "{fine}");
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::answer::{Answer, refused};
+use super::answer::{Answer, refused, refused_query};
 use super::error::GitHubError;
 use super::token::Token;
 
@@ -194,7 +194,8 @@ impl Api {
             .await
             .map_err(|_| GitHubError::TimedOut)??;
         tracing::trace!(%method, path = uri, status = answer.status.as_u16(), "GitHub answered");
-        let Some(error) = refused(&answer) else {
+        let in_query = || (uri == self.graphql).then(|| refused_query(&answer))?;
+        let Some(error) = refused(&answer).or_else(in_query) else {
             return Ok(answer);
         };
         if let GitHubError::Limited { wait } = &error {

@@ -138,7 +138,7 @@ mod tests {
             answer.bodies().is_err()
         };
         assert!(refused(
-            r#"{"data":null,"errors":[{"type":"RATE_LIMITED","message":"x"}]}"#
+            r#"{"data":null,"errors":[{"type":"FORBIDDEN","message":"x"}]}"#
         ));
         assert!(!refused(
             r#"{"data":{"nodes":[null]},"errors":[{"type":"NOT_FOUND","message":"x"}]}"#

@@ -32,6 +32,8 @@ struct State {
     /// When the mirror was last known to be true; `None`: what it says is not to be relied upon.
     looked: Option<Instant>,
     loaded: bool,
+    /// A load that is under way. It goes on where it was, even when whoever waited for it has given up.
+    loading: Option<Loading>,
     /// All changes up to here are in the mirror.
     seen_until: String,
     changes: Option<String>,
@@ -40,6 +42,14 @@ struct State {
     open: u64,
     /// The last count that differed from ours, with ours, and whether that has been looked into.
     difference: Option<((u64, u64), bool)>,
+}
+
+#[derive(Debug)]
+struct Loading {
+    mirror: Mirror,
+    seen_until: String,
+    next: Option<String>,
+    pages: usize,
 }
 
 impl Session {
@@ -276,29 +286,42 @@ impl Session {
 
     /// Reads all open issues.
     async fn load(&self, state: &mut State) -> Result<(), GitHubError> {
-        let mut mirror = Mirror::default();
-        if !state.loaded {
-            // What changes from here on is found by the next look for changes.
-            let last = "state=all&sort=updated&direction=desc&per_page=1";
-            let page = self.issues(last).await?;
-            let newest = page.content.into_iter().next();
-            state.seen_until = newest.map(|raw| raw.updated_at).unwrap_or_default();
-        }
-        let mut query = Some("state=open&sort=created&direction=asc&per_page=100".to_owned());
-        for _ in 0..MAX_PAGES {
-            let Some(next) = query else { break };
-            let page = self.issues(&next).await?;
-            for raw in &page.content {
-                mirror.take(raw);
+        if state.loading.is_none() {
+            let mut seen_until = state.seen_until.clone();
+            if !state.loaded {
+                // What changes from here on is found by the next look for changes.
+                let last = "state=all&sort=updated&direction=desc&per_page=1";
+                let page = self.issues(last).await?;
+                let newest = page.content.into_iter().next();
+                seen_until = newest.map(|raw| raw.updated_at).unwrap_or_default();
             }
-            query = page.next;
-        }
-        if query.is_some() {
-            return Err(GitHubError::Rejected {
-                message: format!("there are more than {} open issues", MAX_PAGES * 100),
+            state.loading = Some(Loading {
+                mirror: Mirror::default(),
+                seen_until,
+                next: Some("state=open&sort=created&direction=asc&per_page=100".to_owned()),
+                pages: 0,
             });
         }
-        state.mirror = mirror;
+        while let Some(loading) = &mut state.loading
+            && let Some(next) = loading.next.clone()
+        {
+            if loading.pages == MAX_PAGES {
+                state.loading = None;
+                return Err(GitHubError::Rejected {
+                    message: format!("there are more than {} open issues", MAX_PAGES * 100),
+                });
+            }
+            let page = self.issues(&next).await?;
+            for raw in &page.content {
+                loading.mirror.take(raw);
+            }
+            loading.next = page.next;
+            loading.pages += 1;
+        }
+        if let Some(loaded) = state.loading.take() {
+            state.mirror = loaded.mirror;
+            state.seen_until = loaded.seen_until;
+        }
         state.changes = None;
         state.loaded = true;
         Ok(())

@@ -1,7 +1,7 @@
 //! The secret that GitHub knows us by.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +22,16 @@ pub enum TokenError {
     /// The file cannot be read or written.
     #[error(transparent)]
     File(#[from] FileError),
+    /// The one that is kept is for another host, and is told to no other.
+    #[error("the token in `{}` is for `{kept}`, and the registry is at `{host}`", path.display())]
+    OtherHost {
+        /// The file.
+        path: PathBuf,
+        /// Whose it is.
+        kept: String,
+        /// Who would get it.
+        host: String,
+    },
     /// What was found is not one.
     #[error("what {from} holds is not a token")]
     Malformed {
@@ -46,17 +56,40 @@ impl Token {
         Ok(Self(Arc::new(Zeroizing::new(text.to_owned()))))
     }
 
-    /// Looks into the environment ([`TOKEN_VARIABLE`]), then into [`TOKEN_FILE`] of this directory, then asks GitHub's
-    /// own program for the token of this host.
+    /// Looks into the environment, then into [`TOKEN_FILE`] of this directory, then asks GitHub's own program.
+    ///
+    /// Each for the token of this host: where the registry is says a file that somebody else has written, and whom the
+    /// person's token is told does not.
     pub async fn find(directory: &Path, host: &str) -> Result<Self, TokenError> {
-        if let Ok(text) = std::env::var(TOKEN_VARIABLE) {
-            return Self::parse(&text, &format!("the environment's {TOKEN_VARIABLE}"));
+        let variable = |name: &str| {
+            let text = std::env::var(name).ok();
+            text.filter(|text| !text.trim().is_empty())
+        };
+        let named = if host == GITHUB {
+            variable(TOKEN_VARIABLE).map(|text| (text, TOKEN_VARIABLE))
+        } else {
+            variable(HOST_VARIABLE)
+                .filter(|named| named == host)
+                .and_then(|_| variable(ENTERPRISE_TOKEN_VARIABLE))
+                .map(|text| (text, ENTERPRISE_TOKEN_VARIABLE))
+        };
+        if let Some((text, name)) = named {
+            return Self::parse(&text, &format!("the environment's {name}"));
         }
         let path = directory.join(TOKEN_FILE);
         match files::read_private(&path, MAX_FILE) {
             Ok(text) => {
                 let text = Zeroizing::new(text);
-                return Self::parse(&text, &format!("`{}`", path.display()));
+                let (token, kept) = text.trim().split_once('\n').unwrap_or((&text, GITHUB));
+                let kept = kept.trim();
+                if kept != host {
+                    return Err(TokenError::OtherHost {
+                        kept: kept.chars().take(MAX_HOST).collect(),
+                        host: host.to_owned(),
+                        path,
+                    });
+                }
+                return Self::parse(token, &format!("`{}`", path.display()));
             }
             Err(error) if error.is_not_found() => {}
             Err(error) => return Err(error.into()),
@@ -64,9 +97,14 @@ impl Token {
         Self::of_gh(host).await.ok_or(TokenError::Missing)
     }
 
-    /// Keeps it in a directory, for its owner alone.
-    pub fn save(&self, directory: &Path) -> Result<(), TokenError> {
-        let text = Zeroizing::new(format!("{}\n", self.expose()));
+    /// Keeps it in a directory, for its owner alone: in a line, and behind it the host that it is for, if that is not
+    /// github.com. The original knows no other, and reads the one line.
+    pub fn save(&self, directory: &Path, host: &str) -> Result<(), TokenError> {
+        let mut text = Zeroizing::new(format!("{}\n", self.expose()));
+        if host != GITHUB {
+            text.push_str(host);
+            text.push('\n');
+        }
         Ok(files::write_private(
             &directory.join(TOKEN_FILE),
             text.as_bytes(),
@@ -98,9 +136,16 @@ impl TokenError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::File(source) => source.hint(),
-            Self::Malformed { .. } => None,
+            Self::Malformed { .. } => {
+                Some("a token is one word, as GitHub shows it when it is made".to_owned())
+            }
+            Self::OtherHost { .. } => Some(
+                "if that is the right host, keep a token for it with `tunnel registry login`"
+                    .to_owned(),
+            ),
             Self::Missing => Some(format!(
-                "`tunnel registry login` keeps one; {TOKEN_VARIABLE} and GitHub's own `gh auth login` do too"
+                "`tunnel registry login` keeps one; GitHub's own `gh auth login` does too, and so does the environment: \
+                 {TOKEN_VARIABLE} for {GITHUB}, {ENTERPRISE_TOKEN_VARIABLE} for the host that {HOST_VARIABLE} names"
             )),
         }
     }
@@ -112,8 +157,20 @@ impl fmt::Debug for Token {
     }
 }
 
-/// The environment variable that a token is looked for in.
+/// The environment variable that a token for github.com is looked for in.
 pub const TOKEN_VARIABLE: &str = "GITHUB_TOKEN";
+
+/// The environment variable that a token for another host is looked for in, as GitHub's own program does.
+pub const ENTERPRISE_TOKEN_VARIABLE: &str = "GITHUB_ENTERPRISE_TOKEN";
+
+/// The environment variable that says which other host.
+pub const HOST_VARIABLE: &str = "GH_HOST";
+
+/// The host that is meant where none is named.
+const GITHUB: &str = "github.com";
+
+/// The longest name of a host with its port, in characters.
+const MAX_HOST: usize = 260;
 
 /// The file with a token, in a device's or a realm's directory; the original's name.
 pub const TOKEN_FILE: &str = "gh-token.txt";
@@ -148,15 +205,42 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         Token::parse("ghp_x", "x")
             .unwrap()
-            .save(home.path())
+            .save(home.path(), GITHUB)
             .unwrap();
         let path = home.path().join(TOKEN_FILE);
+        assert_eq!(fs::read_to_string(&path).unwrap(), "ghp_x\n");
         let mode = fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
         if std::env::var_os(TOKEN_VARIABLE).is_none() {
             let error = Token::find(home.path(), "github.com").await.unwrap_err();
             assert!(matches!(error, TokenError::File(_)), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_kept_token_is_for_one_host() {
+        let home = tempfile::tempdir().unwrap();
+        let token = Token::parse("ghp_x", "x").unwrap();
+        let found = async |host: &str| Token::find(home.path(), host).await;
+        token.save(home.path(), GITHUB).unwrap();
+        for host in [
+            "evil.example",
+            "github.com.evil.example",
+            "github.com:8443",
+            "",
+        ] {
+            let error = found(host).await.unwrap_err();
+            assert!(
+                matches!(error, TokenError::OtherHost { .. }),
+                "{host}: {error}"
+            );
+        }
+        token.save(home.path(), "ghe.example.org").unwrap();
+        assert_eq!(found("ghe.example.org").await.unwrap().expose(), "ghp_x");
+        if std::env::var_os(TOKEN_VARIABLE).is_none() {
+            let error = found(GITHUB).await.unwrap_err();
+            assert!(matches!(error, TokenError::OtherHost { .. }), "{error}");
         }
     }
 }

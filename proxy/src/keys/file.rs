@@ -75,6 +75,7 @@ pub(super) fn read_key(
         }
         let key = parse_key(&read_bounded(file)?)?;
         check_comment(&key, &id)?;
+        permits.accepts(&id, &key)?;
         Ok((key, id))
     });
     Ok(match key {

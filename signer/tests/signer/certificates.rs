@@ -202,6 +202,7 @@ async fn the_longest_names_verify() {
         author: enrollment::Author::LocalUser { uid: 0 },
         revision: enrollment::Revision::of_body(&body),
         body: Ok(body),
+        arrived: 0,
     };
     let accepted = rules.check(&entry).unwrap();
     let issued = authority

@@ -3,8 +3,11 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use enrollment::UploadPermission;
+use enrollment::{UploadPermission, pem_block};
 use signer::Outcome;
+use x509_parser::certification_request::X509CertificationRequest;
+use x509_parser::num_bigint::BigUint;
+use x509_parser::prelude::FromDer;
 
 use crate::openssl::{P256, request, run};
 use crate::world::{World, subject};
@@ -36,6 +39,48 @@ fn with_wrong_signature(signed_for: &str, claims: &str) -> String {
         &["req", "-inform", "DER", "-in", "der", "-out", "changed"],
     );
     fs::read_to_string(home.path().join("changed")).unwrap()
+}
+
+/// The same request with the other of the two signatures (r, s) and (r, n − s), of which everybody who has one can make the
+/// other, and in an outer frame that says the same in other octets.
+fn twin(pem: &str) -> String {
+    let der = pem_block::single(pem, pem_block::CERTIFICATE_REQUEST).unwrap();
+    let (_, request) = X509CertificationRequest::from_der(&der).unwrap();
+    let signature = request.signature_value.data.to_vec();
+    // SEQUENCE { INTEGER r, INTEGER s }, all of them short.
+    let after_r = 4 + usize::from(signature[3]);
+    let (r, s) = (&signature[4..after_r], &signature[after_r + 2..]);
+    let order = b"FFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551";
+    let order = BigUint::parse_bytes(order, 16).unwrap();
+    let other = (order - BigUint::from_bytes_be(s)).to_bytes_be();
+    let padding: &[u8] = if other[0] < 128 { &[] } else { &[0] };
+    let tagged = |tag: u8, content: &[u8]| {
+        let length = u16::try_from(content.len()).unwrap();
+        let [high, low] = length.to_be_bytes();
+        let header: &[u8] = match length {
+            0..128 => &[tag, low],
+            128..256 => &[tag, 0x81, low],
+            256.. => &[tag, 0x82, high, low],
+        };
+        [header, content].concat()
+    };
+    let both = [tagged(2, r), tagged(2, &[padding, &other].concat())].concat();
+    let both = [&[0], tagged(0x30, &both).as_slice()].concat();
+    let ecdsa_with_sha256 = [6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2];
+    let parts = [
+        request.certification_request_info.raw,
+        &tagged(0x30, &ecdsa_with_sha256),
+        &tagged(3, &both),
+    ];
+    let home = tempfile::tempdir().unwrap();
+    fs::write(home.path().join("der"), tagged(0x30, &parts.concat())).unwrap();
+    run(
+        home.path(),
+        &[
+            "req", "-inform", "DER", "-in", "der", "-verify", "-out", "twin",
+        ],
+    );
+    fs::read_to_string(home.path().join("twin")).unwrap()
 }
 
 /// A device's name, the request under its title, and a part of the reason for which it is refused.
@@ -274,6 +319,37 @@ async fn an_old_request_does_not_bring_an_old_certificate_back() {
     let outcomes = signer.once(&world.registry).await.unwrap();
     assert!(
         matches!(&outcomes[0].1, Outcome::Refused(refusal) if refusal.reason().contains("answered before"))
+    );
+    assert_eq!(world.certificate("333.hula.atlas").await, current);
+    assert_eq!(world.issued(), 2);
+}
+
+#[tokio::test]
+async fn an_answered_request_with_its_signatures_twin_gets_no_second_certificate() {
+    let world = World::new();
+    let signer = world.signer();
+    let old = good("333.hula.atlas");
+    let copied = twin(&old);
+    assert_ne!(old, copied);
+    world.put("333.hula.atlas.x509.csr", &old).await;
+    signer.once(&world.registry).await.unwrap();
+    world.put("333.hula.atlas.x509.csr", &copied).await;
+    let outcomes = signer.once(&world.registry).await.unwrap();
+    assert!(
+        matches!(outcomes[0].1, Outcome::HandedOut { .. }),
+        "the one that there is: {outcomes:?}"
+    );
+    assert_eq!(world.issued(), 1);
+
+    // Nor does it bring the old one back.
+    world.put_request("333.hula.atlas").await;
+    signer.once(&world.registry).await.unwrap();
+    let current = world.certificate("333.hula.atlas").await;
+    world.put("333.hula.atlas.x509.csr", &copied).await;
+    let outcomes = signer.once(&world.registry).await.unwrap();
+    assert!(
+        matches!(&outcomes[0].1, Outcome::Refused(refusal) if refusal.reason().contains("answered before")),
+        "{outcomes:?}"
     );
     assert_eq!(world.certificate("333.hula.atlas").await, current);
     assert_eq!(world.issued(), 2);

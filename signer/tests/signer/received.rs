@@ -32,6 +32,7 @@ fn certificate(authority: &Authority, key: &KeyPair, id: &DeviceId, days: u16) -
         author: Author::LocalUser { uid: 0 },
         revision: Revision::of_body(&body),
         body: Ok(body),
+        arrived: 0,
     };
     let request = rules.check(&entry).unwrap();
     authority
@@ -51,7 +52,7 @@ fn each_wrong_certificate_is_refused_for_its_reason() {
         id: &device,
         suffix: &suffix,
         public_key: &public_key,
-        authority: authority.certificate_pem(),
+        authority: Some(authority.certificate_pem()),
     };
     let now = SystemTime::now();
     let check = |pem: &str, now| CheckedCertificate::check(pem, &expected, now);
@@ -100,7 +101,7 @@ fn each_wrong_certificate_is_refused_for_its_reason() {
     ));
 
     let broken = Expected {
-        authority: &good,
+        authority: Some(&good),
         ..expected
     };
     let result = CheckedCertificate::check(&good, &broken, now);
@@ -127,7 +128,7 @@ fn a_certificate_for_servers_is_not_for_devices() {
         id: &device,
         suffix: &suffix,
         public_key: &public_key,
-        authority: &ca_pem,
+        authority: Some(&ca_pem),
     };
     let check = |usages: &[ExtendedKeyUsagePurpose], is_ca| {
         let mut params = CertificateParams::default();
@@ -146,6 +147,30 @@ fn a_certificate_for_servers_is_not_for_devices() {
         check(&[], IsCa::NoCa),
         Err(CertificateError::Usage)
     ));
+    // Where nobody knows who signs, as at AWS IoT Core, one without any usage is for every one; key and name count as ever.
+    let unknown = Expected {
+        authority: None,
+        ..expected
+    };
+    let foreign = |usages: &[ExtendedKeyUsagePurpose], expected: &Expected<'_>| {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = enrollment::subject::distinguished_name(&device, &suffix);
+        params.extended_key_usages = usages.to_vec();
+        let pem = params.self_signed(&key).unwrap().pem();
+        CheckedCertificate::check(&pem, expected, SystemTime::now())
+    };
+    foreign(&[], &unknown).unwrap();
+    foreign(&[ClientAuth], &unknown).unwrap();
+    assert!(matches!(
+        foreign(&[ServerAuth], &unknown),
+        Err(CertificateError::Usage)
+    ));
+    let other = KeyPair::generate().unwrap().subject_public_key_info();
+    let others = Expected {
+        public_key: &other,
+        ..unknown
+    };
+    assert!(matches!(foreign(&[], &others), Err(CertificateError::Key)));
     let authority = IsCa::Ca(BasicConstraints::Unconstrained);
     assert!(matches!(
         check(&[ClientAuth], authority),

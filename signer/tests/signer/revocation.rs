@@ -1,7 +1,10 @@
 //! Revocation, judged by OpenSSL.
 
+use std::os::unix::fs::PermissionsExt;
+
 use daemon::realm_dir::RealmDir;
-use signer::{CertificateState, Outcome, Revocations, crl, ledger};
+use enrollment::DeviceKey;
+use signer::{CertificateState, Outcome, Revocations, crl, ledger, readable_ledger};
 use time::{Duration, OffsetDateTime};
 
 use crate::openssl::{P256, request, run, try_run};
@@ -178,9 +181,104 @@ async fn a_list_is_made_anew_every_day_and_after_an_interruption() {
     assert!(world.verify("333.hula.atlas").0);
     world.signer().once(&world.registry).await.unwrap();
     assert!(!world.verify("333.hula.atlas").0);
+}
 
-    // Long after its end, a certificate needs no list any more.
+#[tokio::test]
+async fn a_clock_that_runs_ahead_lets_nobody_in() {
+    let world = World::new();
+    world.signed("333.hula.atlas").await;
+    world.signed("334.hula.atlas").await;
+    let now = OffsetDateTime::now_utc();
+    let (authority, revocations) = (world.authority(), world.revocations());
+    revocations
+        .revoke(&authority, &id("333.hula.atlas"), now)
+        .unwrap();
+    // By this clock, both certificates are past their end.
     let late = now + Duration::days(500);
-    assert!(revocations.refresh(&authority, late).unwrap());
-    assert!(world.list_text().contains("No Revoked Certificates"));
+    let second = revocations.revoke(&authority, &id("334.hula.atlas"), late);
+    assert_eq!(second.unwrap().serials.len(), 1);
+    assert!(
+        revocations
+            .refresh(&authority, late + crl::REFRESH)
+            .unwrap()
+    );
+    let list = world.list_text();
+    assert_eq!(list.matches("Serial Number: ").count(), 2, "{list}");
+    // The clock is right again, and so is the list.
+    assert!(revocations.refresh(&authority, now).unwrap());
+    for name in ["333.hula.atlas", "334.hula.atlas"] {
+        let (well, text) = world.verify(name);
+        assert!(!well && text.contains("certificate revoked"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_record_keeps_nothing_else_from_being_revoked() {
+    let world = World::new();
+    world.signed("333.hula.atlas").await;
+    let first: Vec<_> = records(&world);
+    world.signed("333.hula.atlas").await;
+    world.signed("334.hula.atlas").await;
+    // One is empty, and all can be read by others, as after a restoration.
+    std::fs::write(&first[0], "").unwrap();
+    for record in records(&world) {
+        std::fs::set_permissions(record, std::fs::Permissions::from_mode(0o644)).unwrap();
+    }
+    let now = OffsetDateTime::now_utc();
+    let done = world
+        .revocations()
+        .revoke(&world.authority(), &id("333.hula.atlas"), now)
+        .unwrap();
+    assert_eq!((done.serials.len(), done.was_shut_out), (1, false));
+    let [unreadable] = done.unreadable.as_slice() else {
+        panic!("{:?}", done.unreadable)
+    };
+    assert!(unreadable.fault.contains("is not a record of the signer"));
+    assert!(unreadable.hint.as_ref().unwrap().contains("from a backup"));
+    let revoked = world.revocations().current().unwrap();
+    assert!(revoked.shuts_out(&id("333.hula.atlas")));
+    assert!(!world.verify("333.hula.atlas").0);
+    assert!(world.verify("334.hula.atlas").0);
+    let seen = readable_ledger(&world.directory(), &revoked, now).unwrap();
+    assert_eq!((seen.entries.len(), seen.unreadable.len()), (2, 1));
+    // Who needs all of them is told.
+    assert!(ledger(&world.directory(), &revoked, now).is_err());
+}
+
+fn records(world: &World) -> Vec<std::path::PathBuf> {
+    let files = std::fs::read_dir(world.path("signer")).unwrap();
+    files.map(|file| file.unwrap().path()).collect()
+}
+
+#[tokio::test]
+async fn what_comes_back_of_a_revoked_device_is_taken_out_of_the_registry() {
+    let world = World::new();
+    let (first, second) = (ssh_key("333.hula.atlas"), ssh_key("333.hula.atlas"));
+    let now = OffsetDateTime::now_utc();
+    let (authority, revocations) = (world.authority(), world.revocations());
+    revocations
+        .revoke(&authority, &id("333.hula.atlas"), now)
+        .unwrap();
+    let added = revocations.revoke_ssh_keys(std::slice::from_ref(&first), now);
+    assert_eq!(added.unwrap().len(), 1);
+    let remains = async |key: &DeviceKey| {
+        let title = "333.hula.atlas.sshkey.pub";
+        world.put(title, &key.key().to_openssh().unwrap()).await;
+        world.signer().once(&world.registry).await.unwrap();
+        world.path("registry").join(title).exists()
+    };
+    world.put("334.hula.atlas.sshkey.pub", "another's").await;
+    assert!(!remains(&first).await, "the device is shut out");
+    assert!(!remains(&second).await, "with every key");
+    revocations.readmit(&id("333.hula.atlas")).unwrap();
+    assert!(!remains(&first).await, "the old key stays revoked");
+    assert!(remains(&second).await);
+    assert!(world.path("registry/334.hula.atlas.sshkey.pub").exists());
+}
+
+fn ssh_key(name: &str) -> DeviceKey {
+    let home = tempfile::tempdir().unwrap();
+    let key = enrollment::ssh_key::create(&home.path().join("key"), name).unwrap();
+    let line = enrollment::ssh_key::public_line(&key).unwrap();
+    DeviceKey::parse(&id(name), &line).unwrap()
 }

@@ -45,7 +45,8 @@ impl Stage {
     /// Puts a token where the realm's services find it.
     pub(crate) fn keep_token(&self, token: &str) {
         let file = self.world.realm().join("gh-token.txt");
-        fs::write(&file, format!("{token}\n")).unwrap();
+        let text = format!("{token}\n{}\n", self.github.host());
+        fs::write(&file, text).unwrap();
         fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
     }
 
@@ -53,7 +54,8 @@ impl Stage {
     pub(crate) fn enroll_command(&self, device: &Device) -> Command {
         let mut command = self.world.tunnel();
         command
-            .env("GITHUB_TOKEN", &self.octo)
+            .env("GH_HOST", self.github.host())
+            .env("GITHUB_ENTERPRISE_TOKEN", &self.octo)
             .args(["enroll", device.system(), device.device(), "--realm"])
             .arg(self.world.realm().join("realm.toml"))
             .arg("--dir")

@@ -1,6 +1,7 @@
 //! Whose issues count, and who is told that theirs do not.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 use e2e::{CEILING, run};
 
@@ -129,4 +130,99 @@ fn a_refusal_reaches_the_device() {
     );
     assert_eq!(outcome.lines("hint").len(), 1, "{}", outcome.report());
     assert!(signer.has_ended().is_none());
+}
+
+#[test]
+fn a_token_is_told_to_no_host_but_its_own() {
+    let stage = Stage::new();
+    let device = stage.device("333");
+    let enroll = |variables: &[(&str, &str)]| {
+        let mut command = stage.enroll_command(&device);
+        command
+            .env_remove("GH_HOST")
+            .env_remove("GITHUB_ENTERPRISE_TOKEN")
+            .envs(variables.iter().copied())
+            .args(["--wait", "0s"]);
+        run(&mut command, CEILING)
+    };
+    stage.github.take_calls();
+    // A realm's file that somebody has sent names a host of theirs.
+    let octo = stage.octo.as_str();
+    for variables in [
+        &[("GITHUB_TOKEN", octo)][..],
+        &[("GITHUB_ENTERPRISE_TOKEN", octo)],
+        &[
+            ("GITHUB_ENTERPRISE_TOKEN", octo),
+            ("GH_HOST", "ghe.example.org"),
+        ],
+    ] {
+        let refused = enroll(variables);
+        assert_ne!(refused.code, Some(0), "{}", refused.report());
+        assert!(
+            refused.stderr.contains("there is no token for GitHub"),
+            "{}",
+            refused.report()
+        );
+    }
+    std::fs::write(device.dir().join("gh-token.txt"), format!("{octo}\n")).unwrap();
+    let file = device.dir().join("gh-token.txt");
+    std::fs::set_permissions(&file, PermissionsExt::from_mode(0o600)).unwrap();
+    let refused = enroll(&[]);
+    let said = "is for `github.com`, and the registry is at `127.0.0.1:";
+    assert!(refused.stderr.contains(said), "{}", refused.report());
+    assert_eq!(stage.github.take_calls().len(), 0, "nobody was asked");
+}
+
+#[test]
+fn a_revoked_device_has_no_key_left_under_its_name_and_gets_none() {
+    let stage = Stage::new();
+    let rules = ["octo", "octavia"].map(|login| {
+        format!("\n[[upload]]\nwho = \"github:{login}\"\nsystems = [\"*\"]\nwhat = \"all\"\n")
+    });
+    let trust = stage.world.realm().join("trust.toml");
+    fs::write(trust, format!("version = 1\n{}", rules.concat())).unwrap();
+    let title = "controller-x.hula.atlas.sshkey.pub";
+    let key = |name: &str| {
+        let path = stage.world.path(name);
+        let mut keygen = std::process::Command::new(e2e::tool("ssh-keygen"));
+        keygen
+            .args([
+                "-q",
+                "-t",
+                "ed25519",
+                "-N",
+                "",
+                "-C",
+                "controller-x.hula.atlas",
+            ])
+            .arg("-f")
+            .arg(&path);
+        run(&mut keygen, CEILING).success();
+        fs::read_to_string(path.with_extension("pub")).unwrap()
+    };
+    let (one, other) = (key("one"), key("other"));
+    let older = stage.github.open("octavia", title, &other);
+    let newer = stage.github.open("octo", title, &one);
+    let signer = |words: &[&str]| {
+        let mut command = stage.world.tunnel();
+        command.arg("signer").args(words);
+        command.arg("--dir").arg(stage.world.realm());
+        run(&mut command, CEILING).success()
+    };
+    let revoked = signer(&["revoke", "controller-x.hula.atlas"]);
+    let said = format!("{title}: withdrawn 2 times");
+    assert!(revoked.stdout.contains(&said), "{}", revoked.report());
+    for number in [older, newer] {
+        assert!(!stage.github.issue(number).unwrap().open, "{number}");
+    }
+    // The thief has the token too, and brings the key again; the signer takes it away again.
+    let again = stage.github.open("octo", title, &one);
+    stage.sign_once().success();
+    assert!(!stage.github.issue(again).unwrap().open);
+    signer(&["readmit", "controller-x.hula.atlas"]);
+    let again = stage.github.open("octo", title, &one);
+    let new = stage.github.open("octo", &title.replace("-x", "-y"), &one);
+    stage.sign_once().success();
+    assert!(!stage.github.issue(again).unwrap().open, "revoked for ever");
+    assert!(stage.github.issue(new).unwrap().open, "another's title");
 }

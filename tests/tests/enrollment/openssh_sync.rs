@@ -256,6 +256,45 @@ fn lines_come_and_go_among_lines_of_others() {
 }
 
 #[test]
+fn a_system_without_ports_has_no_lines_and_an_account_keeps_its_own() {
+    let stock = Stock::start();
+    let file = stock.keys_file("hula");
+    stock.sync().success();
+    assert_eq!(fs::read_to_string(&file).unwrap().lines().count(), 2);
+    // Another realm's line in the same account, of a system that is called as its realm.
+    let other = "ssh-ed25519 AAAA tunnel-sync:hula.hula\n";
+    let ours = fs::read_to_string(&file).unwrap();
+    fs::write(&file, format!("{other}{ours}")).unwrap();
+    stock.tunnel(&["proxy", "add-system", "hula"]).success();
+    assert_eq!(fs::read_to_string(&file).unwrap(), format!("{other}{ours}"));
+
+    let realm = stock.world.realm().join("realm.toml");
+    let text = fs::read_to_string(&realm).unwrap();
+    let start = text.find("[ports.hula]").unwrap();
+    let end = text.find("[ports.tau]").unwrap();
+    fs::write(&realm, format!("{}{}", &text[..start], &text[end..])).unwrap();
+    let refused = stock.sync();
+    assert_eq!(refused.code, Some(1), "{}", refused.report());
+    assert!(
+        refused
+            .stderr
+            .contains("has no ports for the system `hula`"),
+        "{}",
+        refused.report()
+    );
+    assert_eq!(fs::read_to_string(&file).unwrap(), other);
+
+    // The same when it has no keys any more: nothing is left to complain of.
+    fs::write(&file, format!("{other}{ours}")).unwrap();
+    for device in [&stock.target, &stock.controller] {
+        let title = format!("{}.sshkey.pub", device.id());
+        fs::remove_file(stock.world.realm().join("registry").join(title)).unwrap();
+    }
+    stock.sync().success();
+    assert_eq!(fs::read_to_string(&file).unwrap(), other);
+}
+
+#[test]
 fn links_in_the_users_folder_lead_nowhere() {
     let stock = Stock::start();
     let folder = stock.house.home("hula").join(".ssh");

@@ -56,15 +56,132 @@ fn a_revoked_device_loses_its_connection_and_does_not_come_back() {
     revoke
         .args(["signer", "revoke", "333.hula.atlas", "--dir"])
         .arg(world.realm());
-    run(&mut revoke, CEILING).success();
+    let revoked = run(&mut revoke, CEILING).success();
+    let said = "333.hula.atlas: SSH key SHA256:";
+    assert!(revoked.stdout.contains(said), "{}", revoked.report());
     assert!(!live.wait(CEILING).success());
     assert_eq!(every.has_ended(), None);
     assert!(every.terminate().success());
 
-    // Whoever puts the key back does not get it in again.
-    fs::write(world.realm().join("registry").join(name), body).unwrap();
+    // Whoever puts the key back does not get it in again, also when the name is readmitted, and under no other name.
+    let registry = world.realm().join("registry");
+    fs::write(registry.join(name), &body).unwrap();
     sync(&world);
     assert!(!keys.join(name).exists());
+    readmit(&world);
+    let text = String::from_utf8(body).unwrap();
+    let other = "controller-x.hula.atlas";
+    fs::write(registry.join(name), &text).unwrap();
+    let body = text.replace("333.hula.atlas", other);
+    fs::write(registry.join(format!("{other}.sshkey.pub")), body).unwrap();
+    sync(&world);
+    assert!(!keys.join(name).exists());
+    assert!(!keys.join(format!("{other}.sshkey.pub")).exists());
+}
+
+#[test]
+fn a_proxy_that_reads_the_registry_refuses_a_revoked_key_for_ever() {
+    let world = World::new();
+    let signer = world.signer();
+    let (device, other) = (world.enroll("hula", "333"), world.enroll("hula", "334"));
+    drop(signer);
+    let key = world.realm().join("registry/333.hula.atlas.sshkey.pub");
+    let body = fs::read(&key).unwrap();
+    let mut revoke = world.tunnel();
+    revoke
+        .args(["signer", "revoke", "333.hula.atlas", "--dir"])
+        .arg(world.realm());
+    run(&mut revoke, CEILING).success();
+    readmit(&world);
+    fs::write(&key, body).unwrap();
+    let _proxy = world.proxy();
+    assert!(!login(&world, &device, "old").wait(CEILING).success());
+    login(&world, &other, "another").wait_for_line("Allocated port");
+}
+
+#[test]
+fn a_copied_key_stays_its_owners_and_cuts_nobody_off() {
+    let world = apart();
+    let (_signer, _proxy) = (world.signer(), world.proxy());
+    let victim = world.enroll("hula", "333");
+    sync(&world);
+    let mut live = login(&world, &victim, "live");
+    live.wait_for_line("Allocated port");
+    let text = fs::read_to_string(victim.ssh_public_key()).unwrap();
+    let registry = world.realm().join("registry");
+    for copy in ["1.hula.atlas", "5.kiwi.atlas"] {
+        let body = text.replace("333.hula.atlas", copy);
+        fs::write(registry.join(format!("{copy}.sshkey.pub")), body).unwrap();
+    }
+    let said = sync(&world);
+    assert!(
+        said.contains("it is the key of `333.hula.atlas`, which had it first"),
+        "{said}"
+    );
+    assert!(!said.contains("key removed"), "{said}");
+    // Nor when its owner brings it anew, and is now the last.
+    fs::remove_file(registry.join("333.hula.atlas.sshkey.pub")).unwrap();
+    fs::write(registry.join("333.hula.atlas.sshkey.pub"), &text).unwrap();
+    let said = sync(&world);
+    assert!(!said.contains("key removed"), "{said}");
+    assert_eq!(live.has_ended(), None);
+    let keys = world.realm().join("proxy/keys");
+    assert!(!keys.join("1.hula.atlas.sshkey.pub").exists());
+    assert!(
+        keys.join("5.kiwi.atlas.sshkey.pub").exists(),
+        "its own system"
+    );
+}
+
+#[test]
+fn a_key_that_does_not_say_whose_it_is_counts_nowhere() {
+    let world = World::new();
+    let signer = world.signer();
+    let device = world.enroll("hula", "333");
+    drop(signer);
+    let key = world.realm().join("registry/333.hula.atlas.sshkey.pub");
+    let text = fs::read_to_string(&key).unwrap();
+    let proxy = world.proxy();
+    login(&world, &device, "named").wait_for_line("Allocated port");
+    drop(proxy);
+    fs::write(&key, text.replace(" 333.hula.atlas", "")).unwrap();
+    let _proxy = world.proxy();
+    assert!(!login(&world, &device, "nameless").wait(CEILING).success());
+}
+
+#[test]
+fn the_registry_is_not_taken_for_the_proxys_own_directory_by_another_name() {
+    let world = World::new();
+    let file = world.realm().join("server.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    let strange = world.realm().join("registry/9.hula.atlas.sshkey.pub");
+    fs::write(&strange, "somebody's").unwrap();
+    std::os::unix::fs::symlink("registry", world.realm().join("link")).unwrap();
+    for name in ["registry", "./registry", "registry/../registry", "link"] {
+        let text = text.replace("[proxy]\n", &format!("[proxy]\nkeys = \"{name}\"\n"));
+        fs::write(&file, text).unwrap();
+        let mut sync = world.tunnel();
+        sync.args(["proxy", "sync", "--dir"]).arg(world.realm());
+        let outcome = run(&mut sync, CEILING);
+        assert_eq!(outcome.code, Some(78), "{name}: {}", outcome.report());
+        assert!(strange.exists(), "{name}");
+    }
+}
+
+#[test]
+fn the_owner_of_the_realm_may_upload_whoever_looks() {
+    let world = apart();
+    let signer = world.signer();
+    let device = world.enroll("hula", "333");
+    drop(signer);
+    // As with `sudo`: the realm and what is uploaded are one user's, and root synchronises.
+    let title = format!("{}.sshkey.pub", device.id());
+    for path in [world.realm(), world.realm().join("registry").join(&title)] {
+        std::os::unix::fs::chown(path, Some(54_321), None).unwrap();
+    }
+    let said = sync(&world);
+    let key = world.realm().join("proxy/keys").join(title);
+    assert!(key.exists(), "{said}");
 }
 
 #[test]
@@ -205,6 +322,15 @@ fn a_proxy_that_reads_the_registry_shuts_out_who_is_revoked() {
             back.has_ended().map(|_| Err(said)).ok_or("none".to_owned())
         })
     });
+}
+
+#[track_caller]
+fn readmit(world: &World) {
+    let mut readmit = world.tunnel();
+    readmit
+        .args(["signer", "readmit", "333.hula.atlas", "--dir"])
+        .arg(world.realm());
+    run(&mut readmit, CEILING).success();
 }
 
 /// A realm whose proxy has its keys in a directory of its own.

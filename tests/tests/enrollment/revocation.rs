@@ -173,3 +173,79 @@ fn mosquitto_refuses_whom_the_list_names() {
         }
     });
 }
+
+#[test]
+fn a_damaged_record_does_not_keep_a_device_in() {
+    let world = World::new();
+    let _signer = world.signer();
+    world.enroll("hula", "333");
+    let journal = world.realm().join("signer");
+    let record = std::fs::read_dir(&journal).unwrap().next().unwrap();
+    std::fs::write(record.unwrap().path(), "").unwrap();
+    world.enroll("hula", "334");
+    let tunnel = |words: &[&str]| {
+        let mut command = world.tunnel();
+        command.args(words).arg("--dir").arg(world.realm());
+        run(&mut command, CEILING)
+    };
+    for device in ["777.hula.atlas", "334.hula.atlas"] {
+        let outcome = tunnel(&["signer", "revoke", device]);
+        assert_eq!(outcome.code, Some(1), "{}", outcome.report());
+        assert!(outcome.stdout.contains("shut out"), "{}", outcome.report());
+        assert!(
+            outcome.lines("error")[0].contains("not everything that was signed can be read"),
+            "{}",
+            outcome.report()
+        );
+        assert!(
+            outcome.lines("hint")[0].contains("back from a backup"),
+            "{}",
+            outcome.report()
+        );
+    }
+    let revoked = std::fs::read_to_string(world.realm().join("revoked.toml")).unwrap();
+    assert!(revoked.contains("777.hula.atlas"), "{revoked}");
+    let listed = tunnel(&["signer", "list"]);
+    assert_eq!(listed.code, Some(1), "{}", listed.report());
+    assert!(
+        listed.stdout.contains("334.hula.atlas"),
+        "{}",
+        listed.report()
+    );
+    assert!(listed.stdout.contains("  revoked"), "{}", listed.report());
+}
+
+#[test]
+fn a_broker_does_not_run_without_the_list_of_whom_it_has_to_refuse() {
+    let world = World::new();
+    let signer = world.signer();
+    let device = world.enroll("hula", "333");
+    revoke(&world, "333.hula.atlas");
+    drop(signer);
+    let list = world.realm().join("ca/crl.pem");
+    std::fs::remove_file(&list).unwrap();
+    for more in [&[][..], &["--check"]] {
+        let mut broker = world.tunnel();
+        broker
+            .arg("broker")
+            .args(more)
+            .arg("--dir")
+            .arg(world.realm());
+        let refused = run(&mut broker, CEILING);
+        assert_eq!(refused.code, Some(78), "{}", refused.report());
+        assert!(
+            refused.lines("error")[0].contains("there is no revocation list"),
+            "{}",
+            refused.report()
+        );
+        assert!(
+            refused.lines("hint")[0].contains("`tunnel signer run --once` makes it"),
+            "{}",
+            refused.report()
+        );
+    }
+    // Where the authority is, the list is made first.
+    let _serve = world.serve();
+    assert!(list.exists());
+    assert_ne!(verify(&world, &device.certificate()).code, Some(0));
+}
