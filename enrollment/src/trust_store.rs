@@ -264,7 +264,7 @@ pub const HEAD: &str = "\
 #   who = \"github:LOGIN\"      # or \"uid:1000\", or \"uid:*\": every user of this machine who can write to the registry
 #   systems = [\"hula\"]        # or [\"*\"]: all
 #   what = \"targets\"          # or \"controllers\", which may log in to the system's computers, or \"all\"
-#   allow = true              # false: never, and do not ask; without `what`, of nothing
+#   allow = true              # false: never, and do not ask; where `what` is not named, it is \"all\" then
 version = 1
 ";
 
