@@ -241,7 +241,8 @@ fn base_uri(text: &str) -> Result<String, RegistryPlaceError> {
     Ok(text.trim_end_matches('/').to_owned())
 }
 
-fn login(text: &str) -> Result<String, RegistryPlaceError> {
+/// A login, in lower case: GitHub does not tell cases apart.
+pub fn login(text: &str) -> Result<String, RegistryPlaceError> {
     // An app's login ends in `[bot]`.
     if is_login(text.strip_suffix("[bot]").unwrap_or(text)) {
         Ok(text.to_ascii_lowercase())

@@ -5,9 +5,15 @@ use daemon::shutdown::Shutdown;
 use enrollment::registry::within_limit;
 use enrollment::{Registry, RegistryError};
 
+use crate::turn::Courtesy;
+
 /// Tells everybody who has put something under a wrong name, once.
-pub(crate) async fn refuse(registry: &impl Registry, shutdown: Option<&Shutdown>) {
-    if let Err(error) = try_refuse(registry, shutdown).await {
+pub(crate) async fn refuse(
+    registry: &impl Registry,
+    courtesy: &mut Courtesy,
+    shutdown: Option<&Shutdown>,
+) {
+    if let Err(error) = try_refuse(registry, courtesy, shutdown).await {
         let error = one_line(&error);
         tracing::warn!(
             error,
@@ -18,13 +24,15 @@ pub(crate) async fn refuse(registry: &impl Registry, shutdown: Option<&Shutdown>
 
 async fn try_refuse(
     registry: &impl Registry,
+    courtesy: &mut Courtesy,
     shutdown: Option<&Shutdown>,
 ) -> Result<(), RegistryError> {
     for misnamed in within_limit(registry.misnamed()).await? {
-        if shutdown.is_some_and(Shutdown::is_requested) {
+        if courtesy.is_over() || shutdown.is_some_and(Shutdown::is_requested) {
             break;
         }
         if within_limit(registry.refuse_misnamed(&misnamed)).await? {
+            courtesy.spend();
             let (name, author) = (misnamed.shown(), misnamed.author());
             let refusal = misnamed.refusal();
             tracing::warn!(name, %author, reason = refusal.reason(), "not served: no title");

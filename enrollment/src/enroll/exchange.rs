@@ -127,7 +127,7 @@ impl Enrollment {
         } = awaited;
         let title = self.title(Kind::CertificateRequest);
         let mut start: Option<Instant> = None;
-        let (mut seen, mut useless) = (false, None);
+        let (mut seen, mut useless, mut forged) = (false, None, None);
         loop {
             let found = patiently(self.certificate(registry).await)?;
             if let Some(Err(fault)) = &found {
@@ -149,6 +149,7 @@ impl Enrollment {
                     // Anybody who can write to a directory can put one there.
                     Err(error) if error.is_nobodys() => {
                         self.tell_useless(&mut useless, &one_line(&error));
+                        forged = Some(error);
                     }
                     Err(source) => {
                         let title = self.title(Kind::Certificate);
@@ -177,6 +178,11 @@ impl Enrollment {
             let so_far = start.map_or(Duration::ZERO, |start| start.elapsed());
             start.get_or_insert_with(Instant::now);
             if so_far >= self.deadline {
+                // It may be our copy of the realm's file that is wrong.
+                if let Some(source) = forged {
+                    let title = self.title(Kind::Certificate);
+                    return Err(EnrollError::Certificate { title, source });
+                }
                 return Err(EnrollError::TimedOut {
                     title,
                     limit: self.deadline,

@@ -101,6 +101,10 @@ where
         self.call(self.inner.refuse_misnamed(misnamed)).await
     }
 
+    async fn replaces(&self, entry: &Entry) -> Result<bool, RegistryError> {
+        self.inner.replaces(entry).await
+    }
+
     fn poll_interval(&self) -> Duration {
         self.inner.poll_interval()
     }

@@ -254,8 +254,9 @@ async fn each_hostile_request_is_refused_for_its_reason_and_stops_no_other() {
     }
     assert!(reason("large").contains("it is longer than 8192 bytes"));
     assert!(reason("link").contains("it is not a regular file"));
-    assert!(reason("realm").contains("signs for the realm `atlas` only"));
-    assert_eq!(outcomes.len(), cases.len() + 4);
+    // Another realm's signer may use the same place, and it is his to answer.
+    assert!(!at("realm.hula.delta.x509.csr.refused").exists());
+    assert_eq!(outcomes.len(), cases.len() + 3);
     assert!(world.certificate("z.hula.atlas").await.is_some());
     assert_eq!(world.issued(), 1);
 
