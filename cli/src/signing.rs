@@ -148,12 +148,13 @@ impl Keys<'_> {
         let registry = self.realm.registry()?.permitting(permission.clone());
         let holds = |key: &DeviceKey| present.get(key.id()) == Some(key);
         let name = self.id.realm();
-        let permitted = runtime::block_on(async {
-            Ok(permitted_keys(&registry, name, &permission, holds).await?)
+        // At one go: a connection to GitHub ends with the runtime in which it was made.
+        let withdrawn = runtime::block_on(async {
+            let permitted = permitted_keys(&registry, name, &permission, holds).await?;
+            // Before they are taken out: afterwards nobody knows which they were.
+            self.revoke(permitted.keys().get(self.id))?;
+            Ok(withdraw(&registry, self.id).await?)
         })?;
-        // Before they are taken out: afterwards nobody knows which they were.
-        self.revoke(permitted.keys().get(self.id))?;
-        let withdrawn = runtime::block_on(async { Ok(withdraw(&registry, self.id).await?) })?;
         for (title, count) in withdrawn {
             let times = if count > 1 {
                 format!(" {count} times")

@@ -360,6 +360,33 @@ mod tests {
     }
 
     #[test]
+    fn while_one_question_waits_nobody_else_is_asked() {
+        let (_home, store) = store();
+        let (asks, asked) = std::sync::mpsc::channel();
+        let (answer, answers) = std::sync::mpsc::channel();
+        let answers = Mutex::new(answers);
+        let rule = store.permission_asking(move |_| {
+            asks.send(()).unwrap();
+            answers.lock().unwrap().recv().ok()
+        });
+        let first = id("333.hula.atlas");
+        std::thread::scope(|scope| {
+            let waits = scope.spawn(|| rule.decide(&octo(), &first));
+            asked.recv().unwrap();
+            let undecided = Decision::Undecided;
+            // Neither about another system nor, by the next look, about the same.
+            for other in ["1.kiwi.atlas", "333.hula.atlas"] {
+                assert_eq!(rule.decide(&octo(), &id(other)), undecided);
+            }
+            assert_eq!(rule.decided(&octo(), &first), undecided);
+            answer.send(true).unwrap();
+            assert_eq!(waits.join().unwrap(), Decision::Permitted);
+        });
+        assert_eq!(rule.decided(&octo(), &first), Decision::Permitted);
+        assert!(asked.try_recv().is_err(), "asked once");
+    }
+
+    #[test]
     fn without_an_answer_nothing_is_decided() {
         let (_home, store) = store();
         let rule = store.permission_asking(|_| None);

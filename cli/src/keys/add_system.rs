@@ -1,5 +1,9 @@
 //! `tunnel proxy add-system`
 
+use std::fs;
+use std::path::Path;
+
+use daemon::files;
 use protocol::Label;
 use tokio::process::Command;
 
@@ -33,8 +37,38 @@ pub(crate) fn run(arguments: &AddSystem) -> Result<u8, Failure> {
             account.uid,
             account.home.display()
         ));
+        keep_from_sockets(system)?;
         Ok(exit::OK)
     })
+}
+
+/// A key's line says which ports it may open and listen on. Of sockets of the file system no line can speak, and sshd grants them
+/// to whoever may forward anything: only its own settings keep them away.
+fn keep_from_sockets(system: &Label) -> Result<(), Failure> {
+    let setting = format!("Match User {system}\n    AllowStreamLocalForwarding no\n");
+    let folder = Path::new(SSHD_SETTINGS);
+    if !folder.is_dir() {
+        return Err(Failure::text(
+            format!(
+                "there is no `{SSHD_SETTINGS}` for sshd's settings: its sockets are open to `{system}`"
+            ),
+            Some(
+                "put `AllowStreamLocalForwarding no` for this user into sshd's settings, make that folder, and run the command again",
+            ),
+            exit::CONFIG,
+        ));
+    }
+    let file = folder.join(format!("tunnel-{system}.conf"));
+    let text = format!("# Written by `tunnel proxy add-system`.\n{setting}");
+    if fs::read_to_string(&file).is_ok_and(|present| present == text) {
+        return Ok(());
+    }
+    files::write_public(&file, text.as_bytes())?;
+    output::line(format_args!(
+        "`{}` written; next: make sshd read it, e.g. `systemctl reload ssh`",
+        file.display()
+    ));
+    Ok(())
 }
 
 async fn make(system: &Label) -> Result<Account, Failure> {
@@ -89,6 +123,9 @@ async fn made(system: &Label) -> Result<Account, Failure> {
 /// No password fits `*`, and yet the account is not locked as with `!`, which sshd would refuse. A shell is never started:
 /// a stock sshd only looks whether there is one, and forwards.
 const SETTINGS: [&str; 4] = ["--password", "*", "--shell", "/usr/sbin/nologin"];
+
+/// Where a stock sshd reads settings of others: its own file includes it on Debian, Ubuntu, Fedora, and SUSE.
+const SSHD_SETTINGS: &str = "/etc/ssh/sshd_config.d";
 
 /// The first user id of people (`UID_MIN` of `login.defs`); those below are the operating system's.
 const FIRST_ORDINARY: u32 = 1000;

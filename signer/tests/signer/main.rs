@@ -1,6 +1,8 @@
 //! The signer and the device's side of enrollment against verifiers that are not ours: OpenSSL.
 
 #[cfg(test)]
+mod attention;
+#[cfg(test)]
 mod certificates;
 #[cfg(test)]
 mod enrollment;

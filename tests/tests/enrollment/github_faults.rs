@@ -184,10 +184,13 @@ fn a_running_signer_leaves_a_limited_github_alone() {
 #[test]
 fn looking_costs_two_calls_that_are_answered_with_304() {
     let stage = Stage::new();
+    let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIPb/GgeZSjv8gbUtwhA0/LFLa4UxB5XjlVnBJ59zqV1g";
     for index in 0..250 {
+        let device = format!("d{index}.hula.atlas");
+        let body = format!("{key} {device}\n");
         stage
             .github
-            .open("octo", &format!("d{index}.hula.atlas.sshkey.pub"), "key");
+            .open("octo", &format!("{device}.sshkey.pub"), &body);
     }
     let mut signer = stage.world.signer();
     signer.wait_for_line("watching");
@@ -225,6 +228,42 @@ fn looking_costs_two_calls_that_are_answered_with_304() {
     wait_until("the request to be closed", CEILING, || {
         let issue = stage.github.issue(request).unwrap();
         (!issue.open).then_some(()).ok_or(format!("{issue:?}"))
+    });
+}
+
+/// Signer and key sync of one process share their looks.
+#[test]
+fn serving_costs_no_more_calls_than_signing() {
+    let stage = Stage::new();
+    stage.github.take_calls();
+    let mut serve = stage.world.serve();
+    serve.wait_for_line("watching");
+    wait_for_quiet(&stage);
+    let watch = Stopwatch::start();
+    let mut calls = Vec::new();
+    wait_until("ten looks", CEILING, || {
+        calls.extend(stage.github.take_calls());
+        (calls.len() >= 20)
+            .then_some(())
+            .ok_or(calls.len().to_string())
+    });
+    let seconds = usize::try_from(watch.elapsed().as_secs()).unwrap() + 1;
+    assert!(calls.iter().all(|call| call.status == 304), "{calls:?}");
+    // A look each second, of two calls. Two that do not share theirs make twenty calls within five seconds.
+    assert!(
+        calls.len() <= (seconds + 2) * 2,
+        "{} calls in {seconds}",
+        calls.len()
+    );
+    // And yet a new key comes to the proxy.
+    let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIPb/GgeZSjv8gbUtwhA0/LFLa4UxB5XjlVnBJ59zqV1g 333.hula.atlas\n";
+    stage.github.open("octo", "333.hula.atlas.sshkey.pub", key);
+    let file = stage
+        .world
+        .realm()
+        .join("proxy/keys/333.hula.atlas.sshkey.pub");
+    wait_until("the key", CEILING, || {
+        file.exists().then_some(()).ok_or("not there".to_owned())
     });
 }
 

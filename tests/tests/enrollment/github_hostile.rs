@@ -83,13 +83,6 @@ fn each_hostile_issue_is_refused_with_its_own_comment() {
             "GitHub user `helpful-admin` has edited it",
         ),
         (
-            "octo",
-            "10.hula.other.x509.csr",
-            request(world, "/CN=10.hula.other/OU=10/O=hula", P256),
-            nothing,
-            "this signer signs for the realm `atlas` only",
-        ),
-        (
             "mallory",
             "11.hula.atlas.x509.csr",
             own("11"),

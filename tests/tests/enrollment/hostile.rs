@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use e2e::{CEILING, World, run, tool};
+use e2e::{CEILING, World, run, tool, wait_until};
 
 /// A request as `openssl` makes it.
 pub(super) fn request(world: &World, subject: &str, key: &[&str]) -> String {
@@ -75,11 +75,6 @@ fn each_hostile_request_is_refused_with_its_own_message() {
                 request(&world, &subject("7", "hula"), P256)
             ),
             "there is more in it than one block",
-        ),
-        (
-            "8.hula.other.x509.csr",
-            request(&world, "/CN=8.hula.other/OU=8/O=hula", P256),
-            "this signer signs for the realm `atlas` only",
         ),
     ];
     for (title, body, _) in &table {
@@ -184,6 +179,56 @@ fn a_strangers_certificate_is_not_installed() {
     let outcome = run(&mut enroll, CEILING);
     assert_ne!(outcome.code, Some(0), "{}", outcome.report());
     assert!(!world.path("device/333.hula.atlas.x509.cert").exists());
+}
+
+#[test]
+fn a_strangers_certificate_for_our_own_key_keeps_nobody_from_the_real_one() {
+    let world = World::new();
+    let registry = world.realm().join("registry");
+    let mut enroll = world.tunnel();
+    enroll
+        .args(["-v", "enroll", "hula", "333", "--no-proof", "--wait", "5m"])
+        .arg("--realm")
+        .arg(world.realm().join("realm.toml"))
+        .arg("--dir")
+        .arg(world.path("device"));
+    let mut waiting = world.daemon("enroll", &mut enroll);
+    let told = |text: &str, waiting: &e2e::Daemon| {
+        wait_until(text, CEILING, || {
+            let said = waiting.stderr();
+            said.contains(text).then_some(()).ok_or(said)
+        });
+    };
+    told("waiting for the signer", &waiting);
+    // Everybody can read the request, and with it the key. Signed with whatever key is at hand.
+    let mut openssl = Command::new(tool("openssl"));
+    openssl
+        .args(["req", "-x509", "-noenc", "-subj", "/CN=atlas", "-keyout"])
+        .arg(world.path("fake.key"))
+        .arg("-out")
+        .arg(world.path("fake.cert"))
+        .arg("-newkey")
+        .args(P256);
+    run(&mut openssl, CEILING).success();
+    let mut openssl = Command::new(tool("openssl"));
+    openssl
+        .args(["x509", "-req", "-in"])
+        .arg(registry.join("333.hula.atlas.x509.csr"))
+        .arg("-CA")
+        .arg(world.path("fake.cert"))
+        .arg("-CAkey")
+        .arg(world.path("fake.key"))
+        .arg("-out")
+        .arg(world.path("forged.cert"));
+    run(&mut openssl, CEILING).success();
+    let certificate = registry.join("333.hula.atlas.x509.cert");
+    fs::rename(world.path("forged.cert"), certificate).unwrap();
+    told("a certificate is ignored", &waiting);
+    assert!(waiting.has_ended().is_none(), "{}", waiting.stderr());
+    let _signer = world.signer();
+    let ended = waiting.wait(CEILING);
+    assert!(ended.success(), "{}", waiting.stderr());
+    assert!(world.path("device/333.hula.atlas.x509.cert").exists());
 }
 
 #[test]

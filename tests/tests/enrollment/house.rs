@@ -90,10 +90,12 @@ impl House {
     /// Starts a stock sshd which reads `~/.ssh/authorized_keys` and is strict about it.
     #[track_caller]
     pub(crate) fn start_sshd(&mut self, world: &World) {
+        // One at a time, on the one port.
+        self.sshd = None;
         fs::create_dir_all("/run/sshd").unwrap();
         let config = world.path("house-sshd");
         let settings = format!(
-            "Port {}\nListenAddress 127.0.0.1\nHostKey {}\nPidFile none\nUsePAM no\n\
+            "Include /etc/ssh/sshd_config.d/*.conf\nPort {}\nListenAddress 127.0.0.1\nHostKey {}\nPidFile none\nUsePAM no\n\
              PasswordAuthentication no\nKbdInteractiveAuthentication no\nUseDNS no\n\
              Subsystem sftp internal-sftp\nPrintMotd no\nPrintLastLog no\nLogLevel VERBOSE\n",
             self.port.number(),

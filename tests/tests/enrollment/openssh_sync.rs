@@ -2,11 +2,14 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
-use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use e2e::{
     CEILING, Daemon, Device, EchoServer, ReservedPort, Sshd, World, current_user, is_listening,
@@ -14,6 +17,9 @@ use e2e::{
 };
 
 use super::house::House;
+
+/// How a stream ended: after so many octets, or so.
+type GreetingEnd = Result<usize, ErrorKind>;
 
 /// A realm whose proxy is the house's sshd: device 3 and a controller of `hula`, device 3 of `tau`.
 struct Stock {
@@ -116,6 +122,23 @@ impl Stock {
         outcome.stdout + &outcome.stderr
     }
 
+    /// What comes back through `ssh -L` from a socket on the proxy that greets, how it ends, and what ssh says.
+    #[track_caller]
+    fn greeting(&self, name: &str, port: u16, local: &str) -> (String, GreetingEnd, String) {
+        let tunnel = self.forward(name, &self.controller, "hula", &["-L", local]);
+        wait_until("the local end", CEILING, || {
+            is_listening(port)
+                .then_some(())
+                .ok_or_else(|| tunnel.stderr())
+        });
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        stream.set_read_timeout(Some(CEILING)).unwrap();
+        let mut text = String::new();
+        let end = stream.read_to_string(&mut text);
+        let end = end.map_err(|error| error.kind());
+        (text, end, tunnel.stderr())
+    }
+
     /// What `ssh -W` brings back of a greeting.
     #[track_caller]
     fn through(&self, to: &str) -> String {
@@ -164,11 +187,13 @@ fn each_key_does_its_own_and_nothing_else() {
         stock.through(&format!("localhost:{}", echo_port(&echo))),
         ""
     );
-    assert_eq!(stock.through("none.invalid:1"), "");
 
     // Nobody gets anything else.
     let free = ReservedPort::take().number();
-    let socket = stock.world.path("stray.sock");
+    // Where every user may make a socket, and reach one: what refuses it is to be sshd alone.
+    let open = tempfile::tempdir().unwrap();
+    fs::set_permissions(open.path(), fs::Permissions::from_mode(0o1777)).unwrap();
+    let socket = open.path().join("stray.sock");
     let listens = [
         format!("{}:localhost:22", port + 1),
         "0:localhost:22".to_owned(),
@@ -209,19 +234,52 @@ fn each_key_does_its_own_and_nothing_else() {
     }
 
     // A unix socket on the proxy is not to be reached either.
-    let unix = stock.world.path("service.sock");
-    let _listener = std::os::unix::net::UnixListener::bind(&unix).unwrap();
+    let unix = open.path().join("service.sock");
+    let greeted = greeter(&unix);
     let local = format!("{free}:{}", unix.display());
-    let _tunnel = stock.forward("unix", &stock.controller, "hula", &["-L", &local]);
-    wait_until("the local end", CEILING, || {
-        is_listening(free)
+    let (text, end, said) = stock.greeting("unix", free, &local);
+    assert!(text.is_empty(), "{text}");
+    // Ended by sshd's answer, and not by our patience.
+    assert!(
+        matches!(end, Ok(0) | Err(ErrorKind::ConnectionReset)),
+        "{end:?}"
+    );
+    assert!(said.contains("open failed"), "{said}");
+    assert_eq!(greeted.load(Ordering::SeqCst), 0);
+
+    // Without the settings that came with the account the same does go through: it is they that refuse it, and no line can.
+    let settings = "etc/ssh/sshd_config.d/tunnel-hula.conf";
+    fs::remove_file(stock.world.path(settings)).unwrap();
+    stock.house.start_sshd(&stock.world);
+    let key = fs::read_to_string(stock.controller.ssh_public_key()).unwrap();
+    let less = format!("restrict,port-forwarding {key}");
+    fs::write(stock.keys_file("hula"), less).unwrap();
+    let (text, _, said) = stock.greeting("less", free, &local);
+    assert_eq!(text, "greetings", "{said}");
+    assert_eq!(greeted.load(Ordering::SeqCst), 1);
+    let listen = format!("{}:localhost:22", socket.display());
+    let _listens = stock.forward("listens", &stock.controller, "hula", &["-R", &listen]);
+    wait_until("the socket", CEILING, || {
+        socket
+            .exists()
             .then_some(())
             .ok_or_else(|| "not yet".to_owned())
     });
-    let mut stream = TcpStream::connect(("127.0.0.1", free)).unwrap();
-    stream.set_read_timeout(Some(CEILING)).unwrap();
-    let mut nothing = [0; 1];
-    assert!(matches!(stream.read(&mut nothing), Ok(0) | Err(_)));
+}
+
+/// Greets whoever connects to a unix socket at this path, which every user may; counts them.
+fn greeter(path: &Path) -> Arc<AtomicUsize> {
+    let listener = UnixListener::bind(path).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o777)).unwrap();
+    let greeted = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&greeted);
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            count.fetch_add(1, Ordering::SeqCst);
+            let _ = stream.unwrap().write_all(b"greetings");
+        }
+    });
+    greeted
 }
 
 #[test]
