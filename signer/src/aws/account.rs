@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 
-use super::calls::{Listed, Status};
+use super::calls::{Listed, Status, hex};
 use super::{Aws, AwsError};
 use crate::journal::Record;
 
@@ -114,7 +114,7 @@ pub(super) fn content(pem: &str, realm: &Label, suffix: &ClientIdSuffix) -> Opti
     };
     Some(Content {
         id,
-        serial: serial.iter().map(|octet| format!("{octet:02X}")).collect(),
+        serial: serial.iter().flat_map(|octet| hex(*octet)).collect(),
         not_after: certificate.validity().not_after.to_datetime(),
         key: Revision::of_bytes(certificate.public_key().raw).to_string(),
     })

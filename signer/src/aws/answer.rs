@@ -60,10 +60,10 @@ mod tests {
     use super::*;
 
     fn code_and_message(error: &AwsError) -> (&str, &str) {
-        match error {
-            AwsError::Refused { code, message, .. } => (code, message),
-            _ => panic!("{error}"),
-        }
+        let AwsError::Refused { code, message, .. } = error else {
+            panic!("{error}")
+        };
+        (code, message)
     }
 
     #[test]

@@ -10,6 +10,7 @@ use super::{Aws, AwsError};
 /// A certificate as AWS has made it.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[expect(clippy::struct_field_names, reason = "the names that AWS gives them")]
 pub(super) struct Made {
     pub(super) certificate_arn: String,
     pub(super) certificate_id: String,
@@ -196,10 +197,19 @@ fn encoded(text: &str) -> String {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
             out.push(char::from(byte));
         } else {
-            out.push_str(&format!("%{byte:02X}"));
+            out.push('%');
+            out.extend(hex(byte));
         }
     }
     out
+}
+
+/// An octet as two digits.
+pub(super) fn hex(octet: u8) -> [char; 2] {
+    [octet >> 4, octet & 15].map(|half| {
+        let digit = char::from_digit(half.into(), 16).unwrap_or('0');
+        digit.to_ascii_uppercase()
+    })
 }
 
 /// Certificates in a page: the most that AWS gives.

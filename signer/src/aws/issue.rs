@@ -83,20 +83,15 @@ impl Work<'_> {
         let left = self
             .blocking(|bench, title, body| Ok(intent::left(&bench.journal, title, body)?))
             .await?;
-        let adopted = match left {
-            Some(left) => self.adopted(request, left.since).await?,
-            None => {
-                self.blocking(|bench, title, body| {
-                    Ok(intent::write(
-                        &bench.journal,
-                        title,
-                        body,
-                        OffsetDateTime::now_utc(),
-                    )?)
-                })
-                .await?;
-                None
-            }
+        let adopted = if let Some(left) = left {
+            self.adopted(request, left.since).await?
+        } else {
+            self.blocking(|bench, title, body| {
+                let now = OffsetDateTime::now_utc();
+                Ok(intent::write(&bench.journal, title, body, now)?)
+            })
+            .await?;
+            None
         };
         let (made, content) = match adopted {
             Some(adopted) => adopted,
@@ -140,9 +135,8 @@ impl Work<'_> {
         request: &AcceptedRequest,
         since: i64,
     ) -> Result<Option<(Made, Content)>, SignError> {
-        let since = OffsetDateTime::from_unix_timestamp(since).map_or(0.0, |since| {
-            (since - CLOCK_SKEW).unix_timestamp_nanos() as f64 / 1e9
-        });
+        // A moment before 1970 or after 2106 is none: then all are looked at.
+        let since = u32::try_from(since.saturating_sub(CLOCK_SKEW)).map_or(0.0, f64::from);
         let known = self
             .blocking(|bench, _, _| Ok(bench.journal.aws_certificates()?))
             .await?;
@@ -197,5 +191,5 @@ impl Work<'_> {
 /// How long all calls for one request may take together, and so how long a revocation may have to wait.
 const ISSUE_LIMIT: Duration = Duration::from_mins(2);
 
-/// How far the clock of this computer may be from that of AWS, which refuses calls that are five minutes off.
-const CLOCK_SKEW: time::Duration = time::Duration::minutes(10);
+/// How far the clock of this computer may be from that of AWS, in seconds: calls that are five minutes off are refused.
+const CLOCK_SKEW: i64 = 10 * 60;
