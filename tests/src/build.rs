@@ -29,8 +29,11 @@ pub fn tunnel_binary() -> &'static Path {
         } else {
             "release"
         };
-        build_tunnel(&["--package", "cli", "--bin", "tunnel", "--profile", profile])
-            .unwrap_or_else(|error| panic!("{error}"))
+        let mut arguments = vec!["--package", "cli", "--bin", "tunnel", "--profile", profile];
+        if cfg!(feature = "aws") {
+            arguments.extend(["--features", "aws"]);
+        }
+        build_tunnel(&arguments).unwrap_or_else(|error| panic!("{error}"))
     };
     BINARY.get_or_init(|| path)
 }

@@ -10,6 +10,7 @@
     reason = "a harness reports by failing the test that uses it"
 )]
 
+pub mod aws;
 mod build;
 mod daemon;
 mod device;
@@ -21,6 +22,7 @@ mod outcome;
 mod payload;
 mod port;
 mod procfs;
+mod python;
 mod session;
 mod sshd;
 mod stopwatch;
@@ -41,6 +43,7 @@ pub use port::ReservedPort;
 pub use procfs::{
     Usage, end_marked, established, is_listening, processes_marked, unix_sockets_under, usage,
 };
+pub use python::{PythonError, moto_python};
 pub use session::Session;
 pub use sshd::{Sshd, current_user};
 pub use stopwatch::Stopwatch;

@@ -70,6 +70,10 @@ pub const TOOLS: &[Tool] = &[
         package: "bsdutils",
     },
     Tool {
+        name: "python3",
+        package: "python3-venv",
+    },
+    Tool {
         name: "strace",
         package: "strace",
     },

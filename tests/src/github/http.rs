@@ -6,26 +6,26 @@ use std::net::{Shutdown, TcpStream};
 
 /// A request, read whole.
 #[derive(Debug)]
-pub(super) struct Request {
-    pub(super) method: String,
-    pub(super) path: String,
-    pub(super) query: String,
+pub(crate) struct Request {
+    pub(crate) method: String,
+    pub(crate) path: String,
+    pub(crate) query: String,
     /// Names in lower case.
-    pub(super) headers: BTreeMap<String, String>,
-    pub(super) body: Vec<u8>,
+    pub(crate) headers: BTreeMap<String, String>,
+    pub(crate) body: Vec<u8>,
 }
 
 /// An answer.
 #[derive(Debug)]
-pub(super) struct Response {
-    pub(super) status: u16,
-    pub(super) headers: Vec<(&'static str, String)>,
-    pub(super) body: Vec<u8>,
+pub(crate) struct Response {
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(&'static str, String)>,
+    pub(crate) body: Vec<u8>,
 }
 
 /// What becomes of a connection.
 #[derive(Debug)]
-pub(super) enum Reply {
+pub(crate) enum Reply {
     /// It goes on.
     Answer(Response),
     /// It is cut.
@@ -35,7 +35,7 @@ pub(super) enum Reply {
 }
 
 /// Serves one connection until the client ends it.
-pub(super) fn serve(stream: &TcpStream, mut answer: impl FnMut(&Request) -> Reply) {
+pub(crate) fn serve(stream: &TcpStream, mut answer: impl FnMut(&Request) -> Reply) {
     let mut reader = BufReader::new(stream);
     while let Some(request) = read(&mut reader) {
         let response = match answer(&request) {

@@ -1,6 +1,12 @@
 //! Enrollment: from a request to a device that may connect, and back to one that may not.
 
 mod agent_keys;
+#[cfg(feature = "aws")]
+mod aws;
+#[cfg(feature = "aws")]
+mod aws_refusals;
+#[cfg(feature = "aws")]
+mod aws_stage;
 mod github_enroll;
 mod github_faults;
 mod github_hostile;
