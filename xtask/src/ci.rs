@@ -8,7 +8,7 @@ use e2e::Stopwatch;
 
 use crate::arguments::Arguments;
 use crate::step::{ChoreError, cargo, step, works};
-use crate::test;
+use crate::test::{self, FEATURES};
 
 /// Seconds that each fuzz target runs: enough to meet again whatever a change has broken in a parser of a few hundred
 /// lines, while all targets together stay within minutes.
@@ -29,6 +29,19 @@ pub(crate) fn command(arguments: Arguments) -> Result<(), ChoreError> {
             "clippy",
             "--workspace",
             "--all-targets",
+            "--locked",
+            FEATURES,
+            "--",
+            "-D",
+            "warnings",
+        ]),
+    )?;
+    step(
+        "lints of the program without its features",
+        &mut cargo(&[
+            "clippy",
+            "--package",
+            "cli",
             "--locked",
             "--",
             "-D",

@@ -34,6 +34,13 @@ pub(crate) fn ensure() -> Result<(), ChoreError> {
     )))
 }
 
+/// Makes the Python environment of those tests that need one.
+pub(crate) fn ensure_python() -> Result<(), ChoreError> {
+    e2e::moto_python()
+        .map(drop)
+        .map_err(|error| ChoreError::Missing(error.to_string()))
+}
+
 fn install(packages: &BTreeSet<&str>) -> Command {
     let mut command = apt_get();
     command

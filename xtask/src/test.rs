@@ -16,14 +16,15 @@ pub(crate) fn run(fast: bool, for_runner: &[String]) -> Result<(), ChoreError> {
     let watch = Stopwatch::start();
     if !fast {
         packages::ensure()?;
+        packages::ensure_python()?;
     }
     // Everything at once, so that no crate is built for two sets of features.
     println!("\n== build");
-    let binary = e2e::build_tunnel(&["--workspace", "--all-targets", "--locked"])
+    let binary = e2e::build_tunnel(&["--workspace", "--all-targets", "--locked", FEATURES])
         .map_err(ChoreError::Failed)?;
     println!("== build: ok in {:.1?}", watch.elapsed());
     let mut tests = if works(&mut cargo(&["nextest", "--version"])) {
-        let mut nextest = cargo(&["nextest", "run", "--workspace", "--locked"]);
+        let mut nextest = cargo(&["nextest", "run", "--workspace", "--locked", FEATURES]);
         if fast {
             nextest.args(["-E", "not (package(e2e) and binary(e2e))"]);
         }
@@ -32,7 +33,7 @@ pub(crate) fn run(fast: bool, for_runner: &[String]) -> Result<(), ChoreError> {
         println!(
             "cargo-nextest is not installed: `cargo test` runs the tests, without limits of their time"
         );
-        let mut test = cargo(&["test", "--workspace", "--locked", "--all-targets"]);
+        let mut test = cargo(&["test", "--workspace", "--locked", "--all-targets", FEATURES]);
         if fast {
             test.args(["--exclude", "e2e"]);
         }
@@ -41,7 +42,14 @@ pub(crate) fn run(fast: bool, for_runner: &[String]) -> Result<(), ChoreError> {
     step("tests", tests.args(for_runner).env("TUNNEL_BIN", binary))?;
     step(
         "documentation tests",
-        &mut cargo(&["test", "--workspace", "--locked", "--doc", "--quiet"]),
+        &mut cargo(&[
+            "test",
+            "--workspace",
+            "--locked",
+            "--doc",
+            "--quiet",
+            FEATURES,
+        ]),
     )?;
     if fast {
         println!("\n--fast: the end-to-end tests were not run");
@@ -49,3 +57,6 @@ pub(crate) fn run(fast: bool, for_runner: &[String]) -> Result<(), ChoreError> {
     println!("\nall tests passed in {:.1?}", watch.elapsed());
     Ok(())
 }
+
+/// With everything that a build can leave out: the tests of AWS IoT Core are among the others.
+pub(crate) const FEATURES: &str = "--features=cli/aws,e2e/aws";
