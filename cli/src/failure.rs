@@ -218,9 +218,10 @@ impl From<enrollment::revoked::RevokedError> for Failure {
 impl From<enrollment::EnrollError> for Failure {
     fn from(error: enrollment::EnrollError) -> Self {
         let hint = error.hint();
-        let code = match &error {
-            enrollment::EnrollError::Registry(source) => registry_code(source),
-            _ => exit::FAILURE,
+        let code = if let enrollment::EnrollError::Registry(source) = &error {
+            registry_code(source)
+        } else {
+            exit::FAILURE
         };
         Self::new(error, hint, code)
     }

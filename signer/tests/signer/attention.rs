@@ -35,8 +35,8 @@ async fn a_question_without_an_answer_holds_up_no_other_request() {
     let title = "asked.hula.atlas.x509.csr.seen";
     until_there(|| world.path("registry").join(title).exists()).await;
     world.put_request("z.hula.atlas").await;
-    let signed = world.path("registry").join("z.hula.atlas.x509.cert");
-    until_there(|| signed.exists()).await;
+    let certificate = world.path("registry").join("z.hula.atlas.x509.cert");
+    until_there(|| certificate.exists()).await;
     assert!(world.certificate("asked.hula.atlas").await.is_none());
     drop(hang_up);
     shutdown.request();
@@ -50,7 +50,7 @@ async fn until_there(is_there: impl Fn() -> bool) {
             return;
         }
         tokio::time::advance(Duration::from_millis(200)).await;
-        let breath = || std::thread::sleep(Duration::from_millis(10));
+        let breath = || std::thread::park_timeout(Duration::from_millis(10));
         spawn_blocking(breath).await.unwrap();
     }
     panic!("it is not there");

@@ -231,6 +231,38 @@ fn looking_costs_two_calls_that_are_answered_with_304() {
     });
 }
 
+/// A load of many pages goes on where it was cut.
+#[test]
+fn a_page_that_was_read_is_not_read_again_when_a_later_one_fails() {
+    let stage = Stage::new();
+    for index in 0..250 {
+        stage
+            .github
+            .open("mallory", &format!("chat {index}"), "hello");
+    }
+    stage.github.fail(Fault {
+        // The newest one, and the first page.
+        after: 2,
+        // Each look tries three times.
+        times: 6,
+        ..fault("GET", ISSUES, Trouble::Before(502))
+    });
+    let mut signer = stage.world.signer();
+    signer.wait_for_line("watching");
+    let mut calls = Vec::new();
+    wait_until("all pages to be read", CEILING, || {
+        calls.extend(stage.github.take_calls());
+        let last = calls.last().is_some_and(|call| call.status == 304);
+        (last && stage.github.has_failed())
+            .then_some(())
+            .ok_or(format!("{} calls", calls.len()))
+    });
+    let pages = calls
+        .iter()
+        .filter(|call| call.query.contains("sort=created") && call.status == 200);
+    assert_eq!(pages.count(), 3, "{calls:?}");
+}
+
 /// Signer and key sync of one process share their looks.
 #[test]
 fn serving_costs_no_more_calls_than_signing() {

@@ -164,9 +164,9 @@ fn a_token_is_told_to_no_host_but_its_own() {
             refused.report()
         );
     }
-    std::fs::write(device.dir().join("gh-token.txt"), format!("{octo}\n")).unwrap();
+    fs::write(device.dir().join("gh-token.txt"), format!("{octo}\n")).unwrap();
     let file = device.dir().join("gh-token.txt");
-    std::fs::set_permissions(&file, PermissionsExt::from_mode(0o600)).unwrap();
+    fs::set_permissions(&file, PermissionsExt::from_mode(0o600)).unwrap();
     let refused = enroll(&[]);
     let said = "is for `github.com`, and the registry is at `127.0.0.1:";
     assert!(refused.stderr.contains(said), "{}", refused.report());
