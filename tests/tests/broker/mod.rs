@@ -1,0 +1,1 @@
+//! The realm's broker: the embedded one, and others in its place.
