@@ -40,12 +40,25 @@ pub(crate) fn aws(dir: Option<PathBuf>, arguments: &PoliciesAws) -> Result<u8, F
 
 /// The access control list for mosquitto.
 pub(crate) fn mosquitto(dir: Option<PathBuf>) -> Result<u8, Failure> {
+    let (policies, devices) = fleet(dir)?;
+    let text = render::mosquitto(&policies, &devices).map_err(unwritable)?;
+    output::line(text.trim_end());
+    Ok(exit::OK)
+}
+
+/// The accounts and users for nats-server.
+pub(crate) fn nats(dir: Option<PathBuf>) -> Result<u8, Failure> {
+    let (policies, devices) = fleet(dir)?;
+    let text = render::nats(&policies, &devices).map_err(unwritable)?;
+    output::line(text.trim_end());
+    Ok(exit::OK)
+}
+
+/// The realm's policies, and every device whose certificate is in the registry.
+fn fleet(dir: Option<PathBuf>) -> Result<(PolicySet, Vec<render::Device>), Failure> {
     let realm = Realm::load(dir)?;
     let registry = realm.registry()?;
     let certificates = runtime::block_on(async { Ok(registry.list(Kind::Certificate).await?) })?;
-    let failure = |error: Box<dyn std::error::Error + Send + Sync>| {
-        Failure::text(error.to_string(), None, exit::FAILURE)
-    };
     let mut devices = Vec::new();
     for entry in certificates {
         let id = entry.title.id();
@@ -55,11 +68,12 @@ pub(crate) fn mosquitto(dir: Option<PathBuf>) -> Result<u8, Failure> {
         };
         let name = realm.file().client_id_suffix.client_id(id);
         let device = render::Device::new(&name, id.device().as_str(), id.system().as_str(), role);
-        devices.push(device.map_err(|error| failure(error.into()))?);
+        devices.push(device.map_err(unwritable)?);
     }
-    let set =
-        PolicySet::for_realm(realm.file().realm.as_str()).map_err(|error| failure(error.into()))?;
-    let text = render::mosquitto(&set, &devices).map_err(|error| failure(error.into()))?;
-    output::line(text.trim_end());
-    Ok(exit::OK)
+    let policies = PolicySet::for_realm(realm.file().realm.as_str()).map_err(unwritable)?;
+    Ok((policies, devices))
+}
+
+fn unwritable(error: impl std::error::Error) -> Failure {
+    Failure::text(error.to_string(), None, exit::FAILURE)
 }
