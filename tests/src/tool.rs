@@ -50,8 +50,16 @@ pub const TOOLS: &[Tool] = &[
         package: "mosquitto-clients",
     },
     Tool {
+        name: "nats-server",
+        package: "nats-server",
+    },
+    Tool {
         name: "openssl",
         package: "openssl",
+    },
+    Tool {
+        name: "ss",
+        package: "iproute2",
     },
     Tool {
         name: "unshare",
