@@ -122,7 +122,7 @@ impl Door {
             .await
             .map_err(|error| (NOTHING, error))?;
         let counters = &self.hub.counters;
-        let mut connect = Connect::parse(frame).map_err(|error| {
+        let mut connect = Connect::parse(&frame).map_err(|error| {
             let answer = self.answer(&error);
             (answer, GreetError::Connect(error))
         })?;
