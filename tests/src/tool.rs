@@ -53,6 +53,19 @@ pub const TOOLS: &[Tool] = &[
         name: "nats-server",
         package: "nats-server",
     },
+    // Not `python3`: without this package it makes no environments.
+    Tool {
+        name: "python3",
+        package: "python3-venv",
+    },
+    Tool {
+        name: "node",
+        package: "nodejs",
+    },
+    Tool {
+        name: "npm",
+        package: "npm",
+    },
     Tool {
         name: "openssl",
         package: "openssl",
@@ -60,6 +73,10 @@ pub const TOOLS: &[Tool] = &[
     Tool {
         name: "ss",
         package: "iproute2",
+    },
+    Tool {
+        name: "prlimit",
+        package: "util-linux",
     },
     Tool {
         name: "unshare",
