@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::{run, tool};
 
-/// Python with packages of PyPI, each as `name==version`, in an environment of its own below `folder`. It is made when it
+/// Python with packages of its index, each as `name==version`, in an environment of its own below `folder`. It is made when it
 /// is not there; tests that ask at the same time wait for each other.
 ///
 /// # Panics

@@ -1,6 +1,7 @@
 //! The programs of others that the tests drive.
 
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 /// A program and the Debian package that has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +54,6 @@ pub const TOOLS: &[Tool] = &[
         name: "nats-server",
         package: "nats-server",
     },
-    // Not `python3`: without this package it makes no environments.
     Tool {
         name: "python3",
         package: "python3-venv",
@@ -124,8 +124,18 @@ pub fn missing_tools() -> Vec<Tool> {
     TOOLS
         .iter()
         .copied()
-        .filter(|tool| find(tool.name).is_none())
+        .filter(|tool| find(tool.name).is_none_or(|program| !is_whole(tool.name, &program)))
         .collect()
+}
+
+/// Debian's `python3` comes without what makes environments, and a package which has no program adds that.
+fn is_whole(name: &str, program: &Path) -> bool {
+    name != "python3"
+        || Command::new(program)
+            .args(["-c", "import ensurepip, venv"])
+            .stderr(Stdio::null())
+            .status()
+            .is_ok_and(|status| status.success())
 }
 
 fn find(name: &str) -> Option<PathBuf> {

@@ -8,10 +8,11 @@
 mod case;
 mod cases;
 mod differences;
-
 mod page;
 mod stage;
 mod statements;
+
+use std::fmt::Write as _;
 
 use case::Case;
 use differences::{DIFFERENCES, Difference};
@@ -92,7 +93,8 @@ fn verdict(case: &Case, ours: &str, mosquitto: &str) -> Result<(), String> {
         "{name} ({covers})\n  standard:  `{standard}`\n  ours:      `{ours}`\n  mosquitto: `{mosquitto}`\n"
     );
     if let Some(known) = difference(case) {
-        text += &format!("  listed as: `{}` and `{}`\n", known.ours, known.mosquitto);
+        let (ours, mosquitto) = (known.ours, known.mosquitto);
+        let _ = writeln!(text, "  listed as: `{ours}` and `{mosquitto}`");
     }
     Err(text)
 }
