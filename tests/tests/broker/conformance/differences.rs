@@ -85,7 +85,7 @@ pub(super) const DIFFERENCES: &[Difference] = &[
         case: "the highest QoS of subscriptions that overlap counts",
         ours: "`x` on a QoS 1",
         mosquitto: "`x` on a QoS 0",
-        why: "mosquitto 2.0.11 takes the subscription that it finds first, against the standard",
+        why: "mosquitto 2.0.11 delivers by the lower one, against the standard",
     },
     Difference {
         case: "a topic of 1,000 bytes",

@@ -13,6 +13,9 @@ mod stage;
 mod statements;
 
 use std::fmt::Write as _;
+use std::process::Command;
+
+use e2e::{CEILING, run, tool};
 
 use case::Case;
 use differences::{DIFFERENCES, Difference};
@@ -68,11 +71,19 @@ fn compare(cases: &[Case]) {
         .collect();
     assert!(
         wrong.is_empty(),
-        "{} of {}:\n\n{}",
+        "{} of {}, beside {}:\n\n{}",
         wrong.len(),
         cases.len(),
+        mosquitto_version(),
         wrong.join("\n")
     );
+}
+
+/// Its differences are of one version; another one may have others.
+#[track_caller]
+fn mosquitto_version() -> String {
+    let help = run(Command::new(tool("mosquitto")).arg("-h"), CEILING);
+    help.stdout.lines().next().unwrap_or_default().to_owned()
 }
 
 /// Whether what was seen is what the standard or the list of differences says.

@@ -1,6 +1,6 @@
 //! PUBLISH and retained messages (sections 3.3 and 4.3).
 
-use crate::broker::packets::publish;
+use crate::broker::packets::{Connect, DISCONNECT, publish};
 use crate::broker::seen::Seen;
 
 use super::super::case::{Case, Deed};
@@ -85,6 +85,25 @@ pub(in super::super) const CASES: &[Case] = &[
         covers: &["3.8.4-6"],
         standard: &["`x` on a QoS 1"],
         deed: Deed::Scene(|stage| deliver(stage, 1, 2)),
+    },
+    Case {
+        name: "a hundred messages whose answers are not waited for",
+        covers: &["3.3.4-1", "4.3.2-2", "4.6.0-6"],
+        standard: &["PUBACK of 1 to 100 in order; 100 in order"],
+        deed: Deed::Scene(pipeline),
+    },
+    Case {
+        name: "a retained message with a DISCONNECT behind it",
+        covers: &["3.3.1-5", "4.3.2-2"],
+        standard: &["`x` on a QoS 1 retained"],
+        deed: Deed::Scene(|stage| {
+            let mut alice = stage.dial("alice");
+            let connect = Connect::new(stage.id("alice")).bytes();
+            let message = publish(&stage.topic("a"), "x", 1, true, 1);
+            alice.send(&[&connect[..], &message, DISCONNECT].concat());
+            alice.until(|_| false);
+            retain(stage, &[], &["a"])
+        }),
     },
     Case {
         name: "DUP of a publisher is not passed on",
@@ -295,6 +314,36 @@ fn retain(stage: &Stage, said: &[(&str, &str, u8)], topics: &[&str]) -> String {
         heard.extend(stage.settle(&mut bob, &mut carol));
     }
     stage.tell(&heard)
+}
+
+/// Messages of all kinds in one go: the disk has to be waited for by some and not by others.
+fn pipeline(stage: &Stage) -> String {
+    let (mut alice, mut bob) = (stage.connect("alice"), stage.connect("bob"));
+    bob.subscribe(&[(&stage.topic("+"), 1)]);
+    let mut bytes = Vec::new();
+    for id in 1..=100_u16 {
+        let topic = stage.topic(if id % 3 == 0 { "retained" } else { "live" });
+        bytes.extend(publish(&topic, &id.to_string(), 1, id % 3 == 0, id));
+    }
+    alice.send(&bytes);
+    let answers: Vec<_> = (0..100).map(|_| alice.next()).collect();
+    let acknowledged = if answers.iter().cloned().eq((1..=100).map(Seen::PubAck)) {
+        "PUBACK of 1 to 100 in order".to_owned()
+    } else {
+        format!("{answers:?}")
+    };
+    let heard = stage.settle(&mut bob, &mut alice);
+    let numbers = heard.iter().filter_map(|seen| match seen {
+        Seen::Publish(heard) => heard.payload.parse::<u16>().ok(),
+        _ => None,
+    });
+    // The order counts for each topic.
+    let (retained, live): (Vec<_>, Vec<_>) = numbers.partition(|number| number % 3 == 0);
+    if retained.is_sorted() && live.is_sorted() && heard.len() == 100 {
+        format!("{acknowledged}; 100 in order")
+    } else {
+        format!("{acknowledged}; {}", stage.tell(&heard))
+    }
 }
 
 fn large(stage: &Stage, length: usize) -> String {

@@ -136,6 +136,38 @@ pub(in super::super) const CASES: &[Case] = &[
         }),
     },
     Case {
+        name: "a session that is there again is no new subscription",
+        covers: &["3.1.2-4", "3.3.1-6"],
+        standard: &["`x` on a QoS 1 retained; then nothing"],
+        deed: Deed::Scene(|stage| {
+            let (topic, mut carol) = (stage.topic("a"), stage.connect("carol"));
+            carol.publish(&topic, "x", 1, true);
+            let (mut alice, _) = stage.resume("alice");
+            alice.subscribe(&[(&topic, 1)]);
+            let first = stage.settle(&mut alice, &mut carol);
+            alice.disconnect();
+            let (mut alice, _) = stage.resume("alice");
+            let then = stage.settle(&mut alice, &mut carol);
+            format!("{}; then {}", stage.tell(&first), stage.tell(&then))
+        }),
+    },
+    Case {
+        name: "an UNSUBSCRIBE is kept with the session",
+        covers: &["3.1.2-4", "3.10.4-2", "4.1.0-1"],
+        standard: &["`y` on b QoS 1"],
+        deed: Deed::Scene(|stage| {
+            let (a, b, mut carol) = (stage.topic("a"), stage.topic("b"), stage.connect("carol"));
+            let (mut alice, _) = stage.resume("alice");
+            alice.subscribe(&[(&a, 1), (&b, 1)]);
+            alice.unsubscribe(&[&a]);
+            alice.disconnect();
+            carol.publish(&a, "x", 1, false);
+            carol.publish(&b, "y", 1, false);
+            let (mut alice, _) = stage.resume("alice");
+            stage.tell(&stage.settle(&mut alice, &mut carol))
+        }),
+    },
+    Case {
         name: "identifiers in use are not used again",
         covers: &["2.3.1-1", "2.3.1-4", "4.3.2-1"],
         standard: &["10 messages, 10 identifiers"],

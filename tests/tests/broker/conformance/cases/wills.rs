@@ -45,6 +45,25 @@ pub(in super::super) const CASES: &[Case] = &[
         }),
     },
     Case {
+        name: "an empty retained will deletes what is retained",
+        covers: &["3.1.2-17", "3.3.1-10", "3.3.1-11"],
+        standard: &["`` on will QoS 1; later nothing"],
+        deed: Deed::Scene(|stage| {
+            let will = stage.topic("will");
+            let (mut bob, mut carol) = (stage.connect("bob"), stage.connect("carol"));
+            carol.publish(&will, "kept", 1, true);
+            bob.subscribe(&[(&will, 1)]);
+            bob.next();
+            let connect = Connect::new(stage.id("alice")).with_will(&will, "", 1, true);
+            drop(stage.connected("alice", &connect));
+            let heard = bob.next();
+            bob.unsubscribe(&[&will]);
+            bob.subscribe(&[(&will, 1)]);
+            let later = stage.settle(&mut bob, &mut carol);
+            format!("{}; later {}", stage.tell(&[heard]), stage.tell(&later))
+        }),
+    },
+    Case {
         name: "no will after a DISCONNECT",
         covers: &["3.14.4-3", "3.1.2-8", "3.1.2-10"],
         standard: &["closed; nothing"],
