@@ -1,23 +1,16 @@
-//! Which certificates have been revoked: a file with the authorities' lists, read again whenever it changes.
+//! Which certificates have been revoked: a file with the authorities' lists.
 
 use std::collections::HashSet;
-use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
 
 use daemon::files::{self, FileError};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer};
-use tokio::task::spawn_blocking;
-use tokio::time::{MissedTickBehavior, interval};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 use x509_parser::revocation_list::CertificateRevocationList;
 use x509_parser::time::ASN1Time;
 
-use crate::hub::Hub;
 use crate::limits::MAX_PEM;
 
 /// A certificate's issuer and serial number, which together name it (RFC 5280, section 4.1.2.2).
@@ -26,14 +19,6 @@ pub(crate) struct CertificateName {
     /// The DER of the issuer's name.
     issuer: Vec<u8>,
     serial: Vec<u8>,
-}
-
-/// The revoked certificates, as the file says now.
-#[derive(Debug)]
-pub(crate) struct RevocationList {
-    path: Option<PathBuf>,
-    authorities: Vec<CertificateDer<'static>>,
-    current: RwLock<Current>,
 }
 
 /// Why a file with revocation lists cannot be used.
@@ -66,15 +51,6 @@ pub enum RevocationListError {
     },
 }
 
-#[derive(Debug, Default)]
-struct Current {
-    stamp: Option<Stamp>,
-    revoked: Arc<HashSet<CertificateName>>,
-}
-
-/// By what a changed file is known: inode, size, and the times of its last change of content and of status.
-type Stamp = (u64, u64, i64, i64, i64, i64);
-
 impl CertificateName {
     /// The name of a parsed certificate.
     pub(crate) fn of(certificate: &X509Certificate<'_>) -> Self {
@@ -83,133 +59,63 @@ impl CertificateName {
             serial: certificate.tbs_certificate.serial.to_bytes_be(),
         }
     }
+
+    /// The DER of the issuer's name.
+    pub(crate) fn issuer(&self) -> &[u8] {
+        &self.issuer
+    }
 }
 
-impl RevocationList {
-    /// Reads the file, if one is named. That there is none yet means that nothing is revoked; one that cannot be used
-    /// is an error.
-    pub(crate) fn open(
-        path: Option<PathBuf>,
-        authorities: Vec<CertificateDer<'static>>,
-    ) -> Result<Arc<Self>, RevocationListError> {
-        let list = Self {
-            path,
-            authorities,
-            current: RwLock::default(),
+/// The certificates that the file says are revoked. `None`: there is no file.
+pub(crate) fn read(
+    path: &Path,
+    authorities: &[CertificateDer<'_>],
+) -> Result<Option<HashSet<CertificateName>>, RevocationListError> {
+    let text = match files::read_bounded(path, MAX_PEM) {
+        Ok(text) => text,
+        Err(error) if error.is_not_found() => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    parse(&text, path, authorities).map(Some)
+}
+
+fn parse(
+    text: &[u8],
+    path: &Path,
+    authorities: &[CertificateDer<'_>],
+) -> Result<HashSet<CertificateName>, RevocationListError> {
+    let path_of = || path.to_owned();
+    let pem = |source| RevocationListError::Pem {
+        path: path_of(),
+        source,
+    };
+    let lists: Vec<_> = CertificateRevocationListDer::pem_slice_iter(text)
+        .collect::<Result<_, _>>()
+        .map_err(pem)?;
+    if lists.is_empty() {
+        return Err(pem(rustls_pki_types::pem::Error::NoItemsFound));
+    }
+    let mut revoked = HashSet::new();
+    for der in &lists {
+        let Ok(([], list)) = CertificateRevocationList::from_der(der) else {
+            return Err(RevocationListError::Malformed { path: path_of() });
         };
-        if let Some(path) = &list.path {
-            list.reload(path)?;
+        if !authorities.iter().any(|by| signed(&list, by)) {
+            return Err(RevocationListError::Signature { path: path_of() });
         }
-        Ok(Arc::new(list))
-    }
-
-    /// Whether a certificate is revoked.
-    pub(crate) fn has(&self, name: &CertificateName) -> bool {
-        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
-        current.revoked.contains(name)
-    }
-
-    /// Looks at the file every so often and ends the connections of whoever is revoked by it. Never completes. While
-    /// the file cannot be used, or is gone, the last good list stays.
-    pub(crate) async fn watch(self: Arc<Self>, hub: Arc<Hub>) {
-        let Some(path) = self.path.clone() else {
-            return std::future::pending().await;
-        };
-        let mut ticks = interval(LOOK_INTERVAL);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut refused = None;
-        loop {
-            ticks.tick().await;
-            let (list, path) = (Arc::clone(&self), path.clone());
-            let looked = spawn_blocking(move || {
-                let stamp = stamp(&path);
-                // One that was refused is refused once.
-                if stamp.is_none() || stamp == refused || stamp == list.stamp() {
-                    return (refused, false);
-                }
-                match list.reload(&path) {
-                    Ok(()) => (None, true),
-                    Err(error) => {
-                        let cause = std::error::Error::source(&error).map(ToString::to_string);
-                        tracing::error!(cause, "{error}; what was revoked before stays revoked");
-                        (stamp, false)
-                    }
-                }
-            });
-            let Ok((failed, changed)) = looked.await else {
-                continue;
-            };
-            refused = failed;
-            if changed {
-                hub.cut_revoked(&self);
-            }
+        if list
+            .next_update()
+            .is_some_and(|next| next < ASN1Time::now())
+        {
+            tracing::warn!(path = %path.display(), "the revocation list is past its end: does the signer run?");
         }
+        let issuer = list.issuer().as_raw();
+        revoked.extend(list.iter_revoked_certificates().map(|one| CertificateName {
+            issuer: issuer.to_vec(),
+            serial: one.serial().to_bytes_be(),
+        }));
     }
-
-    fn stamp(&self) -> Option<Stamp> {
-        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
-        current.stamp
-    }
-
-    fn reload(&self, path: &Path) -> Result<(), RevocationListError> {
-        // Before the reading: a change meanwhile is then seen by the next look.
-        let stamp = stamp(path);
-        let text = match files::read_bounded(path, MAX_PEM) {
-            Ok(text) => text,
-            Err(error) if error.is_not_found() => {
-                tracing::warn!(path = %path.display(), "there is no revocation list; nothing is revoked");
-                return Ok(());
-            }
-            Err(error) => return Err(error.into()),
-        };
-        let revoked = self.parse(&text, path)?;
-        tracing::info!(revoked = revoked.len(), "revocation list read");
-        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
-        *current = Current {
-            stamp,
-            revoked: Arc::new(revoked),
-        };
-        Ok(())
-    }
-
-    fn parse(
-        &self,
-        text: &[u8],
-        path: &Path,
-    ) -> Result<HashSet<CertificateName>, RevocationListError> {
-        let path_of = || path.to_owned();
-        let pem = |source| RevocationListError::Pem {
-            path: path_of(),
-            source,
-        };
-        let lists: Vec<_> = CertificateRevocationListDer::pem_slice_iter(text)
-            .collect::<Result<_, _>>()
-            .map_err(pem)?;
-        if lists.is_empty() {
-            return Err(pem(rustls_pki_types::pem::Error::NoItemsFound));
-        }
-        let mut revoked = HashSet::new();
-        for der in &lists {
-            let Ok(([], list)) = CertificateRevocationList::from_der(der) else {
-                return Err(RevocationListError::Malformed { path: path_of() });
-            };
-            if !self.authorities.iter().any(|by| signed(&list, by)) {
-                return Err(RevocationListError::Signature { path: path_of() });
-            }
-            if list
-                .next_update()
-                .is_some_and(|next| next < ASN1Time::now())
-            {
-                tracing::warn!(path = %path.display(), "the revocation list is past its end: does the signer run?");
-            }
-            let issuer = list.issuer().as_raw();
-            revoked.extend(list.iter_revoked_certificates().map(|one| CertificateName {
-                issuer: issuer.to_vec(),
-                serial: one.serial().to_bytes_be(),
-            }));
-        }
-        Ok(revoked)
-    }
+    Ok(revoked)
 }
 
 /// Whether an authority has signed a list, which then names it as certificates do: the comparison of names is one of
@@ -221,18 +127,3 @@ fn signed(list: &CertificateRevocationList<'_>, authority: &CertificateDer<'_>) 
     authority.subject().as_raw() == list.issuer().as_raw()
         && list.verify_signature(authority.public_key()).is_ok()
 }
-
-fn stamp(path: &Path) -> Option<Stamp> {
-    let status = fs::metadata(path).ok()?;
-    Some((
-        status.ino(),
-        status.size(),
-        status.mtime(),
-        status.mtime_nsec(),
-        status.ctime(),
-        status.ctime_nsec(),
-    ))
-}
-
-/// How often the file is looked at: whoever is revoked is gone within seconds, and one `stat` costs microseconds.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
