@@ -28,7 +28,7 @@ mod config;
 mod connect;
 mod connection;
 mod counters;
-#[cfg(fuzzing)]
+#[cfg(any(fuzzing, test))]
 #[doc(hidden)]
 pub mod fuzzing;
 mod gate;
