@@ -44,21 +44,17 @@ pub enum PoliciesError {
     Realm(#[from] RealmError),
 }
 
-/// Reads them for a realm.
-pub(crate) fn load(directory: Option<&Path>, realm: &Label) -> Result<PolicySet, PoliciesError> {
-    if let Some(directory) = directory {
-        refuse_strangers(directory)?;
-    }
-    let [target, controller] = RoleDocument::ALL.map(|role| document(directory, role));
+/// Reads the policies of a realm whose own documents are in this directory; where one is not there, the program's counts.
+pub fn load_policies(directory: Option<&Path>, realm: &Label) -> Result<PolicySet, PoliciesError> {
+    let [target, controller] = RoleDocument::ALL.map(|role| load_policy(directory, role));
     Ok(PolicySet::new(&target?, &controller?, realm.as_str())?)
 }
 
-/// Where a role's document would be.
-pub(crate) fn path(directory: &Path, role: RoleDocument) -> PathBuf {
-    directory.join(format!("{}.json", role.name()))
-}
-
-fn document(directory: Option<&Path>, role: RoleDocument) -> Result<Policy, PoliciesError> {
+/// Reads the policy of a role, as [`load_policies`] does.
+pub fn load_policy(directory: Option<&Path>, role: RoleDocument) -> Result<Policy, PoliciesError> {
+    if let Some(directory) = directory {
+        refuse_strangers(directory)?;
+    }
     let own = directory.map(|directory| path(directory, role));
     let (name, text) = match own.filter(|path| path.exists()) {
         Some(path) => {
@@ -69,6 +65,11 @@ fn document(directory: Option<&Path>, role: RoleDocument) -> Result<Policy, Poli
         None => (role.name().to_owned(), role.json().as_bytes().to_vec()),
     };
     Policy::parse(&text).map_err(|source| PoliciesError::Document { name, source })
+}
+
+/// Where a role's document would be.
+pub(crate) fn path(directory: &Path, role: RoleDocument) -> PathBuf {
+    directory.join(format!("{}.json", role.name()))
 }
 
 fn refuse_strangers(directory: &Path) -> Result<(), PoliciesError> {
@@ -106,27 +107,27 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let realm: Label = "atlas".parse().unwrap();
         let bundled = PolicySet::for_realm("atlas").unwrap();
-        assert_eq!(load(None, &realm).unwrap(), bundled);
-        assert_eq!(load(Some(home.path()), &realm).unwrap(), bundled);
+        assert_eq!(load_policies(None, &realm).unwrap(), bundled);
+        assert_eq!(load_policies(Some(home.path()), &realm).unwrap(), bundled);
         assert_eq!(
-            load(Some(&home.path().join("none")), &realm).unwrap(),
+            load_policies(Some(&home.path().join("none")), &realm).unwrap(),
             bundled
         );
         let target = path(home.path(), RoleDocument::Target);
         fs::write(&target, RoleDocument::Controller.json()).unwrap();
-        let own = load(Some(home.path()), &realm).unwrap();
+        let own = load_policies(Some(home.path()), &realm).unwrap();
         assert_eq!(
             own.get(RoleDocument::Target),
             bundled.get(RoleDocument::Controller)
         );
         fs::write(&target, "{}").unwrap();
         assert!(matches!(
-            load(Some(home.path()), &realm),
+            load_policies(Some(home.path()), &realm),
             Err(PoliciesError::Document { name, .. }) if name.ends_with("tunnel.target.json")
         ));
         fs::write(&target, " ".repeat(MAX_DOCUMENT + 1)).unwrap();
         assert!(matches!(
-            load(Some(home.path()), &realm),
+            load_policies(Some(home.path()), &realm),
             Err(PoliciesError::Document {
                 source: ParseError::TooLong { .. },
                 ..
@@ -140,7 +141,7 @@ mod tests {
         fs::write(home.path().join("tunnel.targets.json"), "{}").unwrap();
         fs::write(home.path().join("README"), "").unwrap();
         assert!(matches!(
-            load(Some(home.path()), &"atlas".parse().unwrap()),
+            load_policies(Some(home.path()), &"atlas".parse().unwrap()),
             Err(PoliciesError::Unknown { path }) if path.ends_with("tunnel.targets.json")
         ));
     }

@@ -202,7 +202,7 @@ fn look(sources: &Sources, door: &Door, watched: &mut Watched, asked: bool) {
         }
     }
     if watched.policies.is_due(asked) {
-        match policy_files::load(sources.policies.as_deref(), &sources.realm) {
+        match policy_files::load_policies(sources.policies.as_deref(), &sources.realm) {
             Ok(policies) => {
                 if door.hub.gate.replace(policies) {
                     door.hub.recheck();

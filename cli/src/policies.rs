@@ -18,9 +18,8 @@ pub(crate) fn aws(dir: Option<PathBuf>, arguments: &PoliciesAws) -> Result<u8, F
     let realm = Realm::load(dir)?;
     let mut documents = serde_json::Map::new();
     for role in RoleDocument::ALL {
-        let policy = role
-            .policy()
-            .map_err(|error| Failure::new(error, None, exit::FAILURE))?;
+        let policy = broker::load_policy(Some(&realm.dir().policies()), role)
+            .map_err(|error| Failure::new(error, None, exit::CONFIG))?;
         let text = render::aws(
             &policy,
             &arguments.region,
@@ -70,7 +69,8 @@ fn fleet(dir: Option<PathBuf>) -> Result<(PolicySet, Vec<render::Device>), Failu
         let device = render::Device::new(&name, id.device().as_str(), id.system().as_str(), role);
         devices.push(device.map_err(unwritable)?);
     }
-    let policies = PolicySet::for_realm(realm.file().realm.as_str()).map_err(unwritable)?;
+    let policies = broker::load_policies(Some(&realm.dir().policies()), &realm.file().realm)
+        .map_err(|error| Failure::new(error, None, exit::CONFIG))?;
     Ok((policies, devices))
 }
 

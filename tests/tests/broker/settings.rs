@@ -48,10 +48,32 @@ fn check_says_what_would_be_served_and_what_is_wrong() {
         assert!(said.stdout.contains(&part), "{part}: {}", said.report());
     }
 
+    // The realm's own documents are what is checked, and what is rendered for others.
+    let render = || {
+        let mut policies = world.tunnel();
+        policies
+            .args(["policies", "aws", "--region", "eu-central-1", "--account"])
+            .args(["123456789012", "--dir"])
+            .arg(&realm);
+        run(&mut policies, CEILING)
+    };
+    let of_the_program = render().success().stdout;
     let own = realm.join("policies/tunnel.target.json");
     fs::create_dir_all(realm.join("policies")).unwrap();
     fs::write(&own, "{\"Version\": \"2012-10-17\"}").unwrap();
     assert_refused(&check(&world), &["tunnel.target.json", "no statement"]);
+    assert_refused(&render(), &["tunnel.target.json", "no statement"]);
+    let statement = r#"{"Sid": "Own", "Effect": "Deny", "Action": "iot:Connect", "Resource": "*"}"#;
+    let document = format!("{{\"Version\": \"2012-10-17\", \"Statement\": {statement}}}");
+    fs::write(&own, document).unwrap();
+    let said = check(&world).success();
+    assert!(
+        said.stdout.contains(own.to_str().unwrap()),
+        "{}",
+        said.report()
+    );
+    let of_the_realm = render().success().stdout;
+    assert!(!of_the_program.contains("\"Own\"") && of_the_realm.contains("\"Own\""));
     fs::write(realm.join("policies/target.json"), "{}").unwrap();
     assert_refused(
         &check(&world),
