@@ -1,6 +1,7 @@
 //! The realm's broker: the embedded one, and others in its place.
 
 mod conformance;
+mod descriptors;
 mod external;
 mod external_aws;
 mod external_mosquitto;
@@ -8,7 +9,9 @@ mod external_nats;
 mod foreign;
 mod fuzz;
 mod killers;
+mod openssl_resumption;
 mod packets;
 mod party;
 mod realm;
 mod seen;
+mod settings;
