@@ -220,7 +220,7 @@ impl LinkTask {
                     }
                     tracing::info!(error = one_line(&error), "the next address is tried");
                 }
-                ended => return ended,
+                ended @ (Ended::Finished | Ended::Left | Ended::Failed(_)) => return ended,
             }
         }
         Ended::Failed(LinkError::NoBroker)

@@ -218,12 +218,8 @@ fn pass_on(client: TcpStream, tls: Arc<ServerConfig>, behind: u16, sessions: &Se
         }
         match some(broker.read(&mut buffer)) {
             Some(0) => return,
-            Some(count) => {
-                if client.write_all(&buffer[..count]).is_err() {
-                    return;
-                }
-            }
-            None => {}
+            Some(count) if client.write_all(&buffer[..count]).is_err() => return,
+            Some(_) | None => {}
         }
     }
 }
