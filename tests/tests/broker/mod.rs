@@ -1,6 +1,7 @@
 //! The realm's broker: the embedded one, and others in its place.
 
 mod conformance;
+mod crash;
 mod descriptors;
 mod external;
 mod external_aws;
