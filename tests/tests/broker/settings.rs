@@ -63,7 +63,7 @@ fn check_says_what_would_be_served_and_what_is_wrong() {
     fs::write(&own, "{\"Version\": \"2012-10-17\"}").unwrap();
     assert_refused(&check(&world), &["tunnel.target.json", "no statement"]);
     assert_refused(&render(), &["tunnel.target.json", "no statement"]);
-    let statement = r#"{"Sid": "Own", "Effect": "Deny", "Action": "iot:Connect", "Resource": "*"}"#;
+    let statement = r#"{"Sid": "Own", "Effect": "Deny", "Action": "iot:Connect", "Resource": "arn:aws:iot:REGION:ACCOUNT:client/*"}"#;
     let document = format!("{{\"Version\": \"2012-10-17\", \"Statement\": {statement}}}");
     fs::write(&own, document).unwrap();
     let said = check(&world).success();
