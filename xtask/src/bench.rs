@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use crate::arguments::Arguments;
+use crate::bench_broker;
 use crate::bench_connect;
 use crate::percentile::Samples;
 use crate::step::ChoreError;
@@ -81,14 +82,21 @@ impl Figure {
 }
 
 pub(crate) fn command(mut arguments: Arguments) -> Result<(), ChoreError> {
+    let which = arguments.word();
+    if which.as_deref() == Some("broker") {
+        return bench_broker::command(arguments);
+    }
     let (as_json, check) = (arguments.flag("--json"), arguments.flag("--check"));
     let runs = arguments.number("--runs")?.unwrap_or(50).max(1);
-    let which = arguments.word();
     arguments.none_left()?;
     let report = match which.as_deref() {
         Some("connect") => bench_connect::measure(runs)?,
         Some(other) => return Err(ChoreError::Usage(format!("no bench `{other}`"))),
-        None => return Err(ChoreError::Usage("which bench? `connect`".to_owned())),
+        None => {
+            return Err(ChoreError::Usage(
+                "which bench? `connect` or `broker`".to_owned(),
+            ));
+        }
     };
     if as_json {
         let figures: Vec<_> = report.figures.iter().map(Figure::json).collect();

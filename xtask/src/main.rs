@@ -8,6 +8,11 @@
 
 mod arguments;
 mod bench;
+mod bench_broker;
+mod bench_broker_fleet;
+mod bench_broker_load;
+mod bench_broker_process;
+mod bench_broker_rows;
 mod bench_connect;
 mod ci;
 mod packages;
@@ -32,6 +37,9 @@ Usage: cargo xtask COMMAND
   bench connect [--runs 50] [--json] [--check]
                                  time from process start to the remote sshd's banner, beside the original's sequence in
                                  the same run. --check exits with 1 when a goal is missed
+  bench broker [--devices 9000] [--sessions 100000] [--json] [--check]
+                                 memory, processor time and round trips of the embedded broker, beside mosquitto's in the
+                                 same run; then that many sessions without sockets (0: none)
 ";
 
 fn main() -> ExitCode {
