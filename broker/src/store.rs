@@ -221,6 +221,10 @@ impl Place {
         Ok(file)
     }
 
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "the library's errors are many, and it may add more"
+    )]
     fn fault(&self, error: redb::Error) -> StoreError {
         let path = self.path.clone();
         let source = match error {
@@ -232,10 +236,6 @@ impl Place {
             redb::Error::UpgradeRequired(found) => ContentError::Format {
                 found: format!("{found} of its database"),
             },
-            #[expect(
-                clippy::wildcard_enum_match_arm,
-                reason = "the library's errors are many, and it may add more"
-            )]
             other => ContentError::Damaged(Box::new(other)),
         };
         StoreError::Content { path, source }

@@ -51,7 +51,7 @@ impl StoreWriter {
             // Not by dropping it here: a transaction that nobody waited for may hold on to it for a moment longer.
             let store = Arc::clone(&self.store);
             let closing = spawn_blocking(move || {
-                store.lock().unwrap_or_else(PoisonError::into_inner).close()
+                store.lock().unwrap_or_else(PoisonError::into_inner).close();
             });
             if let Err(panicked) = closing.await {
                 tracing::error!(error = %one_line(&panicked), "the broker's store could not be closed");
