@@ -53,7 +53,7 @@ fn it_backs_off_and_recovers() {
                 .ok_or_else(String::new)
         });
     }
-    let used = cpu(broker.pid()) - before;
+    let used = cpu(broker.pid()).saturating_sub(before);
     let complaints = broker
         .stderr()
         .matches("no connection can be accepted")
