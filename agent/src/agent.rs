@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use daemon::clock;
 use daemon::device_dir::Membership;
+use daemon::host_port::HostPort;
 use daemon::identity::{Identity, IdentityError};
 use daemon::mqtt::{Link, LinkEvent, LinkSettings, Message, Publisher};
 use daemon::report::one_line;
@@ -90,7 +91,8 @@ impl Agent {
             id: id.clone(),
             leases: Leases::new(id.clone(), names, address, known, device.grace_period),
             link: LinkSettings {
-                broker: realm.broker.address.clone(),
+                brokers: realm.brokers(),
+                subscribe_qos: realm.broker.subscribe_qos,
                 tls: tls::client(realm.broker_ca(), identity)?,
                 client_id: realm.client_id_suffix.client_id(id),
                 filters: vec![
@@ -136,7 +138,7 @@ impl Agent {
             link,
             plan,
         } = self;
-        tracing::info!(device = %id, broker = %link.broker, proxy = %plan.proxy, "the agent begins");
+        tracing::info!(device = %id, broker = %addresses(&link.brokers), proxy = %plan.proxy, "the agent begins");
         // Without it there is one way less to have a certificate read again, and that is all.
         let hangups = signal(SignalKind::hangup())
             .inspect_err(|error| tracing::warn!(%error, "SIGHUP cannot be watched for"))
@@ -312,6 +314,11 @@ impl Running {
             None => systemd::status(&format!("{link}; no tunnel")),
         }
     }
+}
+
+fn addresses(brokers: &[HostPort]) -> String {
+    let addresses: Vec<_> = brokers.iter().map(ToString::to_string).collect();
+    addresses.join(", ")
 }
 
 fn on_tunnel(event: tunnel::Event) -> Event {

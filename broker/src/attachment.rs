@@ -6,6 +6,7 @@ use tokio::sync::Notify;
 
 use crate::gate::{Accepted, Granted};
 use crate::hub::{Hub, PublishError};
+use crate::journal::Mark;
 use crate::message::Qos;
 use crate::seat::{Cut, Seat};
 use crate::session::Outgoing;
@@ -65,9 +66,19 @@ impl Attachment {
         self.seat.acknowledge(self.generation, pkid);
     }
 
-    /// Publishes a message of the client, unless another connection speaks for it by now.
-    pub(crate) fn publish(&self, message: Accepted) -> Result<(), PublishError> {
+    /// Publishes a message of the client, unless another connection speaks for it by now. Returned is when it is durable.
+    pub(crate) fn publish(&self, message: Accepted) -> Result<Mark, PublishError> {
         self.hub.publish(&self.seat, self.generation, message)
+    }
+
+    /// Up to where everything is durable.
+    pub(crate) fn durable(&self) -> Mark {
+        self.hub.journal.durable()
+    }
+
+    /// Completes when everything up to the mark is durable. Cancel-safe.
+    pub(crate) async fn until_durable(&self, mark: Mark) {
+        self.hub.journal.until_durable(mark).await;
     }
 
     /// Subscribes; which of the filters fitted.

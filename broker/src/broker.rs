@@ -2,38 +2,44 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 
 use daemon::shutdown::Shutdown;
-use policies::PolicySetError;
+use policies::PolicySet;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
-use tokio::time::{Instant, interval};
-use tokio_rustls::TlsAcceptor;
+use tokio::task::{JoinSet, yield_now};
+use tokio::time::{Instant, interval, sleep};
 
 use crate::bus;
 use crate::config::BrokerConfig;
-use crate::counters::CounterSnapshot;
+use crate::counters::{CounterSnapshot, QueueDepths};
 use crate::gate::Gate;
 use crate::greeting::Door;
 use crate::hub::Hub;
-use crate::limits::{LISTEN_BACKLOG, SWEEP_INTERVAL};
+use crate::limits::{GIVE_UP_COUNT, LISTEN_BACKLOG, SWEEP_INTERVAL};
 use crate::listener::listen;
 use crate::local_bus::{LinkUnavailable, LocalBus, ServiceLink};
 use crate::message::Message;
-use crate::revocation::{RevocationList, RevocationListError};
+use crate::policy_files::{self, PoliciesError};
+use crate::reload::{ReloadBell, Reloader, Sources};
+use crate::revocation::RevocationListError;
 use crate::roster::Roster;
-use crate::tls::{self, TlsError};
+use crate::store::{Store, StoreError};
+use crate::store_writer::StoreWriter;
+use crate::tls::{self, Front, TlsError};
 use crate::topic::TopicError;
+use crate::trust::{Trust, TrustError};
 
 /// The embedded broker: bound, and serving when it is [`run`](Self::run).
 pub struct Broker {
     listener: TcpListener,
     address: SocketAddr,
     door: Arc<Door>,
+    reloader: Reloader,
     bus: LocalBus,
     for_bus: mpsc::Receiver<Arc<Message>>,
+    writer: Option<StoreWriter>,
     roster: Roster,
     online: watch::Receiver<usize>,
 }
@@ -56,7 +62,7 @@ pub enum BindError {
     Revocations(#[from] RevocationListError),
     /// The realm's policies.
     #[error("the realm's policies cannot be enforced")]
-    Policies(#[source] PolicySetError),
+    Policies(#[source] PoliciesError),
     /// The address.
     #[error("the broker cannot listen on `{address}`")]
     Listen {
@@ -66,6 +72,9 @@ pub enum BindError {
         #[source]
         source: io::Error,
     },
+    /// What is to outlive it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// The bus of the realm's services.
     #[error(transparent)]
     Bus(#[from] LinkUnavailable),
@@ -82,6 +91,7 @@ impl BindError {
             Self::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse => {
                 Some("another broker may be running; port 0 takes a free one".to_owned())
             }
+            Self::Store(error) => error.hint(),
             Self::Tls(_)
             | Self::Revocations(_)
             | Self::Policies(_)
@@ -96,33 +106,43 @@ impl Broker {
     /// Loads everything and binds the address, so that what is wrong is known before anybody is served. To be called
     /// within a tokio runtime. Newcomers wait in the kernel until [`run`](Self::run).
     pub fn bind(config: BrokerConfig) -> Result<Self, BindError> {
-        let authorities = tls::authorities(&config)?;
-        let revoked = RevocationList::open(config.revocations.clone(), authorities.clone())?;
-        let tls = tls::server(&config, authorities, Arc::clone(&revoked))?;
-        let gate = Gate::new(&config.realm).map_err(BindError::Policies)?;
-        let (hub, for_bus) = Hub::new(gate, config.limits);
-        let bus = LocalBus::start()?;
-        let (roster, online) =
-            Roster::new(bus.service("roster")?, &config.realm).map_err(BindError::Roster)?;
+        // How the files are, before they are read.
+        let sources = Sources::of(&config);
+        let watched = sources.watch();
+        let (front, policies) = read(&config)?;
+        let gate = Gate::new(policies);
         let fail = |source| BindError::Listen {
             address: config.listen,
             source,
         };
         let listener = bind(config.listen).map_err(fail)?;
         let address = listener.local_addr().map_err(fail)?;
+        // After the address: of two brokers of one configuration the second says that the first is running.
+        let (store, kept) = config
+            .store
+            .map(|directory| Store::open(&directory, &config.realm))
+            .transpose()?
+            .unzip();
+        let (hub, for_bus) = Hub::new(gate, config.limits, kept);
+        let writer = store.map(|store| StoreWriter::new(Arc::clone(&hub), store));
+        let bus = LocalBus::start()?;
+        let (roster, online) =
+            Roster::new(bus.service("roster")?, &config.realm).map_err(BindError::Roster)?;
         let door = Door {
-            tls: TlsAcceptor::from(tls),
+            front: RwLock::new(Arc::new(front)),
             realm: config.realm,
             client_id_suffix: config.client_id_suffix,
             hub,
-            revoked,
         };
+        let door = Arc::new(door);
         Ok(Self {
             listener,
             address,
-            door: Arc::new(door),
+            reloader: Reloader::new(sources, watched, Arc::clone(&door)),
+            door,
             bus,
             for_bus,
+            writer,
             roster,
             online,
         })
@@ -145,6 +165,11 @@ impl Broker {
         }
     }
 
+    /// What asks the broker to read its files again at once. It does so by itself within a second.
+    pub fn reload_bell(&self) -> ReloadBell {
+        self.reloader.bell()
+    }
+
     /// A link to the bus, for one of the realm's own services. Each needs a name of its own; `front` and `roster` are taken.
     pub fn service(&self, name: &str) -> Result<ServiceLink, LinkUnavailable> {
         self.bus.service(name)
@@ -152,9 +177,8 @@ impl Broker {
 
     /// Serves until the shutdown is requested; then stops accepting, closes every connection without publishing a will,
     /// and returns when all are gone.
-    pub async fn run(self, shutdown: Shutdown) {
+    pub async fn run(mut self, shutdown: Shutdown) {
         let hub = Arc::clone(&self.door.hub);
-        let revoked = Arc::clone(&self.door.revoked);
         let mut services = JoinSet::new();
         services.spawn(bus::carry(self.bus, Arc::clone(&hub), self.for_bus));
         services.spawn(self.roster.run());
@@ -162,9 +186,14 @@ impl Broker {
         tokio::select! {
             () = listen(self.listener, self.door, shutdown) => {}
             () = sweep(&hub) => {}
-            () = revoked.watch(Arc::clone(&hub)) => {}
+            () = give_up(&hub) => {}
+            () = write(self.writer.as_mut()) => {}
+            () = self.reloader.watch() => {}
             // Devices are served without the realm's services too, but somebody should know.
             () = watch_services(&mut services) => {}
+        }
+        if let Some(writer) = self.writer {
+            writer.finish().await;
         }
         tracing::info!("the broker has drained");
     }
@@ -175,6 +204,34 @@ impl CounterView {
     pub fn snapshot(&self) -> CounterSnapshot {
         self.hub.counters.snapshot()
     }
+
+    /// What waits for clients now. Every session is looked at, so that it is for somebody who asks now and then.
+    pub fn queues(&self) -> QueueDepths {
+        self.hub.queue_depths()
+    }
+}
+
+impl From<TrustError> for BindError {
+    fn from(error: TrustError) -> Self {
+        match error {
+            TrustError::Authorities(error) => Self::Tls(error),
+            TrustError::Revocations(error) => Self::Revocations(error),
+        }
+    }
+}
+
+/// Reads every file that says who is served and how.
+pub(crate) fn read(config: &BrokerConfig) -> Result<(Front, PolicySet), BindError> {
+    let trust = Trust::load(
+        &config.client_authorities,
+        config.revocations.as_deref(),
+        None,
+    )?;
+    let identity = tls::identity(&config.certificates, &config.key)?;
+    let front = Front::new(identity, Arc::new(trust))?;
+    let policies = policy_files::load_policies(config.policies.as_deref(), &config.realm)
+        .map_err(BindError::Policies)?;
+    Ok((front, policies))
 }
 
 /// Never completes: the broker goes on without them.
@@ -194,6 +251,24 @@ async fn sweep(hub: &Hub) {
     loop {
         ticks.tick().await;
         hub.sweep(Instant::now());
+    }
+}
+
+/// Never completes. Publishes the wills of devices that were connected to an earlier broker and have not come back.
+async fn give_up(hub: &Hub) {
+    sleep(hub.limits.reconnect_window).await;
+    while hub.give_up(GIVE_UP_COUNT) {
+        // Others want the hub too.
+        yield_now().await;
+    }
+    std::future::pending::<()>().await;
+}
+
+/// Never completes.
+async fn write(writer: Option<&mut StoreWriter>) {
+    match writer {
+        Some(writer) => writer.run().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use rumqttc::mqttbytes::QoS;
-use rumqttc::mqttbytes::v4::{self, Packet};
+use rumqttc::mqttbytes::v4;
 
 use crate::message::{Message, Qos};
 use crate::packet::{Frame, PacketError};
@@ -49,78 +48,104 @@ pub(crate) const REFUSED_V5: [u8; 5] = [0x20, 3, 0, 0x84, 0];
 
 impl Connect {
     /// Reads it. The version comes first: nothing behind it means anything in another one.
-    pub(crate) fn parse(frame: Frame) -> Result<Self, ConnectError> {
-        let body = frame.body();
-        let (flags, length) = match body {
-            [0, 4, b'M', b'Q', b'T', b'T', 4, flags, ..] => (*flags, body.len()),
+    ///
+    /// The codec is not asked: it takes a password for a text, and what is behind the last field for nothing.
+    pub(crate) fn parse(frame: &Frame) -> Result<Self, ConnectError> {
+        let (flags, keepalive, payload) = match frame.body() {
+            [0, 4, b'M', b'Q', b'T', b'T', 4, rest @ ..] => match rest {
+                [flags, high, low, payload @ ..] => (*flags, [*high, *low], payload),
+                _ => return Err(PacketError::Length.into()),
+            },
             [0, 4, b'M', b'Q', b'T', b'T', level, ..]
             | [0, 6, b'M', b'Q', b'I', b's', b'd', b'p', level, ..] => {
                 return Err(ConnectError::Version { level: *level });
             }
             _ => return Err(PacketError::Reserved.into()),
         };
-        // MQTT-3.1.2-3 and MQTT-3.1.2-22
-        if flags & RESERVED != 0 || (flags & PASSWORD != 0 && flags & USER_NAME == 0) {
-            return Err(PacketError::Reserved.into());
-        }
-        let Packet::Connect(connect) = frame.decode()? else {
-            return Err(PacketError::Header { byte: 0x10 }.into());
+        check(flags)?;
+        let mut fields = Fields(payload);
+        let client_id = fields.text()?;
+        let will = match flags & WILL {
+            0 => None,
+            _ => Some(will(fields.text()?, fields.bytes()?, flags)),
         };
-        if length != length_of(&connect, flags) {
+        // Both are taken and not used: the certificate says who it is.
+        if flags & USER_NAME != 0 {
+            fields.text()?;
+        }
+        if flags & PASSWORD != 0 {
+            fields.bytes()?;
+        }
+        if !fields.0.is_empty() {
             return Err(PacketError::Length.into());
         }
-        let login = connect.login.as_ref();
-        if connect.client_id.contains('\0')
-            || login.is_some_and(|login| login.username.contains('\0'))
-        {
-            return Err(PacketError::Topic(TopicError::Nul).into());
-        }
+        let keepalive = u16::from_be_bytes(keepalive);
         Ok(Self {
-            client_id: connect.client_id,
-            clean_session: connect.clean_session,
-            keepalive: (connect.keep_alive != 0)
-                .then(|| Duration::from_secs(connect.keep_alive.into())),
-            will: connect.last_will.as_ref().map(will).transpose()?,
+            client_id: client_id.to_owned(),
+            clean_session: flags & CLEAN_SESSION != 0,
+            keepalive: (keepalive != 0).then(|| Duration::from_secs(keepalive.into())),
+            will: will.transpose()?,
         })
     }
 }
 
-fn will(will: &v4::LastWill) -> Result<Message, ConnectError> {
-    let topic = match TopicName::parse(&will.topic) {
+/// MQTT-3.1.2-3, -11, -13, -14, -15 and -22: flags that may not be set, or not together.
+fn check(flags: u8) -> Result<(), PacketError> {
+    let will_without_flag = flags & WILL == 0 && flags & (WILL_QOS | WILL_RETAIN) != 0;
+    let password_without_user = flags & USER_NAME == 0 && flags & PASSWORD != 0;
+    let qos_three = flags & WILL_QOS == WILL_QOS;
+    if flags & RESERVED != 0 || will_without_flag || password_without_user || qos_three {
+        return Err(PacketError::Reserved);
+    }
+    Ok(())
+}
+
+fn will(topic: &str, payload: &[u8], flags: u8) -> Result<Message, ConnectError> {
+    let topic = match TopicName::parse(topic) {
         Ok(topic) => topic,
         Err(error) if error.is_malformed() => return Err(PacketError::Topic(error).into()),
         Err(error) => return Err(ConnectError::WillTopic(error)),
     };
-    let qos = match will.qos {
-        QoS::AtMostOnce => Qos::AtMostOnce,
-        QoS::AtLeastOnce => Qos::AtLeastOnce,
-        QoS::ExactlyOnce => return Err(ConnectError::WillQos),
+    let qos = match (flags & WILL_QOS) >> 3 {
+        0 => Qos::AtMostOnce,
+        1 => Qos::AtLeastOnce,
+        _ => return Err(ConnectError::WillQos),
     };
-    if will.message.len() > protocol::limits::MAX_PAYLOAD {
+    if payload.len() > protocol::limits::MAX_PAYLOAD {
         return Err(PacketError::Payload.into());
     }
-    Ok(Message::new(topic, &will.message, qos, will.retain))
+    Ok(Message::new(topic, payload, qos, flags & WILL_RETAIN != 0))
 }
 
-/// How long the packet is if it has these fields and nothing else.
-fn length_of(connect: &v4::Connect, flags: u8) -> usize {
-    let field = |is_there: bool, length: usize| if is_there { 2 + length } else { 0 };
-    let (user_name, password) = connect
-        .login
-        .as_ref()
-        .map_or((0, 0), |login| (login.username.len(), login.password.len()));
-    let will = connect
-        .last_will
-        .as_ref()
-        .map_or(0, |will| 4 + will.topic.len() + will.message.len());
-    10 + field(true, connect.client_id.len())
-        + will
-        + field(flags & USER_NAME != 0, user_name)
-        + field(flags & PASSWORD != 0, password)
+/// The payload of a CONNECT, field by field.
+struct Fields<'a>(&'a [u8]);
+
+impl<'a> Fields<'a> {
+    /// Bytes with their length.
+    fn bytes(&mut self) -> Result<&'a [u8], PacketError> {
+        let (length, rest) = self.0.split_first_chunk().ok_or(PacketError::Length)?;
+        let length = usize::from(u16::from_be_bytes(*length));
+        let (field, rest) = rest.split_at_checked(length).ok_or(PacketError::Length)?;
+        self.0 = rest;
+        Ok(field)
+    }
+
+    /// MQTT-1.5.3-1 and -2.
+    fn text(&mut self) -> Result<&'a str, PacketError> {
+        let text = str::from_utf8(self.bytes()?).map_err(PacketError::Text)?;
+        if text.contains('\0') {
+            return Err(PacketError::Topic(TopicError::Nul));
+        }
+        Ok(text)
+    }
 }
 
 /// Bits of the connect flags (MQTT 3.1.1, section 3.1.2.3).
 const RESERVED: u8 = 0x01;
+const CLEAN_SESSION: u8 = 0x02;
+const WILL: u8 = 0x04;
+const WILL_QOS: u8 = 0x18;
+const WILL_RETAIN: u8 = 0x20;
 const PASSWORD: u8 = 0x40;
 const USER_NAME: u8 = 0x80;
 
@@ -136,11 +161,8 @@ mod tests {
     fn parse(body: &[u8]) -> Result<Connect, ConnectError> {
         let length = u8::try_from(body.len()).unwrap();
         let bytes = [&[0x10, length][..], body].concat();
-        Connect::parse(
-            frame(&mut BytesMut::from(&bytes[..]), is_connect)
-                .unwrap()
-                .unwrap(),
-        )
+        let mut inbound = BytesMut::from(&bytes[..]);
+        Connect::parse(&frame(&mut inbound, is_connect).unwrap().unwrap())
     }
 
     #[test]
@@ -161,8 +183,8 @@ mod tests {
             ),
             ("t", &b"w"[..], Qos::AtLeastOnce, true)
         );
-        // User names and passwords are taken and not used; they may be empty.
-        parse(b"\x00\x04MQTT\x04\xc2\x00\x0a\x00\x01c\x00\x01u\x00\x01p").unwrap();
+        // User names and passwords are taken and not used; they may be empty, and a password is no text.
+        parse(b"\x00\x04MQTT\x04\xc2\x00\x0a\x00\x01c\x00\x01u\x00\x02\x00\xff").unwrap();
         parse(b"\x00\x04MQTT\x04\x82\x00\x0a\x00\x01c\x00\x00").unwrap();
     }
 
@@ -195,11 +217,14 @@ mod tests {
                 "Packet(Reserved",
             ),
             (b"\x00\x04MQTT\x04\x02\x00\x0a\x00\x01cX", "Packet(Length"),
-            (b"\x00\x04MQTT\x04\x02\x00\x0a\x00\x09c", "Packet(Codec"),
-            (b"\x00\x04MQTT\x04\x22\x00\x0a\x00\x01c", "Packet(Codec"),
+            (b"\x00\x04MQTT\x04\x02\x00\x0a\x00\x09c", "Packet(Length"),
+            (b"\x00\x04MQTT\x04\x22\x00\x0a\x00\x01c", "Packet(Reserved"),
+            (b"\x00\x04MQTT\x04\x0a\x00\x0a\x00\x01c", "Packet(Reserved"),
+            (b"\x00\x04MQTT\x04\x06\x00\x0a\x00\x01c", "Packet(Length"),
+            (b"\x00\x04MQTT\x04\x82\x00\x0a\x00\x01c", "Packet(Length"),
             (
                 b"\x00\x04MQTT\x04\x1e\x00\x0a\x00\x01c\x00\x01t\x00\x01w",
-                "Packet(Codec",
+                "Packet(Reserved",
             ),
             (
                 b"\x00\x04MQTT\x04\x16\x00\x0a\x00\x01c\x00\x01t\x00\x01w",
@@ -213,8 +238,9 @@ mod tests {
                 b"\x00\x04MQTT\x04\x02\x00\x0a\x00\x01\x00",
                 "Packet(Topic(Nul",
             ),
-            (b"\x00\x04MQTT\x04\x02\x00\x0a\x00\x01\xff", "Packet(Codec"),
-            (b"\x00\x04MQTT\x04\x02\x00", "Packet(Codec"),
+            (b"\x00\x04MQTT\x04\x02\x00\x0a\x00\x01\xff", "Packet(Text"),
+            (b"\x00\x04MQTT\x04\x02\x00", "Packet(Length"),
+            (b"\x00\x04MQTT", "Packet(Reserved"),
         ] {
             let error = format!("{:?}", parse(body).unwrap_err());
             assert!(error.starts_with(kind), "{body:02x?}: {error}");

@@ -8,14 +8,17 @@ use daemon::report::one_line;
 use rumqttc::mqttbytes::v4::{Packet, PubAck, Publish, SubAck, SubscribeReasonCode, UnsubAck};
 use rumqttc::mqttbytes::{self, QoS};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use crate::acknowledgements::Acknowledgements;
 use crate::attachment::Attachment;
 use crate::audit;
 use crate::gate::{Admitted, Refusal};
 use crate::hub::{Hub, PublishError};
-use crate::limits::MAX_PACKET;
+use crate::limits::{FILTER_TOKENS, MAX_PACKET};
 use crate::message::{Message, Qos};
+use crate::pace::Pace;
 use crate::packet::{self, PacketError, Request};
 use crate::seat::Cut;
 use crate::session::Outgoing;
@@ -27,12 +30,20 @@ use crate::transport::{Exchanged, Transport};
 pub(crate) struct Connection<S> {
     transport: Transport<S>,
     attachment: Attachment,
+    acknowledgements: Acknowledgements,
     client: Admitted,
     hub: Arc<Hub>,
     /// The longest silence that is allowed.
     silence: Duration,
     heard: Instant,
+    pace: Pace,
+    /// When a client that is slowed is listened to again.
+    resume: Option<Instant>,
     refused_filters: u32,
+    /// A message has been published since the last turn.
+    published: bool,
+    /// There may be whole packets in the transport.
+    unhandled: bool,
 }
 
 /// Why a connection has ended.
@@ -53,6 +64,10 @@ enum End {
     Malformed(#[from] PacketError),
     #[error("the client wanted what it may not")]
     Refused,
+    #[error("the client has asked for too much for too long")]
+    Flood,
+    #[error("the store could not take what the client wanted to be retained")]
+    Unkept,
     #[error("a packet cannot be written")]
     Unwritable(#[source] mqttbytes::Error),
     #[error(transparent)]
@@ -75,25 +90,38 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         Self {
             transport,
             attachment,
+            acknowledgements: Acknowledgements::default(),
             client,
             hub,
             silence,
             heard: Instant::now(),
+            pace: Pace::default(),
+            resume: None,
             refused_filters: 0,
+            published: false,
+            unhandled: false,
         }
     }
 
     /// Serves the client until the connection ends.
-    pub(crate) async fn run(mut self) {
+    pub(crate) async fn run(mut self: Box<Self>) {
         let end = self.serve().await;
         self.record(&end);
+        let limit = self.hub.limits.close;
+        let mut transport = self.leave(&end);
+        if !matches!(end, End::Lost(_) | End::Stalled) {
+            drop(timeout(limit, transport.close()).await);
+        }
+    }
+
+    /// The session is left before the socket is closed, which may take a while. No future holds what is moved here: it
+    /// would keep the room for it all the time, for each of many connections.
+    fn leave(self: Box<Self>, end: &End) -> Box<Transport<S>> {
         let Self {
-            mut transport,
+            transport,
             attachment,
-            hub,
             ..
-        } = self;
-        // The session is left before the socket is closed, which may take a while.
+        } = *self;
         match end {
             End::Disconnected => attachment.disconnect(),
             End::Closed
@@ -102,12 +130,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             | End::Stalled
             | End::Malformed(_)
             | End::Refused
+            | End::Flood
+            | End::Unkept
             | End::Unwritable(_)
             | End::Cut(_) => drop(attachment),
         }
-        if !matches!(end, End::Lost(_) | End::Stalled) {
-            drop(timeout(hub.limits.close, transport.close()).await);
-        }
+        Box::new(transport)
     }
 
     async fn serve(&mut self) -> End {
@@ -118,7 +146,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             return end;
         }
         loop {
-            if let Err(end) = self.fill() {
+            if let Err(end) = self.fill().and_then(|()| self.answer()) {
                 return end;
             }
             // Moving a timer forward costs more than to let it ring early once.
@@ -135,16 +163,27 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                         if let Err(end) = self.receive() {
                             return end;
                         }
+                        // Those for whom a message is come before its acknowledgement: they wait for it, its sender does not.
+                        if std::mem::take(&mut self.published) {
+                            yield_now().await;
+                        }
                     }
                     Ok(Exchanged::Sent) => {}
                     Ok(Exchanged::Closed) => return End::Closed,
                     Err(error) => return End::Lost(error),
                 },
                 () = self.attachment.rung() => {}
+                () = kept(&self.attachment, &self.acknowledgements) => {}
                 () = timer.as_mut() => {}
             }
             let now = Instant::now();
-            if self.heard + self.silence <= now {
+            if self.unkept_at().is_some_and(|at| at <= now) {
+                return End::Unkept;
+            }
+            if self.pace.is_flood(now, &self.hub.limits) {
+                return self.cut_flood();
+            }
+            if self.silent_at() <= now {
                 return End::Silent;
             }
             if self
@@ -159,11 +198,76 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// When something is overdue, if nothing happens before.
     fn deadline(&self) -> Instant {
-        let silent = self.heard + self.silence;
-        match self.transport.stalled_since() {
-            Some(since) => silent.min(since + self.hub.limits.write),
-            None => silent,
+        let stalled = self.transport.stalled_since();
+        let stalled = stalled.map(|since| since + self.hub.limits.write);
+        [stalled, self.unkept_at(), self.resume]
+            .into_iter()
+            .flatten()
+            .fold(self.silent_at(), Instant::min)
+    }
+
+    /// When the client will have been silent for too long. While the link is held nobody listens, and something else is
+    /// overdue before.
+    fn silent_at(&self) -> Instant {
+        let held = self.transport.held.then(|| self.unkept_at()).flatten();
+        (self.heard + self.silence).max(held.unwrap_or(self.heard))
+    }
+
+    /// When the client has waited too long for its message to be on the disk.
+    fn unkept_at(&self) -> Option<Instant> {
+        self.acknowledgements.overdue(self.hub.limits.keeping)
+    }
+
+    /// Acknowledges what is on the disk.
+    fn answer(&mut self) -> Result<(), End> {
+        loop {
+            while let Some(pkid) = self.acknowledgements.next(self.attachment.durable()) {
+                self.write(&Packet::PubAck(PubAck { pkid }))?;
+            }
+            self.resume = self.pace.held_until(Instant::now(), &self.hub.limits);
+            let held = !self.acknowledgements.has_room() || self.resume.is_some();
+            if std::mem::replace(&mut self.transport.held, held) && !held {
+                // Nobody has listened; from now on somebody does.
+                self.heard = Instant::now();
+            }
+            if held || !self.unhandled {
+                return Ok(());
+            }
+            // What stopped for want of room goes on.
+            self.receive()?;
         }
+    }
+
+    /// Whether requests are handled now, or wait in the link.
+    fn takes_more(&self) -> bool {
+        let held = self.pace.held_until(Instant::now(), &self.hub.limits);
+        self.acknowledgements.has_room() && held.is_none()
+    }
+
+    /// A request is paid for, and who cannot pay is slowed.
+    fn pay(&mut self, request: &Request) {
+        let tokens = match request {
+            Request::PubAck(_) | Request::Disconnect => return,
+            Request::Publish(..) | Request::Ping => 1,
+            Request::Subscribe(_, filters) => filter_tokens(filters.len()),
+            Request::Unsubscribe(_, filters) => filter_tokens(filters.len()),
+        };
+        if self.pace.spend(tokens, self.heard, &self.hub.limits) {
+            self.hub.counters.slowed.increment();
+            let peer = self.client.peer();
+            let rate = self.hub.limits.rate;
+            tracing::warn!(device = %peer.id, address = %peer.address, rate, "asks for too much and is slowed");
+        }
+    }
+
+    fn cut_flood(&self) -> End {
+        let limits = &self.hub.limits;
+        let rule = format!(
+            "at most {} requests a second, and slowed for {:?} it does not stop",
+            limits.rate, limits.flood
+        );
+        audit::refused(&self.client, &Refusal::new("rate", "connection", rule));
+        End::Flood
     }
 
     /// Moves messages from the session to the transport.
@@ -180,9 +284,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Handles every whole packet that has come. Only whole ones count as a sign of life.
     fn receive(&mut self) -> Result<(), End> {
-        while let Some(frame) = packet::frame(&mut self.transport.inbound, packet::is_request)? {
+        while self.takes_more()
+            && let Some(frame) = packet::frame(&mut self.transport.inbound, packet::is_request)?
+        {
             let request = frame.request()?;
             self.heard = Instant::now();
+            self.pay(&request);
             match request {
                 Request::Publish(message, pkid) => self.publish(message, pkid)?,
                 Request::PubAck(pkid) => self.attachment.acknowledge(pkid),
@@ -195,6 +302,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Request::Disconnect => return Err(End::Disconnected),
             }
         }
+        self.unhandled = !self.takes_more();
         Ok(())
     }
 
@@ -208,17 +316,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             .gate
             .publish(&self.client, message)
             .map_err(|refusal| self.refuse_publish(&refusal))?;
-        match self.attachment.publish(accepted) {
-            Ok(()) => {}
+        let mark = match self.attachment.publish(accepted) {
+            Ok(mark) => mark,
             Err(PublishError::Cut(cut)) => return Err(cut.into()),
             Err(PublishError::Full(full)) => {
                 return Err(self.refuse_publish(&Refusal::new("retain", topic.as_str(), full)));
             }
+        };
+        if let Some(pkid) = pkid {
+            self.acknowledgements.push(pkid, mark, Instant::now());
         }
-        match pkid {
-            Some(pkid) => self.write(&Packet::PubAck(PubAck { pkid })),
-            None => Ok(()),
-        }
+        self.published = true;
+        Ok(())
     }
 
     fn refuse_publish(&self, refusal: &Refusal) -> End {
@@ -302,15 +411,27 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             End::Malformed(_) => counters.malformed.increment(),
             End::Cut(Cut::TakenOver) => counters.taken_over.increment(),
             End::Cut(Cut::Revoked) => counters.revoked.increment(),
+            End::Cut(Cut::Distrusted) => counters.distrusted.increment(),
+            End::Cut(Cut::Forbidden) => counters.forbidden.increment(),
+            End::Flood => counters.floods.increment(),
             End::Disconnected
             | End::Closed
             | End::Lost(_)
             | End::Refused
             | End::Unwritable(_)
             | End::Cut(Cut::Drain) => {}
+            End::Unkept => counters.unkept.increment(),
         }
         let peer = self.client.peer();
         tracing::info!(device = %peer.id, address = %peer.address, "{}", one_line(end));
+    }
+}
+
+/// Completes when a message that the client waits for is on the disk. Cancel-safe.
+async fn kept(attachment: &Attachment, acknowledgements: &Acknowledgements) {
+    match acknowledgements.awaited() {
+        Some(mark) => attachment.until_durable(mark).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -331,9 +452,20 @@ fn publish_packet(outgoing: &Outgoing) -> Publish {
     }
 }
 
+fn filter_tokens(filters: usize) -> u32 {
+    u32::try_from(filters)
+        .unwrap_or(u32::MAX)
+        .saturating_mul(FILTER_TOKENS)
+}
+
 fn wire_qos(qos: Qos) -> QoS {
     match qos {
         Qos::AtMostOnce => QoS::AtMostOnce,
         Qos::AtLeastOnce => QoS::AtLeastOnce,
     }
 }
+
+#[cfg(test)]
+mod scale;
+#[cfg(test)]
+mod tests;

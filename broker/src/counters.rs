@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Serialize;
 
+use crate::histogram::{Histogram, HistogramSnapshot};
+
 /// One number that only goes up, or a level that goes both ways.
 #[derive(Debug, Default)]
 pub(crate) struct Counter(AtomicU64);
@@ -25,7 +27,7 @@ impl Counter {
         self.0.store(level as u64, Ordering::Relaxed);
     }
 
-    fn get(&self) -> u64 {
+    pub(crate) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
@@ -37,6 +39,7 @@ macro_rules! counters {
         #[derive(Debug, Default)]
         pub(crate) struct Counters {
             $(pub(crate) $name: Counter,)+
+            pub(crate) handshake_time: Histogram,
         }
 
         /// The counters at one moment.
@@ -44,23 +47,36 @@ macro_rules! counters {
         #[non_exhaustive]
         pub struct CounterSnapshot {
             $($(#[doc = $doc])+ pub $name: u64,)+
+            /// How long the TLS handshakes that succeeded took, the network's part included.
+            pub handshake_time: HistogramSnapshot,
         }
 
         impl Counters {
             pub(crate) fn snapshot(&self) -> CounterSnapshot {
-                CounterSnapshot { $($name: self.$name.get(),)+ }
+                CounterSnapshot {
+                    $($name: self.$name.get(),)+
+                    handshake_time: self.handshake_time.snapshot(),
+                }
             }
         }
     };
 }
 
 counters! {
+    /// Times that files which had changed, or that somebody asked for, were read again and used.
+    reloads,
+    /// Times that they could not be used.
+    reload_failures,
     /// TCP connections accepted.
     accepted,
     /// Times that accepting failed, as with no file descriptor left.
     accept_errors,
     /// Connections closed at once because too many had not finished their CONNECT.
     refused_full,
+    /// Connections closed at once because their address had its share, of all or of those without a CONNECT.
+    refused_address,
+    /// Connections closed at once because there were too many.
+    refused_connections,
     /// Connections that are past their CONNECT now.
     connected,
     /// Sessions now, connected or kept.
@@ -69,12 +85,18 @@ counters! {
     greetings_failed,
     /// TLS handshakes that succeeded.
     handshakes,
-    /// What they took together, in microseconds.
-    handshake_micros,
+    /// Those of them that resumed an earlier session.
+    resumed,
+    /// Certificates that are not an authority's, not good at the time, or revoked.
+    refused_certificates,
     /// Certificates of an authority of ours that are no device's of this realm.
     refused_peers,
     /// Connections ended because their certificate was revoked.
     revoked,
+    /// Connections ended because the authority of their certificate is trusted no more.
+    distrusted,
+    /// Connections ended because new policies do not permit what they have.
+    forbidden,
     /// CONNECTs refused for their client id or by policy.
     refused_connects,
     /// CONNECTs refused for their protocol version.
@@ -95,8 +117,20 @@ counters! {
     silent,
     /// Connections ended because their client did not read.
     slow,
+    /// Times that a client was slowed because it asked for too much.
+    slowed,
+    /// Connections ended because that did not help.
+    floods,
     /// Messages accepted from devices, wills included.
     published,
+    /// Connections ended because the store could not take their retained message in time.
+    unkept,
+    /// Transactions of the store.
+    store_commits,
+    /// Transactions of the store that failed.
+    store_failures,
+    /// Wills of an earlier broker's sessions that are neither published nor taken over, now.
+    held_wills,
     /// Wills published.
     wills,
     /// Messages sent to devices, repetitions included.
@@ -113,4 +147,32 @@ counters! {
     retained_refused,
     /// Messages that did not fit on the way to the bus at once; retained ones follow later.
     bus_delayed,
+}
+
+/// What waits for clients at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct QueueDepths {
+    /// Sessions for which something waits.
+    pub sessions: u64,
+    /// Messages that wait.
+    pub messages: u64,
+    /// Topics and payloads of those that are not from the retained store, in bytes.
+    pub bytes: u64,
+    /// Messages that are sent and not acknowledged.
+    pub inflight: u64,
+    /// The most messages that wait for one session.
+    pub longest: u64,
+}
+
+impl QueueDepths {
+    /// Adds one session's queue.
+    pub(crate) fn add(&mut self, messages: usize, bytes: usize, inflight: usize) {
+        let [messages, bytes, inflight] = [messages, bytes, inflight].map(|count| count as u64);
+        self.sessions += u64::from(messages > 0);
+        self.messages += messages;
+        self.bytes += bytes;
+        self.inflight += inflight;
+        self.longest = self.longest.max(messages);
+    }
 }

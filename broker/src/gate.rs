@@ -3,18 +3,19 @@
 //! [`Admitted`], [`Accepted`] and [`Granted`] can be made nowhere else, and the hub takes nothing else from devices.
 
 use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
 
-use policies::{Action, Decision, PolicySet, PolicySetError, RoleDocument};
-use protocol::{Label, Role};
+use policies::{Action, Decision, PolicySet, RoleDocument};
+use protocol::Role;
 
 use crate::message::Message;
 use crate::peer::Peer;
 use crate::topic::{TopicFilter, TopicName};
 
-/// The realm's policies.
+/// The realm's policies, as they are now.
 #[derive(Debug)]
 pub(crate) struct Gate {
-    policies: PolicySet,
+    policies: RwLock<Arc<PolicySet>>,
 }
 
 /// A device that may be connected under its client id.
@@ -44,11 +45,21 @@ pub(crate) struct Refusal {
 }
 
 impl Gate {
-    /// The policies that come with the program, for this realm.
-    pub(crate) fn new(realm: &Label) -> Result<Self, PolicySetError> {
-        Ok(Self {
-            policies: PolicySet::for_realm(realm.as_str())?,
-        })
+    pub(crate) fn new(policies: PolicySet) -> Self {
+        Self {
+            policies: RwLock::new(Arc::new(policies)),
+        }
+    }
+
+    /// From now on these decide. False when they are the same as before.
+    pub(crate) fn replace(&self, policies: PolicySet) -> bool {
+        let mut current = self
+            .policies
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        let differ = **current != policies;
+        *current = Arc::new(policies);
+        differ
     }
 
     /// Decides a CONNECT whose client id is the certificate's common name.
@@ -59,10 +70,7 @@ impl Gate {
 
     /// Decides a PUBLISH, or the will of a CONNECT.
     pub(crate) fn publish(&self, client: &Admitted, message: Message) -> Result<Accepted, Refusal> {
-        self.decide(&client.peer, Action::Publish, message.topic.as_str())?;
-        if message.retain {
-            self.decide(&client.peer, Action::RetainPublish, message.topic.as_str())?;
-        }
+        self.may_publish(client, &message)?;
         Ok(Accepted { message })
     }
 
@@ -78,22 +86,50 @@ impl Gate {
 
     /// Decides a delivery. A subscription may be wider than what its owner may see.
     pub(crate) fn may_receive(&self, client: &Admitted, topic: &TopicName) -> bool {
-        self.decision(&client.peer, Action::Receive, topic.as_str())
-            .is_allowed()
+        let policies = self.policies();
+        decision(&policies, &client.peer, Action::Receive, topic.as_str()).is_allowed()
     }
 
-    fn decision(&self, peer: &Peer, action: Action, resource: &str) -> Decision<'_> {
-        let document = match peer.id.role() {
-            Role::Controller => RoleDocument::Controller,
-            Role::Target => RoleDocument::Target,
-        };
-        self.policies
-            .get(document)
-            .decide(&peer.subject, action, resource)
+    /// Why a device that was let in before would not be let in now with the same will.
+    pub(crate) fn objection(&self, client: &Admitted, will: Option<&Message>) -> Option<Refusal> {
+        self.decide(
+            &client.peer,
+            Action::Connect,
+            client.peer.subject.client_id(),
+        )
+        .and_then(|()| match will {
+            Some(will) => self.may_publish(client, will),
+            None => Ok(()),
+        })
+        .err()
+    }
+
+    /// Why a filter that was granted before would not be now.
+    pub(crate) fn filter_objection(
+        &self,
+        client: &Admitted,
+        filter: &TopicFilter,
+    ) -> Option<Refusal> {
+        self.decide(&client.peer, Action::Subscribe, filter.as_str())
+            .err()
+    }
+
+    fn may_publish(&self, client: &Admitted, message: &Message) -> Result<(), Refusal> {
+        self.decide(&client.peer, Action::Publish, message.topic.as_str())?;
+        if message.retain {
+            self.decide(&client.peer, Action::RetainPublish, message.topic.as_str())?;
+        }
+        Ok(())
+    }
+
+    fn policies(&self) -> Arc<PolicySet> {
+        let current = self.policies.read().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&current)
     }
 
     fn decide(&self, peer: &Peer, action: Action, resource: &str) -> Result<(), Refusal> {
-        let rule = match self.decision(peer, action, resource) {
+        let policies = self.policies();
+        let rule = match decision(&policies, peer, action, resource) {
             Decision::Allowed { .. } => return Ok(()),
             Decision::ExplicitDeny { statement } => format!("statement `{statement}` denies it"),
             Decision::NoMatch => "no statement allows it".to_owned(),
@@ -135,6 +171,21 @@ impl Refusal {
     }
 }
 
+fn decision<'a>(
+    policies: &'a PolicySet,
+    peer: &Peer,
+    action: Action,
+    resource: &str,
+) -> Decision<'a> {
+    let document = match peer.id.role() {
+        Role::Controller => RoleDocument::Controller,
+        Role::Target => RoleDocument::Target,
+    };
+    policies
+        .get(document)
+        .decide(&peer.subject, action, resource)
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use policies::Subject;
@@ -144,6 +195,11 @@ pub(crate) mod tests {
     use crate::message::Qos;
     use crate::revocation::CertificateName;
     use crate::topic::tests::{filter, name};
+
+    /// The gate of the realm `atlas`.
+    pub(crate) fn gate() -> Gate {
+        Gate::new(PolicySet::for_realm("atlas").unwrap())
+    }
 
     /// An admitted device of the realm `atlas`.
     pub(crate) fn admitted(gate: &Gate, id: &str) -> Admitted {
@@ -165,7 +221,7 @@ pub(crate) mod tests {
 
     #[test]
     fn the_document_of_the_role_decides() {
-        let gate = Gate::new(&"atlas".parse().unwrap()).unwrap();
+        let gate = gate();
         let (target, controller) = (
             admitted(&gate, "333.hula.atlas"),
             admitted(&gate, "controller-a.hula.atlas"),
@@ -198,7 +254,7 @@ pub(crate) mod tests {
 
     #[test]
     fn retaining_needs_its_own_permission() {
-        let gate = Gate::new(&"atlas".parse().unwrap()).unwrap();
+        let gate = gate();
         let target = admitted(&gate, "333.hula.atlas");
         let state = |retain| {
             Message::new(

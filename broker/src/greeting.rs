@@ -2,14 +2,16 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
+use daemon::report::one_line;
 use protocol::{ClientIdSuffix, Label};
 use rumqttc::mqttbytes::v4::{ConnAck, ConnectReturnCode};
+use rustls::HandshakeKind;
+use rustls_pki_types::{CertificateDer, UnixTime};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
-use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::attachment::Attachment;
@@ -17,20 +19,19 @@ use crate::audit;
 use crate::connect::{self, Connect, ConnectError, REFUSED_V5};
 use crate::connection::Connection;
 use crate::gate::{Admitted, Refusal};
-use crate::hub::{AttachError, Hub};
+use crate::hub::Hub;
 use crate::limits::TLS_BUFFER;
 use crate::packet::{self, Frame, PacketError};
-use crate::peer::{Peer, PeerError};
-use crate::revocation::RevocationList;
+use crate::peer::Peer;
+use crate::tls::Front;
 use crate::transport::{Exchanged, Transport};
 
 /// What every newcomer meets.
 pub(crate) struct Door {
-    pub(crate) tls: TlsAcceptor,
+    pub(crate) front: RwLock<Arc<Front>>,
     pub(crate) realm: Label,
     pub(crate) client_id_suffix: ClientIdSuffix,
     pub(crate) hub: Arc<Hub>,
-    pub(crate) revoked: Arc<RevocationList>,
 }
 
 /// Why nobody has been connected.
@@ -43,16 +44,11 @@ pub(crate) enum GreetError {
     Lost(#[source] io::Error),
     #[error("the peer has left before CONNECT")]
     Left,
-    #[error("the certificate is no device's of this realm")]
-    Peer(#[source] PeerError),
     #[error("the first packet is no CONNECT that can be served")]
     Connect(#[source] ConnectError),
-    #[error("the CONNECT is refused")]
+    /// It has been written down who, and by which rule.
+    #[error("the client is refused")]
     Refused,
-    #[error("no session can be given")]
-    Attach(#[source] AttachError),
-    #[error("the certificate has been revoked since the handshake")]
-    Revoked,
 }
 
 impl Door {
@@ -61,37 +57,36 @@ impl Door {
         &self,
         stream: TcpStream,
         address: SocketAddr,
-    ) -> Result<Connection<TlsStream<TcpStream>>, GreetError> {
+    ) -> Result<Box<Connection<TlsStream<TcpStream>>>, GreetError> {
         let start = Instant::now();
         // A message is one packet and should leave at once.
         stream.set_nodelay(true).map_err(GreetError::Lost)?;
-        let mut stream = self
-            .tls
-            .accept(stream)
+        let front = self.front();
+        let mut stream = audit::handshake(address, front.acceptor.accept(stream))
             .await
-            .map_err(GreetError::Handshake)?;
+            .map_err(|error| self.handshake_failed(error, address))?;
         let counters = &self.hub.counters;
         counters.handshakes.increment();
-        counters
-            .handshake_micros
-            .add(u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX));
+        counters.handshake_time.record(start.elapsed());
         stream.get_mut().1.set_buffer_limit(Some(TLS_BUFFER));
+        // Of a resumed session the certificate comes out of the ticket, and nobody has looked at it today.
+        if stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed) {
+            counters.resumed.increment();
+            self.verify(&front, chain_of(&stream), address)?;
+        }
         let peer = self.peer(&stream, address);
         let mut transport = Transport::new(stream);
-        match self.admit(&mut transport, peer).await {
+        let admitted = self.admit(&mut transport, peer).await;
+        match admitted.and_then(|admitted| self.confirm(&front, &transport, admitted)) {
             Ok((client, connect, attachment)) => {
                 let accept = ConnAck::new(ConnectReturnCode::Success, attachment.session_present());
                 drop(accept.write(&mut transport.outbound));
                 let (id, clean_session) = (&client.peer().id, connect.clean_session);
                 tracing::info!(device = %id, %address, clean_session, "connected");
                 let hub = Arc::clone(&self.hub);
-                Ok(Connection::new(
-                    transport,
-                    attachment,
-                    client,
-                    hub,
-                    connect.keepalive,
-                ))
+                let keepalive = connect.keepalive;
+                let connection = Connection::new(transport, attachment, client, hub, keepalive);
+                Ok(Box::new(connection))
             }
             Err((answer, error)) => {
                 transport.outbound.extend_from_slice(answer);
@@ -101,35 +96,100 @@ impl Door {
         }
     }
 
-    fn peer(&self, stream: &TlsStream<TcpStream>, address: SocketAddr) -> Result<Peer, PeerError> {
-        // The verifier makes no exception, so there always is one.
-        let leaf = stream
+    /// What newcomers meet now.
+    pub(crate) fn front(&self) -> Arc<Front> {
+        let front = self.front.read().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&front)
+    }
+
+    /// From now on newcomers meet this.
+    pub(crate) fn replace(&self, front: Front) {
+        let mut current = self.front.write().unwrap_or_else(PoisonError::into_inner);
+        *current = Arc::new(front);
+    }
+
+    fn handshake_failed(&self, error: io::Error, address: SocketAddr) -> GreetError {
+        let cause = error
             .get_ref()
-            .1
-            .peer_certificates()
-            .and_then(<[_]>::first);
-        let der = leaf.map(AsRef::as_ref).unwrap_or_default();
-        Peer::of_certificate(der, address, &self.realm, &self.client_id_suffix)
+            .and_then(|cause| cause.downcast_ref::<rustls::Error>());
+        match cause {
+            // The verifier has written its line.
+            Some(rustls::Error::InvalidCertificate(_)) => {}
+            Some(none @ rustls::Error::NoCertificatesPresented) => {
+                audit::refused_claim(&[], address, none);
+            }
+            Some(_) | None => return GreetError::Handshake(error),
+        }
+        self.hub.counters.refused_certificates.increment();
+        GreetError::Refused
+    }
+
+    /// Decides about a certificate that no handshake has decided about, or one before the files changed.
+    fn verify(
+        &self,
+        front: &Front,
+        chain: &[CertificateDer<'_>],
+        address: SocketAddr,
+    ) -> Result<(), GreetError> {
+        // The verifier makes no exception, so there always is one.
+        let (leaf, others) = chain.split_first().ok_or(GreetError::Left)?;
+        front
+            .trust
+            .verify(leaf, others, UnixTime::now())
+            .map_err(|error| {
+                self.hub.counters.refused_certificates.increment();
+                audit::refused_claim(leaf, address, &error);
+                GreetError::Refused
+            })
+    }
+
+    /// A client whose certificate or permission has gone since the handshake is seen here or, having its seat by now, by
+    /// whoever makes the change.
+    fn confirm(
+        &self,
+        front: &Arc<Front>,
+        transport: &Transport<TlsStream<TcpStream>>,
+        admitted: (Admitted, Connect, Attachment),
+    ) -> Result<(Admitted, Connect, Attachment), (&'static [u8], GreetError)> {
+        let peer = admitted.0.peer();
+        let present = self.front();
+        if !Arc::ptr_eq(&present.trust, &front.trust) {
+            self.verify(&present, chain_of(transport.stream()), peer.address)
+                .map_err(|error| (NOT_AUTHORIZED, error))?;
+        }
+        if let Some(refusal) = self.hub.gate.objection(&admitted.0, None) {
+            self.hub.counters.refused_connects.increment();
+            audit::refused(&admitted.0, &refusal);
+            return Err((NOT_AUTHORIZED, GreetError::Refused));
+        }
+        Ok(admitted)
+    }
+
+    /// The device that the certificate names. Who has none of this realm is told in the way that MQTT has for it.
+    fn peer(&self, stream: &TlsStream<TcpStream>, address: SocketAddr) -> Result<Peer, GreetError> {
+        let der = chain_of(stream).first().map(AsRef::as_ref);
+        let der = der.unwrap_or_default();
+        Peer::of_certificate(der, address, &self.realm, &self.client_id_suffix).map_err(|error| {
+            self.hub.counters.refused_peers.increment();
+            audit::refused_claim(der, address, &one_line(&error));
+            GreetError::Refused
+        })
     }
 
     /// Reads the CONNECT and decides it. What is refused comes with the bytes of the answer.
     async fn admit<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
         transport: &mut Transport<S>,
-        peer: Result<Peer, PeerError>,
+        peer: Result<Peer, GreetError>,
     ) -> Result<(Admitted, Connect, Attachment), (&'static [u8], GreetError)> {
-        let frame = first_frame(transport)
-            .await
-            .map_err(|error| (NOTHING, error))?;
+        let frame = match first_frame(transport).await {
+            Ok(frame) => frame,
+            Err(GreetError::Connect(error)) => return Err(self.no_connect(&peer, error)),
+            Err(error) => return Err((NOTHING, error)),
+        };
         let counters = &self.hub.counters;
-        let mut connect = Connect::parse(frame).map_err(|error| {
-            let answer = self.answer(&error);
-            (answer, GreetError::Connect(error))
-        })?;
-        let peer = peer.map_err(|error| {
-            counters.refused_peers.increment();
-            (NOT_AUTHORIZED, GreetError::Peer(error))
-        })?;
+        let mut connect = Connect::parse(&frame).map_err(|error| self.no_connect(&peer, error))?;
+        let peer = peer.map_err(|error| (NOT_AUTHORIZED, error))?;
         let (id, address) = (peer.id.clone(), peer.address);
         if connect.client_id != peer.subject.client_id() {
             counters.refused_connects.increment();
@@ -161,14 +221,26 @@ impl Door {
         let attached = self.hub.attach(client.clone(), connect.clean_session, will);
         let attachment = attached.map_err(|error| {
             counters.refused_load.increment();
-            (UNAVAILABLE, GreetError::Attach(error))
+            let refusal = Refusal::new("CONNECT", "session", one_line(&error));
+            audit::refused_peer(&id, address, &refusal);
+            (UNAVAILABLE, GreetError::Refused)
         })?;
-        // One that was revoked since the handshake is seen here, or, from now on, by whoever reads the new list.
-        if self.revoked.has(&client.peer().certificate) {
-            counters.revoked.increment();
-            return Err((NOT_AUTHORIZED, GreetError::Revoked));
-        }
         Ok((client, connect, attachment))
+    }
+
+    /// The first packet is no CONNECT that can be served, and there is a line of its own about it if it is known whose.
+    fn no_connect(
+        &self,
+        peer: &Result<Peer, GreetError>,
+        error: ConnectError,
+    ) -> (&'static [u8], GreetError) {
+        let answer = self.answer(&error);
+        let Ok(peer) = peer else {
+            return (answer, GreetError::Connect(error));
+        };
+        let refusal = Refusal::new("CONNECT", "packet", one_line(&error));
+        audit::refused_peer(&peer.id, peer.address, &refusal);
+        (answer, GreetError::Refused)
     }
 
     fn answer(&self, error: &ConnectError) -> &'static [u8] {
@@ -193,6 +265,11 @@ impl Door {
             }
         }
     }
+}
+
+/// The certificates that the client has shown, now or in the session that it resumes.
+fn chain_of(stream: &TlsStream<TcpStream>) -> &[CertificateDer<'static>] {
+    stream.get_ref().1.peer_certificates().unwrap_or_default()
 }
 
 async fn first_frame<S: AsyncRead + AsyncWrite + Unpin>(

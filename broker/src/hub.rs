@@ -1,31 +1,34 @@
 //! Sessions, subscriptions and retained messages, and how a message gets from one to the others.
 //!
-//! One lock makes all of it one order: what is retained and what a subscriber was sent last never differ. It is held for
-//! the few map look-ups of one operation, and never over an await. What a connection does alone, taking its next message
-//! and acknowledging one, needs only the lock of its seat. The order of the locks is hub, then seat.
+//! One lock makes all of it one order: what is retained, what a subscriber was sent last and what is on the disk never
+//! differ in it. It is held for the few map look-ups of one operation, and never over an await or the disk. What a
+//! connection does alone, taking its next message and acknowledging one, needs only the lock of its seat.
+//!
+//! The order of the locks is hub, then seat or journal; neither of these two is taken with the other held.
 
-use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::attachment::Attachment;
-use crate::counters::Counters;
+use crate::counters::{Counters, QueueDepths};
 use crate::gate::{Accepted, Admitted, Gate, Granted};
-use crate::limits::Limits;
+use crate::journal::{Journal, Mark};
+use crate::limits::{Limits, RECHECK_COUNT};
 use crate::message::{Message, Qos};
-use crate::retained::{Retained, RetainedFull};
-use crate::revocation::RevocationList;
-use crate::seat::{Cut, Seat, SessionId};
-use crate::session::Delivery;
-use crate::subscriptions::Subscriptions;
-use crate::topic::{TopicFilter, TopicName};
+use crate::retained::RetainedFull;
+use crate::routing::Routing;
+use crate::seat::{Cut, Seat};
+use crate::seats::Seats;
+use crate::store::Kept;
+use crate::topic::TopicFilter;
 
 /// The middle of the broker; shared by all connections.
 #[derive(Debug)]
 pub(crate) struct Hub {
     state: Mutex<State>,
+    pub(crate) journal: Journal,
     pub(crate) gate: Gate,
     pub(crate) limits: Limits,
     pub(crate) counters: Counters,
@@ -39,6 +42,8 @@ pub(crate) enum AttachError {
     Draining,
     #[error("there are too many sessions")]
     Full,
+    #[error("its will cannot be kept")]
+    Will(#[source] RetainedFull),
 }
 
 /// Why a message is not published.
@@ -53,43 +58,34 @@ pub(crate) enum PublishError {
 
 #[derive(Debug)]
 struct State {
-    seats: HashMap<SessionId, Arc<Seat>>,
-    by_client: HashMap<Arc<str>, SessionId>,
-    subscriptions: Subscriptions<SessionId>,
-    retained: Retained,
-    /// The way to the bus, and the topics of retained messages that did not fit on it.
-    to_bus: mpsc::Sender<Arc<Message>>,
-    late_for_bus: BTreeSet<TopicName>,
-    /// When which session without a connection is given up, in that order.
-    expiring: BTreeSet<(Instant, SessionId)>,
-    last_id: SessionId,
+    seats: Seats,
+    routing: Routing,
     draining: bool,
-    /// Kept only for its memory.
-    found: Vec<(SessionId, Qos)>,
 }
 
 impl Hub {
-    /// A hub without sessions, and where its messages for the bus come out.
-    pub(crate) fn new(gate: Gate, limits: Limits) -> (Arc<Self>, mpsc::Receiver<Arc<Message>>) {
-        let (to_bus, for_bus) = mpsc::channel(limits.bus_queue);
+    /// A hub without sessions, and where its messages for the bus come out. With `kept` it goes on from what an earlier
+    /// one left behind, and notes what is to be written for a later one.
+    pub(crate) fn new(
+        gate: Gate,
+        limits: Limits,
+        kept: Option<Kept>,
+    ) -> (Arc<Self>, mpsc::Receiver<Arc<Message>>) {
+        let journal = Journal::new(kept.is_some(), limits.retained_messages + limits.sessions);
+        let (routing, for_bus) = Routing::new(&limits, kept.unwrap_or_default());
         let state = State {
-            seats: HashMap::new(),
-            by_client: HashMap::new(),
-            subscriptions: Subscriptions::default(),
-            retained: Retained::new(limits.retained_messages, limits.retained_bytes),
-            to_bus,
-            late_for_bus: BTreeSet::new(),
-            expiring: BTreeSet::new(),
-            last_id: 0,
+            seats: Seats::default(),
+            routing,
             draining: false,
-            found: Vec::new(),
         };
         let hub = Self {
             state: Mutex::new(state),
+            journal,
             gate,
             limits,
             counters: Counters::default(),
         };
+        hub.lock().routing.count(&hub);
         (Arc::new(hub), for_bus)
     }
 
@@ -101,36 +97,46 @@ impl Hub {
         clean_session: bool,
         will: Option<Accepted>,
     ) -> Result<Attachment, AttachError> {
-        let mut state = self.lock();
+        let mut guard = self.lock();
+        let state = &mut *guard;
         if state.draining {
             return Err(AttachError::Draining);
         }
         let client_id: Arc<str> = client.peer().subject.client_id().into();
-        let old = state
-            .by_client
-            .get(&client_id)
-            .and_then(|id| state.seats.get(id))
-            .map(Arc::clone);
-        if old.is_none() && state.seats.len() >= self.limits.sessions {
+        let old = state.seats.of_client(&client_id).map(Arc::clone);
+        let held = state.routing.held();
+        if old.is_none()
+            && !held.has(&client_id)
+            && state.seats.len() + held.len() >= self.limits.sessions
+        {
             return Err(AttachError::Full);
         }
-        if let Some(will) = old.as_ref().and_then(|seat| seat.displace()) {
-            self.counters.wills.increment();
-            // A full store has been logged, and nobody is left to be told.
-            self.route(&mut state, &will).ok();
-        }
         let will = will.map(|will| Arc::new(will.into_message()));
+        if will.is_some() && !self.journal.has_room() {
+            return Err(AttachError::Will(RetainedFull));
+        }
+        if let Some(will) = old.as_ref().and_then(|seat| seat.displace()) {
+            state
+                .routing
+                .route_will(self, &state.seats, &client_id, &will);
+        }
+        state
+            .routing
+            .take_over(self, &state.seats, &client_id, will.as_deref());
+        if let Some(will) = &will {
+            self.journal.will(&client_id, Some(Arc::clone(will)));
+        }
         let resumed = old.filter(|seat| !clean_session && !seat.is_clean());
         let session_present = resumed.is_some();
         let seat = resumed.unwrap_or_else(|| {
             state.remove(&client_id);
-            state.add(&client_id, clean_session)
+            state.seats.add(&client_id, clean_session)
         });
         self.counters.sessions.set(state.seats.len());
         self.counters.connected.increment();
         let (generation, bell, expiry) = seat.occupy(client, will);
         if let Some(expiry) = expiry {
-            state.expiring.remove(&(expiry, seat.id()));
+            state.seats.keep(expiry, seat.id());
         }
         Ok(Attachment::new(
             Arc::clone(self),
@@ -142,10 +148,12 @@ impl Hub {
     }
 
     /// Takes a connection off its seat, unless another one has it by now. `cleanly` is after a DISCONNECT: the will is
-    /// not published (MQTT-3.14.4-3). When the broker drains it is not either: its clients come back and are not lost.
+    /// not published (MQTT-3.14.4-3). When the broker drains it is not either, but kept: its clients come back to the next
+    /// one and are not lost, or do not and are.
     pub(crate) fn detach(&self, seat: &Seat, generation: u64, cleanly: bool) {
         self.counters.connected.decrement();
-        let mut state = self.lock();
+        let mut guard = self.lock();
+        let state = &mut *guard;
         let expiry = Instant::now() + self.limits.session_expiry;
         let Ok(will) = seat.vacate(generation, expiry) else {
             return;
@@ -154,40 +162,48 @@ impl Hub {
             state.remove(seat.client_id());
             self.counters.sessions.set(state.seats.len());
         } else {
-            state.expiring.insert((expiry, seat.id()));
+            state.seats.keep_until(expiry, seat.id());
         }
-        if let Some(will) = will
-            && !cleanly
-            && !state.draining
-        {
-            self.counters.wills.increment();
-            // A full store has been logged, and nobody is left to be told.
-            self.route(&mut state, &will).ok();
+        match will {
+            None => {}
+            Some(_) if cleanly => self.journal.will(seat.client_id(), None),
+            Some(_) if state.draining => {}
+            Some(will) => {
+                state
+                    .routing
+                    .route_will(self, &state.seats, seat.client_id(), &will);
+            }
         }
     }
 
     /// Publishes a message of the client whose connection has the seat. A connection that has lost it says nothing in its
-    /// name any more: under this lock no successor can come between the check and the message.
+    /// name any more: under this lock no successor can come between the check and the message. Returned is when it is
+    /// durable.
     pub(crate) fn publish(
         &self,
         seat: &Seat,
         generation: u64,
         message: Accepted,
-    ) -> Result<(), PublishError> {
+    ) -> Result<Mark, PublishError> {
         let message = Arc::new(message.into_message());
-        let mut state = self.lock();
+        let mut guard = self.lock();
+        let state = &mut *guard;
         seat.standing(generation)?;
-        Ok(self.route(&mut state, &message)?)
+        Ok(state.routing.route(self, &state.seats, &message)?)
     }
 
     /// Publishes a message of one of the realm's own services, which are not asked for permission.
     pub(crate) fn publish_for_service(&self, message: Message) -> Result<(), RetainedFull> {
-        let mut state = self.lock();
-        self.distribute(&mut state, &Arc::new(message))
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        state
+            .routing
+            .distribute(self, &state.seats, &Arc::new(message))
+            .map(drop)
     }
 
-    /// Subscribes, and queues what is retained (MQTT-3.3.1-6). Returns which of them fit. Nothing happens for a
-    /// connection that no longer has the seat.
+    /// Subscribes, and queues what is retained. Returns which of them fit. Nothing happens for a connection that no longer
+    /// has the seat.
     pub(crate) fn subscribe(
         &self,
         seat: &Seat,
@@ -195,25 +211,13 @@ impl Hub {
         filters: &[(Granted, Qos)],
     ) -> Vec<bool> {
         let mut state = self.lock();
-        let state = &mut *state;
         let mut fitted = Vec::with_capacity(filters.len());
         for (granted, qos) in filters {
             let filter = granted.filter();
             let fits = seat.subscribe(generation, filter, *qos, &self.limits);
             fitted.push(fits);
             if fits {
-                state.subscriptions.insert(filter, seat.id(), *qos);
-                for message in state.retained.matching(filter) {
-                    let qos = message.qos.min(*qos);
-                    self.deliver(
-                        seat,
-                        Delivery {
-                            message: Arc::clone(message),
-                            qos,
-                            retained: true,
-                        },
-                    );
-                }
+                state.routing.subscribe(self, seat, filter, *qos);
             }
         }
         fitted
@@ -224,7 +228,7 @@ impl Hub {
         let mut state = self.lock();
         for filter in filters {
             if seat.unsubscribe(generation, filter) {
-                state.subscriptions.remove(filter, seat.id());
+                state.routing.unsubscribe(seat, filter);
             }
         }
     }
@@ -232,106 +236,72 @@ impl Hub {
     /// Forgets the sessions that were kept for clients which did not come back in time.
     pub(crate) fn sweep(&self, now: Instant) {
         let mut state = self.lock();
-        while let Some(&(expiry, id)) = state.expiring.first()
-            && expiry <= now
-        {
-            state.expiring.pop_first();
-            if let Some(seat) = state.seats.get(&id).map(Arc::clone) {
-                tracing::info!(client = &**seat.client_id(), "the session has expired");
-                state.remove(seat.client_id());
-            }
+        while let Some(seat) = state.seats.next_expired(now) {
+            tracing::info!(client = &**seat.client_id(), "the session has expired");
+            state.remove(seat.client_id());
         }
         self.counters.sessions.set(state.seats.len());
+    }
+
+    /// Publishes the wills of up to `count` sessions of an earlier broker whose clients have not come back; false when
+    /// there are no more of them.
+    pub(crate) fn give_up(&self, count: usize) -> bool {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        // The next broker will have them.
+        !state.draining && (0..count).all(|_| state.routing.give_up_one(self, &state.seats))
     }
 
     /// From now on there are no new connections and no wills, and every connection ends.
     pub(crate) fn drain(&self) {
         let mut state = self.lock();
         state.draining = true;
-        state.seats.values().for_each(|seat| seat.cut(Cut::Drain));
+        state.seats.iter().for_each(|seat| seat.cut(Cut::Drain));
     }
 
-    /// Ends the connections whose certificates are revoked; their wills are published.
-    pub(crate) fn cut_revoked(&self, revoked: &RevocationList) {
+    /// Ends the connections to whose clients there is an objection; their wills are published.
+    pub(crate) fn cut_where(&self, objection: impl Fn(&Admitted) -> Option<Cut>) {
         let state = self.lock();
         state
             .seats
-            .values()
-            .for_each(|seat| seat.cut_if_revoked(revoked));
+            .iter()
+            .for_each(|seat| seat.cut_where(&objection));
+    }
+
+    /// The gate has other policies: what they do not permit is taken back. Who comes meanwhile is under them already.
+    pub(crate) fn recheck(&self) {
+        for seats in self.seats().chunks(RECHECK_COUNT) {
+            let mut state = self.lock();
+            for seat in seats {
+                for filter in seat.recheck(&self.gate) {
+                    state.routing.unsubscribe(seat, &filter);
+                }
+            }
+        }
+    }
+
+    /// What waits for clients now.
+    pub(crate) fn queue_depths(&self) -> QueueDepths {
+        let mut depths = QueueDepths::default();
+        for seat in self.seats() {
+            seat.add_depth(&mut depths);
+        }
+        depths
+    }
+
+    fn seats(&self) -> Vec<Arc<Seat>> {
+        self.lock().seats.iter().map(Arc::clone).collect()
     }
 
     /// The newest messages of up to `count` topics whose retained message did not get to the bus; one that was deleted
     /// comes as an empty message.
     pub(crate) fn late_for_bus(&self, count: usize) -> Vec<Arc<Message>> {
-        let mut state = self.lock();
-        let mut late = Vec::new();
-        while late.len() < count
-            && let Some(topic) = state.late_for_bus.pop_first()
-        {
-            let kept = state.retained.get(topic.as_str()).map(Arc::clone);
-            late.push(
-                kept.unwrap_or_else(|| Arc::new(Message::new(topic, b"", Qos::AtLeastOnce, true))),
-            );
-        }
-        late
+        self.lock().routing.take_late(count)
     }
 
     /// A message did not get to the bus after all.
     pub(crate) fn is_late_for_bus(&self, message: &Message) {
-        self.late(&mut self.lock(), message);
-    }
-
-    fn route(&self, state: &mut State, message: &Arc<Message>) -> Result<(), RetainedFull> {
-        self.counters.published.increment();
-        self.distribute(state, message)?;
-        if state.to_bus.try_send(Arc::clone(message)).is_err() {
-            self.late(state, message);
-        }
-        Ok(())
-    }
-
-    fn late(&self, state: &mut State, message: &Message) {
-        self.counters.bus_delayed.increment();
-        // There are never more than retained topics, and topics just deleted.
-        if message.retain && state.late_for_bus.len() < self.limits.retained_messages {
-            state.late_for_bus.insert(message.topic.clone());
-        }
-    }
-
-    fn distribute(&self, state: &mut State, message: &Arc<Message>) -> Result<(), RetainedFull> {
-        if message.retain {
-            let applied = state.retained.apply(message);
-            self.counters.retained_messages.set(state.retained.len());
-            self.counters.retained_bytes.set(state.retained.bytes());
-            if applied.is_err() {
-                self.counters.retained_refused.increment();
-                tracing::warn!(topic = %message.topic, "the store of retained messages is full");
-            }
-            applied?;
-        }
-        let mut found = std::mem::take(&mut state.found);
-        state
-            .subscriptions
-            .matching(&message.topic, |id, qos| found.push((id, qos)));
-        // A client with several matching subscriptions gets one copy, of the highest `QoS` among them (MQTT-3.3.5-1).
-        found.sort_unstable_by(|a, b| b.cmp(a));
-        found.dedup_by_key(|(id, _)| *id);
-        for (id, qos) in found.drain(..) {
-            if let Some(seat) = state.seats.get(&id) {
-                let delivery = Delivery {
-                    message: Arc::clone(message),
-                    qos: qos.min(message.qos),
-                    retained: false,
-                };
-                self.deliver(seat, delivery);
-            }
-        }
-        state.found = found;
-        Ok(())
-    }
-
-    fn deliver(&self, seat: &Seat, delivery: Delivery) {
-        seat.deliver(delivery, &self.gate, &self.limits, &self.counters);
+        self.lock().routing.is_late(self, message);
     }
 
     /// A panic elsewhere must not stop everybody: what the lock protects is consistent after every single step.
@@ -341,192 +311,15 @@ impl Hub {
 }
 
 impl State {
-    fn add(&mut self, client_id: &Arc<str>, clean: bool) -> Arc<Seat> {
-        self.last_id += 1;
-        let seat = Arc::new(Seat::new(self.last_id, Arc::clone(client_id), clean));
-        self.by_client.insert(Arc::clone(client_id), seat.id());
-        self.seats.insert(seat.id(), Arc::clone(&seat));
-        seat
-    }
-
     /// Removes a session and all that points to it.
     fn remove(&mut self, client_id: &str) {
-        let Some(seat) = self
-            .by_client
-            .remove(client_id)
-            .and_then(|id| self.seats.remove(&id))
-        else {
-            return;
-        };
-        if let Some(expiry) = seat.expiry() {
-            self.expiring.remove(&(expiry, seat.id()));
-        }
-        for filter in seat.filters() {
-            self.subscriptions.remove(&filter, seat.id());
+        if let Some(seat) = self.seats.remove(client_id) {
+            for filter in seat.filters() {
+                self.routing.unsubscribe(&seat, &filter);
+            }
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::panic::{AssertUnwindSafe, catch_unwind};
-    use std::time::Duration;
-
-    use super::*;
-    use crate::gate::tests::admitted;
-    use crate::topic::tests::{filter, name};
-
-    const DEVICE: &str = "333.hula.atlas";
-    const CONTROLLER: &str = "controller-a.hula.atlas";
-    const PRESENCE: &str = "atlas/hula/333/tunnel/presence";
-
-    fn hub() -> (Arc<Hub>, mpsc::Receiver<Arc<Message>>) {
-        let limits = Limits {
-            bus_queue: 2,
-            ..Limits::default()
-        };
-        Hub::new(Gate::new(&"atlas".parse().unwrap()).unwrap(), limits)
-    }
-
-    fn attach(hub: &Arc<Hub>, id: &str, clean: bool) -> Attachment {
-        hub.attach(admitted(&hub.gate, id), clean, None).unwrap()
-    }
-
-    fn presence(hub: &Hub, text: &str) -> Accepted {
-        let message = Message::new(name(PRESENCE), text.as_bytes(), Qos::AtLeastOnce, true);
-        hub.gate
-            .publish(&admitted(&hub.gate, DEVICE), message)
-            .unwrap()
-    }
-
-    fn watch(hub: &Hub, attachment: &Attachment) {
-        let client = admitted(&hub.gate, CONTROLLER);
-        let granted = hub.gate.subscribe(&client, filter(PRESENCE)).unwrap();
-        assert_eq!(attachment.subscribe(&[(granted, Qos::AtLeastOnce)]), [true]);
-    }
-
-    fn next(attachment: &Attachment) -> Option<String> {
-        let outgoing = attachment.next().unwrap()?;
-        Some(String::from_utf8(outgoing.message.payload.to_vec()).unwrap())
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_kept_session_expires_unless_its_client_is_there() {
-        let (hub, _for_bus) = hub();
-        let attachment = attach(&hub, CONTROLLER, false);
-        watch(&hub, &attachment);
-        let later = |hours| Instant::now() + Duration::from_hours(hours);
-        hub.sweep(later(2));
-        drop(attachment);
-        let attachment = attach(&hub, CONTROLLER, false);
-        assert!(attachment.session_present());
-        hub.sweep(later(2));
-        drop(attachment);
-        hub.sweep(Instant::now());
-        assert_eq!(hub.counters.snapshot().sessions, 1);
-        hub.sweep(later(1));
-        assert_eq!(hub.counters.snapshot().sessions, 0);
-        assert!(!attach(&hub, CONTROLLER, false).session_present());
-        assert_eq!(hub.lock().expiring.len(), 1);
-        // Nobody is subscribed any more.
-        let mut found = 0;
-        hub.lock()
-            .subscriptions
-            .matching(&name(PRESENCE), |_, _| found += 1);
-        assert_eq!(found, 0);
-    }
-
-    #[tokio::test]
-    async fn what_has_lost_its_seat_reaches_nobody() {
-        let (hub, _for_bus) = hub();
-        let old = attach(&hub, CONTROLLER, false);
-        watch(&hub, &old);
-        let new = attach(&hub, CONTROLLER, false);
-        old.rung().await;
-        assert!(matches!(old.next(), Err(Cut::TakenOver)));
-        old.unsubscribe(&[filter(PRESENCE)]);
-        let device = attach(&hub, DEVICE, true);
-        device.publish(presence(&hub, "1")).unwrap();
-        new.rung().await;
-        let outgoing = new.next().unwrap().unwrap();
-        old.acknowledge(outgoing.pkid.unwrap());
-        drop((old, device));
-        assert_eq!(hub.counters.snapshot().connected, 1);
-        assert_eq!(new.standing(), Ok(()));
-        drop(new);
-        // Not acknowledged by the one who could.
-        let again = attach(&hub, CONTROLLER, false);
-        assert!(again.next().unwrap().unwrap().dup);
-    }
-
-    #[tokio::test]
-    async fn what_has_lost_its_seat_says_nothing() {
-        for clean in [true, false] {
-            let (hub, mut for_bus) = hub();
-            let witness = attach(&hub, CONTROLLER, true);
-            watch(&hub, &witness);
-            // Decided by the gate while the old connection still had the seat.
-            let old = attach(&hub, DEVICE, clean);
-            let message = presence(&hub, "old");
-            let new = attach(&hub, DEVICE, clean);
-            assert!(matches!(
-                old.publish(message),
-                Err(PublishError::Cut(Cut::TakenOver))
-            ));
-            assert_eq!(next(&witness), None);
-            assert!(for_bus.try_recv().is_err());
-            assert_eq!(hub.counters.snapshot().retained_messages, 0);
-            new.publish(presence(&hub, "new")).unwrap();
-            assert_eq!(next(&witness).as_deref(), Some("new"));
-        }
-    }
-
-    #[tokio::test]
-    async fn a_draining_hub_lets_nobody_in_and_everybody_go() {
-        let (hub, _for_bus) = hub();
-        let attachment = attach(&hub, CONTROLLER, true);
-        hub.drain();
-        attachment.rung().await;
-        assert!(matches!(attachment.next(), Err(Cut::Drain)));
-        let refused = hub
-            .attach(admitted(&hub.gate, DEVICE), true, None)
-            .map(drop);
-        assert_eq!(refused, Err(AttachError::Draining));
-    }
-
-    #[tokio::test]
-    async fn a_panic_with_the_lock_held_stops_nobody() {
-        let (hub, _for_bus) = hub();
-        let attachment = attach(&hub, CONTROLLER, true);
-        watch(&hub, &attachment);
-        let panicked = catch_unwind(AssertUnwindSafe(|| {
-            let _guard = hub.state.lock();
-            panic!("on purpose");
-        }));
-        assert!(panicked.is_err());
-        let device = attach(&hub, DEVICE, true);
-        device.publish(presence(&hub, "1")).unwrap();
-        assert_eq!(next(&attachment).as_deref(), Some("1"));
-    }
-
-    #[tokio::test]
-    async fn what_does_not_fit_on_the_bus_comes_later_and_is_the_newest() {
-        let (hub, mut for_bus) = hub();
-        let device = attach(&hub, DEVICE, true);
-        for text in ["1", "2", "3", "4"] {
-            device.publish(presence(&hub, text)).unwrap();
-        }
-        assert_eq!(for_bus.recv().await.unwrap().payload, "1");
-        let late = hub.late_for_bus(10);
-        assert_eq!(
-            late.iter()
-                .map(|message| &message.payload[..])
-                .collect::<Vec<_>>(),
-            [b"4"]
-        );
-        assert!(hub.late_for_bus(10).is_empty());
-        hub.is_late_for_bus(&late[0]);
-        device.publish(presence(&hub, "")).unwrap();
-        assert_eq!(hub.late_for_bus(10)[0].payload, "");
-    }
-}
+mod tests;

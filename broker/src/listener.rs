@@ -1,6 +1,6 @@
 //! The accept loop, which only accepts, and the connections, which it owns.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use daemon::backoff::Backoff;
@@ -11,12 +11,14 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::counters::Counters;
 use crate::greeting::{Door, GreetError};
 use crate::limits::{ACCEPT_BACKOFF, FULL_REPORT};
 
 /// Serves newcomers until the shutdown is requested, and then until all of them have gone.
 pub(crate) async fn listen(listener: TcpListener, door: Arc<Door>, shutdown: Shutdown) {
     let limits = &door.hub.limits;
+    let house = Doorway::new(limits.connections, limits.connections_per_address);
     let doorway = Doorway::new(limits.handshakes, limits.handshakes_per_address);
     let mut turned_back = TurnedBack::default();
     let mut backoff = Backoff::new(ACCEPT_BACKOFF.0, ACCEPT_BACKOFF.1);
@@ -29,14 +31,14 @@ pub(crate) async fn listen(listener: TcpListener, door: Arc<Door>, shutdown: Shu
             accepted = accept(&listener, &door, &mut backoff) => {
                 let Some((stream, address)) = accepted else { continue };
                 // Who has no place is closed at once: nobody waits behind those who say nothing.
-                match doorway.enter(address.ip()) {
-                    Ok(pass) => {
+                match enter(&house, &doorway, address.ip()) {
+                    Ok(passes) => {
                         let (door, shutdown) = (Arc::clone(&door), shutdown.clone());
-                        connections.spawn(serve(stream, address, pass, door, shutdown));
+                        connections.spawn(serve(stream, address, passes, door, shutdown));
                     }
-                    Err(full) => {
-                        door.hub.counters.refused_full.increment();
-                        turned_back.note(address, full);
+                    Err(reason) => {
+                        turned_back.note(address, reason);
+                        reason.count(&door.hub.counters);
                     }
                 }
             }
@@ -47,6 +49,38 @@ pub(crate) async fn listen(listener: TcpListener, door: Arc<Door>, shutdown: Shu
     while let Some(ended) = connections.join_next().await {
         report(ended);
     }
+}
+
+/// Places for a newcomer: in the house until it leaves, and in the doorway until its CONNECT is answered.
+struct Passes {
+    house: Pass,
+    doorway: Pass,
+}
+
+/// Why there is no place for a newcomer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+enum NoPlace {
+    #[error("too many connections, or too many of its address")]
+    House(#[source] Full),
+    #[error("too many connections without a CONNECT, or too many of its address")]
+    Doorway(#[source] Full),
+}
+
+impl NoPlace {
+    fn count(self, counters: &Counters) {
+        match self {
+            Self::House(Full::InAll) => counters.refused_connections.increment(),
+            Self::Doorway(Full::InAll) => counters.refused_full.increment(),
+            Self::House(_) | Self::Doorway(_) => counters.refused_address.increment(),
+        }
+    }
+}
+
+fn enter(house: &Doorway, doorway: &Doorway, address: IpAddr) -> Result<Passes, NoPlace> {
+    Ok(Passes {
+        house: house.enter(address).map_err(NoPlace::House)?,
+        doorway: doorway.enter(address).map_err(NoPlace::Doorway)?,
+    })
 }
 
 /// The next newcomer. None when accepting failed, after a pause.
@@ -78,7 +112,7 @@ struct TurnedBack {
 }
 
 impl TurnedBack {
-    fn note(&mut self, address: SocketAddr, reason: Full) {
+    fn note(&mut self, address: SocketAddr, reason: NoPlace) {
         self.count += 1;
         let now = Instant::now();
         if self.told.is_none_or(|told| told + FULL_REPORT <= now) {
@@ -94,7 +128,7 @@ impl TurnedBack {
 async fn serve(
     stream: TcpStream,
     address: SocketAddr,
-    pass: Pass,
+    passes: Passes,
     door: Arc<Door>,
     shutdown: Shutdown,
 ) {
@@ -105,15 +139,17 @@ async fn serve(
         () = shutdown.requested() => return,
         greeted = timeout(door.hub.limits.greeting, greeting) => greeted,
     };
-    drop(pass);
+    let Passes { house, doorway } = passes;
+    drop(doorway);
     match greeted {
-        Ok(Ok(connection)) => Box::pin(connection.run()).await,
+        Ok(Ok(connection)) => connection.run().await,
         Ok(Err(error)) => turned_away(&door, address, &error),
         Err(_) => {
             door.hub.counters.greetings_failed.increment();
             tracing::info!(%address, "no CONNECT in time");
         }
     }
+    drop(house);
 }
 
 fn turned_away(door: &Door, address: SocketAddr, error: &GreetError) {
@@ -121,12 +157,9 @@ fn turned_away(door: &Door, address: SocketAddr, error: &GreetError) {
         GreetError::Handshake(_) | GreetError::Lost(_) | GreetError::Left => {
             door.hub.counters.greetings_failed.increment();
         }
-        // The gate has written its line, with the rule.
+        // Whoever refused it has written a line, with the rule.
         GreetError::Refused => return,
-        GreetError::Peer(_)
-        | GreetError::Connect(_)
-        | GreetError::Attach(_)
-        | GreetError::Revoked => {}
+        GreetError::Connect(_) => {}
     }
     tracing::info!(%address, "{}", one_line(error));
 }

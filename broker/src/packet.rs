@@ -29,6 +29,8 @@ pub(crate) enum PacketError {
     Header { byte: u8 },
     #[error("the packet cannot be parsed")]
     Codec(#[source] mqttbytes::Error),
+    #[error("a text is no UTF-8")]
+    Text(#[source] std::str::Utf8Error),
     #[error("a field that must be zero is not")]
     Reserved,
     #[error("the packet identifier is 0")]
@@ -99,7 +101,7 @@ impl Frame {
     }
 
     /// The codec's reading of it.
-    pub(crate) fn decode(mut self) -> Result<Packet, PacketError> {
+    fn decode(mut self) -> Result<Packet, PacketError> {
         Packet::read(&mut self.bytes, MAX_PACKET).map_err(PacketError::Codec)
     }
 

@@ -1,4 +1,4 @@
-//! The retained message of each topic, in memory.
+//! The retained message of each topic, in memory. What is on the disk is a copy of it.
 //!
 //! The topics are in order, so that a subscription costs as much as there is below its literal beginning, and not as much
 //! as there is in the realm.
@@ -55,6 +55,12 @@ impl Retained {
         Ok(())
     }
 
+    /// Takes back a message that was kept on the disk. It has been promised to be, whatever the limits are now.
+    pub(crate) fn restore(&mut self, message: Arc<Message>) {
+        self.bytes += message.weight();
+        self.messages.insert(ByTopic(message));
+    }
+
     /// The message of a topic.
     pub(crate) fn get(&self, topic: &str) -> Option<&Arc<Message>> {
         self.messages.get(topic).map(|found| &found.0)
@@ -86,7 +92,7 @@ impl Retained {
 
 /// A message that is found by its topic, without keeping that twice.
 #[derive(Debug)]
-struct ByTopic(Arc<Message>);
+pub(crate) struct ByTopic(pub(crate) Arc<Message>);
 
 impl Borrow<str> for ByTopic {
     fn borrow(&self) -> &str {
@@ -149,6 +155,19 @@ mod tests {
         );
         retained.apply(&message("a", "")).unwrap();
         retained.apply(&message("nobody", "")).unwrap();
+        assert_eq!((retained.len(), retained.bytes()), (1, 2));
+    }
+
+    #[test]
+    fn what_was_kept_stays_when_the_limits_have_shrunk() {
+        let mut retained = Retained::new(1, 10);
+        for topic in ["a", "b"] {
+            retained.restore(message(topic, "12345"));
+        }
+        assert_eq!((retained.len(), retained.bytes()), (2, 12));
+        assert_eq!(retained.apply(&message("c", "1")), Err(RetainedFull));
+        retained.apply(&message("a", "")).unwrap();
+        retained.apply(&message("b", "1")).unwrap();
         assert_eq!((retained.len(), retained.bytes()), (1, 2));
     }
 

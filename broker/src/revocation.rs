@@ -1,25 +1,18 @@
-//! Which certificates have been revoked: a file with the authorities' lists, read again whenever it changes.
+//! Which certificates have been revoked: a file with the authorities' lists.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
-use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
 
 use daemon::files::{self, FileError};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer};
-use tokio::task::spawn_blocking;
-use tokio::time::{MissedTickBehavior, interval};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::num_bigint::BigUint;
 use x509_parser::prelude::FromDer;
 use x509_parser::revocation_list::CertificateRevocationList;
 use x509_parser::time::ASN1Time;
 
-use crate::hub::Hub;
 use crate::limits::MAX_PEM;
 
 /// A certificate's issuer and serial number, which together name it (RFC 5280, section 4.1.2.2).
@@ -30,13 +23,15 @@ pub(crate) struct CertificateName {
     serial: Vec<u8>,
 }
 
-/// The revoked certificates, as the file says now.
-#[derive(Debug)]
-pub(crate) struct RevocationList {
-    path: Option<PathBuf>,
-    authorities: Vec<CertificateDer<'static>>,
-    current: RwLock<Current>,
+/// What the authorities' lists say.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Revoked {
+    certificates: HashSet<CertificateName>,
+    numbers: Numbers,
 }
+
+/// The number of an authority's newest list (RFC 5280, section 5.2.3), by its name.
+type Numbers = HashMap<Vec<u8>, BigUint>;
 
 /// Why a file with revocation lists cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -74,19 +69,6 @@ pub enum RevocationListError {
     },
 }
 
-/// The number of an authority's newest list (RFC 5280, section 5.2.3), by its name.
-type Numbers = HashMap<Vec<u8>, BigUint>;
-
-#[derive(Debug, Default)]
-struct Current {
-    stamp: Option<Stamp>,
-    revoked: Arc<HashSet<CertificateName>>,
-    numbers: Numbers,
-}
-
-/// By what a changed file is known: inode, size, and the times of its last change of content and of status.
-type Stamp = (u64, u64, i64, i64, i64, i64);
-
 impl CertificateName {
     /// The name of a parsed certificate.
     pub(crate) fn of(certificate: &X509Certificate<'_>) -> Self {
@@ -95,149 +77,90 @@ impl CertificateName {
             serial: certificate.tbs_certificate.serial.to_bytes_be(),
         }
     }
+
+    /// The DER of the issuer's name.
+    pub(crate) fn issuer(&self) -> &[u8] {
+        &self.issuer
+    }
 }
 
-impl RevocationList {
-    /// Reads the file, if one is named. That there is none yet means that nothing is revoked; one that cannot be used
-    /// is an error.
-    pub(crate) fn open(
-        path: Option<PathBuf>,
-        authorities: Vec<CertificateDer<'static>>,
-    ) -> Result<Arc<Self>, RevocationListError> {
-        let list = Self {
-            path,
-            authorities,
-            current: RwLock::default(),
-        };
-        if let Some(path) = &list.path {
-            list.reload(path)?;
-        }
-        Ok(Arc::new(list))
-    }
-
+impl Revoked {
     /// Whether a certificate is revoked.
     pub(crate) fn has(&self, name: &CertificateName) -> bool {
-        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
-        current.revoked.contains(name)
+        self.certificates.contains(name)
     }
 
-    /// Looks at the file every so often and ends the connections of whoever is revoked by it. Never completes. While
-    /// the file cannot be used, or is gone, the last good list stays.
-    pub(crate) async fn watch(self: Arc<Self>, hub: Arc<Hub>) {
-        let Some(path) = self.path.clone() else {
-            return std::future::pending().await;
+    /// How many are.
+    pub(crate) fn len(&self) -> usize {
+        self.certificates.len()
+    }
+}
+
+/// What the file says. `None`: there is no file. Lists that are older than those in `before` are refused.
+pub(crate) fn read(
+    path: &Path,
+    authorities: &[CertificateDer<'_>],
+    before: Option<&Revoked>,
+) -> Result<Option<Revoked>, RevocationListError> {
+    let text = match files::read_bounded(path, MAX_PEM) {
+        Ok(text) => text,
+        Err(error) if error.is_not_found() => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    parse(&text, path, authorities, before).map(Some)
+}
+
+fn parse(
+    text: &[u8],
+    path: &Path,
+    authorities: &[CertificateDer<'_>],
+    before: Option<&Revoked>,
+) -> Result<Revoked, RevocationListError> {
+    let path_of = || path.to_owned();
+    let pem = |source| RevocationListError::Pem {
+        path: path_of(),
+        source,
+    };
+    let lists: Vec<_> = CertificateRevocationListDer::pem_slice_iter(text)
+        .collect::<Result<_, _>>()
+        .map_err(pem)?;
+    if lists.is_empty() {
+        return Err(pem(rustls_pki_types::pem::Error::NoItemsFound));
+    }
+    let mut certificates = HashSet::new();
+    let mut numbers = before.map_or_else(Numbers::new, |before| before.numbers.clone());
+    for der in &lists {
+        let Ok(([], list)) = CertificateRevocationList::from_der(der) else {
+            return Err(RevocationListError::Malformed { path: path_of() });
         };
-        let mut ticks = interval(LOOK_INTERVAL);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut refused = None;
-        loop {
-            ticks.tick().await;
-            let (list, path) = (Arc::clone(&self), path.clone());
-            let looked = spawn_blocking(move || {
-                let stamp = stamp(&path);
-                // One that was refused is refused once.
-                if stamp.is_none() || stamp == refused || stamp == list.stamp() {
-                    return (refused, false);
+        if !authorities.iter().any(|by| signed(&list, by)) {
+            return Err(RevocationListError::Signature { path: path_of() });
+        }
+        if list
+            .next_update()
+            .is_some_and(|next| next < ASN1Time::now())
+        {
+            tracing::warn!(path = %path.display(), "the revocation list is past its end: does the signer run?");
+        }
+        let issuer = list.issuer().as_raw();
+        if let Some(number) = list.crl_number() {
+            match numbers.entry(issuer.to_vec()) {
+                Entry::Occupied(newest) if number < newest.get() => {
+                    return Err(RevocationListError::Older { path: path_of() });
                 }
-                match list.reload(&path) {
-                    Ok(()) => (None, true),
-                    Err(error) => {
-                        let cause = std::error::Error::source(&error).map(ToString::to_string);
-                        tracing::error!(cause, "{error}; what was revoked before stays revoked");
-                        (stamp, false)
-                    }
-                }
-            });
-            let Ok((failed, changed)) = looked.await else {
-                continue;
-            };
-            refused = failed;
-            if changed {
-                hub.cut_revoked(&self);
+                Entry::Occupied(mut newest) => drop(newest.insert(number.clone())),
+                Entry::Vacant(first) => drop(first.insert(number.clone())),
             }
         }
+        certificates.extend(list.iter_revoked_certificates().map(|one| CertificateName {
+            issuer: issuer.to_vec(),
+            serial: one.serial().to_bytes_be(),
+        }));
     }
-
-    fn numbers(&self) -> Numbers {
-        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
-        current.numbers.clone()
-    }
-
-    fn stamp(&self) -> Option<Stamp> {
-        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
-        current.stamp
-    }
-
-    fn reload(&self, path: &Path) -> Result<(), RevocationListError> {
-        // Before the reading: a change meanwhile is then seen by the next look.
-        let stamp = stamp(path);
-        let text = match files::read_bounded(path, MAX_PEM) {
-            Ok(text) => text,
-            Err(error) if error.is_not_found() => {
-                tracing::warn!(path = %path.display(), "there is no revocation list; nothing is revoked");
-                return Ok(());
-            }
-            Err(error) => return Err(error.into()),
-        };
-        let (revoked, numbers) = self.parse(&text, path)?;
-        tracing::info!(revoked = revoked.len(), "revocation list read");
-        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
-        *current = Current {
-            stamp,
-            revoked: Arc::new(revoked),
-            numbers,
-        };
-        Ok(())
-    }
-
-    fn parse(
-        &self,
-        text: &[u8],
-        path: &Path,
-    ) -> Result<(HashSet<CertificateName>, Numbers), RevocationListError> {
-        let path_of = || path.to_owned();
-        let pem = |source| RevocationListError::Pem {
-            path: path_of(),
-            source,
-        };
-        let lists: Vec<_> = CertificateRevocationListDer::pem_slice_iter(text)
-            .collect::<Result<_, _>>()
-            .map_err(pem)?;
-        if lists.is_empty() {
-            return Err(pem(rustls_pki_types::pem::Error::NoItemsFound));
-        }
-        let mut revoked = HashSet::new();
-        let mut numbers = self.numbers();
-        for der in &lists {
-            let Ok(([], list)) = CertificateRevocationList::from_der(der) else {
-                return Err(RevocationListError::Malformed { path: path_of() });
-            };
-            if !self.authorities.iter().any(|by| signed(&list, by)) {
-                return Err(RevocationListError::Signature { path: path_of() });
-            }
-            if list
-                .next_update()
-                .is_some_and(|next| next < ASN1Time::now())
-            {
-                tracing::warn!(path = %path.display(), "the revocation list is past its end: does the signer run?");
-            }
-            let issuer = list.issuer().as_raw();
-            if let Some(number) = list.crl_number() {
-                match numbers.entry(issuer.to_vec()) {
-                    Entry::Occupied(newest) if number < newest.get() => {
-                        return Err(RevocationListError::Older { path: path_of() });
-                    }
-                    Entry::Occupied(mut newest) => drop(newest.insert(number.clone())),
-                    Entry::Vacant(first) => drop(first.insert(number.clone())),
-                }
-            }
-            revoked.extend(list.iter_revoked_certificates().map(|one| CertificateName {
-                issuer: issuer.to_vec(),
-                serial: one.serial().to_bytes_be(),
-            }));
-        }
-        Ok((revoked, numbers))
-    }
+    Ok(Revoked {
+        certificates,
+        numbers,
+    })
 }
 
 /// Whether an authority has signed a list, which then names it as certificates do: the comparison of names is one of
@@ -250,23 +173,10 @@ fn signed(list: &CertificateRevocationList<'_>, authority: &CertificateDer<'_>) 
         && list.verify_signature(authority.public_key()).is_ok()
 }
 
-fn stamp(path: &Path) -> Option<Stamp> {
-    let status = fs::metadata(path).ok()?;
-    Some((
-        status.ino(),
-        status.size(),
-        status.mtime(),
-        status.mtime_nsec(),
-        status.ctime(),
-        status.ctime_nsec(),
-    ))
-}
-
-/// How often the file is looked at: whoever is revoked is gone within seconds, and one `stat` costs microseconds.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use rcgen::{
         BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer,
         IsCa, KeyIdMethod, KeyPair, RevokedCertParams, SerialNumber,
@@ -303,25 +213,24 @@ mod tests {
         };
         write(300, &[7]);
         let authorities = vec![authority.der().clone()];
-        let list = RevocationList::open(Some(path.clone()), authorities).unwrap();
-        let has = |serial: u8| {
-            let current = list.current.read().unwrap();
-            current.revoked.iter().any(|name| name.serial == [serial])
+        let first = read(&path, &authorities, None).unwrap().unwrap();
+        let has = |revoked: &Revoked, serial: u8| {
+            let mut names = revoked.certificates.iter();
+            names.any(|name| name.serial == [serial])
         };
-        assert!(has(7));
+        assert!(has(&first, 7));
         // 255 is more than 300 by its first octet.
         for older in [255, 299] {
             write(older, &[]);
             assert!(matches!(
-                list.reload(&path),
+                read(&path, &authorities, Some(&first)),
                 Err(RevocationListError::Older { .. })
             ));
-            assert!(has(7), "{older}");
         }
         for next in [300, 301] {
             write(next, &[8]);
-            list.reload(&path).unwrap();
-            assert!(has(8) && !has(7), "{next}");
+            let next = read(&path, &authorities, Some(&first)).unwrap().unwrap();
+            assert!(has(&next, 8) && !has(&next, 7), "{next:?}");
         }
     }
 }

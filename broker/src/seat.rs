@@ -8,11 +8,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::counters::Counters;
+use crate::audit;
+use crate::counters::{Counters, QueueDepths};
 use crate::gate::{Admitted, Gate};
 use crate::limits::Limits;
 use crate::message::{Message, Qos};
-use crate::revocation::RevocationList;
 use crate::session::{Delivery, Outgoing, Session};
 use crate::topic::TopicFilter;
 
@@ -32,8 +32,12 @@ pub(crate) struct Seat {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub(crate) enum Cut {
+    #[error("the authority of the client's certificate is trusted no more")]
+    Distrusted,
     #[error("the broker is draining")]
     Drain,
+    #[error("the policies no longer permit what the client has")]
+    Forbidden,
     #[error("too many messages wait for the client")]
     QueueFull,
     #[error("the client's certificate has been revoked")]
@@ -143,16 +147,50 @@ impl Seat {
         }
     }
 
-    /// The connection has to end if its certificate is revoked.
-    pub(crate) fn cut_if_revoked(&self, revoked: &RevocationList) {
+    /// The connection has to end if there is an objection to its client.
+    pub(crate) fn cut_where(&self, objection: impl Fn(&Admitted) -> Option<Cut>) {
         let mut state = self.lock();
         let state = &mut *state;
         if let (Some(client), Some(link)) = (&state.client, &mut state.link)
-            && revoked.has(&client.peer().certificate)
+            && let Some(cut) = objection(client)
         {
-            link.cut.get_or_insert(Cut::Revoked);
+            link.cut.get_or_insert(cut);
             link.bell.notify_one();
         }
+    }
+
+    /// Other policies are in force: what they do not permit is taken back, and the connection that had it ends. Returned
+    /// are the filters that are no longer subscribed to.
+    pub(crate) fn recheck(&self, gate: &Gate) -> Vec<TopicFilter> {
+        let mut state = self.lock();
+        let state = &mut *state;
+        let Some(client) = &state.client else {
+            return Vec::new();
+        };
+        let will = state.link.as_ref().and_then(|link| link.will.as_deref());
+        let mut objection = gate.objection(client, will);
+        let mut withdrawn = Vec::new();
+        for filter in state.session.subscriptions() {
+            if let Some(refusal) = gate.filter_objection(client, filter) {
+                withdrawn.push(filter.clone());
+                objection.get_or_insert(refusal);
+            }
+        }
+        for filter in &withdrawn {
+            state.session.unsubscribe(filter);
+        }
+        if let (Some(refusal), Some(link)) = (objection, &mut state.link) {
+            audit::refused(client, &refusal);
+            link.cut.get_or_insert(Cut::Forbidden);
+            link.bell.notify_one();
+        }
+        withdrawn
+    }
+
+    /// Adds what waits for the client.
+    pub(crate) fn add_depth(&self, depths: &mut QueueDepths) {
+        let (messages, bytes, inflight) = self.lock().session.depth();
+        depths.add(messages, bytes, inflight);
     }
 
     /// The next message to be sent, or why the connection has to end.

@@ -157,6 +157,11 @@ impl Session {
         self.subscriptions.keys()
     }
 
+    /// How many messages wait, the bytes of those that are not from the retained store, and how many are in flight.
+    pub(crate) fn depth(&self) -> (usize, usize, usize) {
+        (self.queue.len(), self.queued_bytes, self.inflight.len())
+    }
+
     /// Messages that wait or are not acknowledged.
     #[cfg(test)]
     fn pending(&self) -> usize {

@@ -2,17 +2,25 @@
 
 use std::sync::Arc;
 
-use daemon::files::FileError;
-use rustls::crypto::ring;
-use rustls::server::{NoServerSessionStorage, VerifierBuilderError, WebPkiClientVerifier};
+use rustls::ServerConfig;
+use rustls::crypto::ring::{self, Ticketer};
+use rustls::server::{NoServerSessionStorage, VerifierBuilderError};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::{TLS12, TLS13};
-use rustls::{RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::TlsAcceptor;
 
-use crate::config::{BrokerConfig, Pem};
-use crate::revocation::RevocationList;
-use crate::verifier::RevocationVerifier;
+use crate::config::{Pem, PemError};
+use crate::trust::Trust;
+use crate::verifier::DeviceVerifier;
+
+/// What newcomers meet in TLS, for as long as the files say the same.
+pub(crate) struct Front {
+    pub(crate) acceptor: TlsAcceptor,
+    pub(crate) identity: Arc<CertifiedKey>,
+    pub(crate) trust: Arc<Trust>,
+}
 
 /// Why the broker's certificate, key or authorities cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -25,7 +33,7 @@ pub enum TlsError {
         what: &'static str,
         /// Why not.
         #[source]
-        source: FileError,
+        source: PemError,
     },
     /// What should be PEM is not, or has nothing of what should be in it.
     #[error("the broker's {what} cannot be read as PEM")]
@@ -51,54 +59,54 @@ pub enum TlsError {
     /// The certificate and the key do not belong together, or TLS cannot use them.
     #[error("the broker's certificate and key cannot be used together")]
     Identity(#[source] rustls::Error),
+    /// The library cannot do what is asked of it.
+    #[error("no TLS protocol can be spoken")]
+    Protocol(#[source] rustls::Error),
 }
 
-/// The authorities that sign for devices.
-pub(crate) fn authorities(config: &BrokerConfig) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    certificates(&config.client_authorities, CLIENT_AUTHORITIES)
-}
-
-/// The settings of every TLS session with a device.
-pub(crate) fn server(
-    config: &BrokerConfig,
-    authorities: Vec<CertificateDer<'static>>,
-    revoked: Arc<RevocationList>,
-) -> Result<Arc<ServerConfig>, TlsError> {
-    let provider = Arc::new(ring::default_provider());
-    let mut roots = RootCertStore::empty();
-    for (place, authority) in (1..).zip(authorities) {
-        roots
-            .add(authority)
-            .map_err(|source| TlsError::Authority { place, source })?;
-    }
-    let verifier =
-        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
-            .build()
-            .map_err(TlsError::Verifier)?;
-    let verifier = Arc::new(RevocationVerifier::new(verifier, revoked));
-    let chain = certificates(&config.certificates, CERTIFICATE)?;
-    let key = config
-        .key
+/// The certificate and key that the broker shows, if they belong together.
+pub(crate) fn identity(certificates: &Pem, key: &Pem) -> Result<Arc<CertifiedKey>, TlsError> {
+    let chain = self::certificates(certificates, CERTIFICATE)?;
+    let key = key
         .load_private()
         .map_err(|source| TlsError::File { what: KEY, source })?;
     let key = PrivateKeyDer::from_pem_slice(&key)
         .map_err(|source| TlsError::Pem { what: KEY, source })?;
-    let mut tls = ServerConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&TLS13, &TLS12])
-        .map_err(TlsError::Identity)?
-        .with_client_cert_verifier(verifier)
-        .with_single_cert(chain, key)
-        .map_err(TlsError::Identity)?;
-    // `mqtt` is the registered name; clients of AWS IoT Core on port 443 send the other one.
-    tls.alpn_protocols = vec![b"mqtt".to_vec(), b"x-amzn-mqtt-ca".to_vec()];
-    // A session that resumes shows no certificate, so it could outlive a revocation; and devices connect once a month.
-    tls.session_storage = Arc::new(NoServerSessionStorage {});
-    tls.send_tls13_tickets = 0;
-    Ok(Arc::new(tls))
+    CertifiedKey::from_der(chain, key, &ring::default_provider())
+        .map(Arc::new)
+        .map_err(TlsError::Identity)
+}
+
+impl Front {
+    /// A front of what the files say. No ticket of an earlier front is good here: the key that they are sealed with is new.
+    pub(crate) fn new(identity: Arc<CertifiedKey>, trust: Arc<Trust>) -> Result<Self, TlsError> {
+        let verifier = DeviceVerifier::new(Arc::clone(&trust));
+        let provider = Arc::new(ring::default_provider());
+        let mut tls = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&TLS13, &TLS12])
+            .map_err(TlsError::Protocol)?
+            .with_client_cert_verifier(Arc::new(verifier))
+            .with_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(&identity))));
+        // `mqtt` is the registered name; clients of AWS IoT Core on port 443 send the other one.
+        tls.alpn_protocols = vec![b"mqtt".to_vec(), b"x-amzn-mqtt-ca".to_vec()];
+        // A session that resumes shows no certificate: the one in its ticket is verified again (greeting). Nothing of it
+        // is kept here.
+        tls.session_storage = Arc::new(NoServerSessionStorage {});
+        tls.ticketer = Ticketer::new().map_err(TlsError::Protocol)?;
+        tls.send_tls13_tickets = 1;
+        Ok(Self {
+            acceptor: TlsAcceptor::from(Arc::new(tls)),
+            identity,
+            trust,
+        })
+    }
 }
 
 /// Every certificate of a bundle; none at all is an error.
-fn certificates(pem: &Pem, what: &'static str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+pub(crate) fn certificates(
+    pem: &Pem,
+    what: &'static str,
+) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let text = pem
         .load()
         .map_err(|source| TlsError::File { what, source })?;
@@ -114,4 +122,4 @@ fn certificates(pem: &Pem, what: &'static str) -> Result<Vec<CertificateDer<'sta
 
 const CERTIFICATE: &str = "certificate";
 const KEY: &str = "private key";
-const CLIENT_AUTHORITIES: &str = "bundle of client authorities";
+pub(crate) const CLIENT_AUTHORITIES: &str = "bundle of client authorities";

@@ -22,6 +22,8 @@ pub(crate) struct Transport<S> {
     pub(crate) outbound: BytesMut,
     unflushed: bool,
     stalled: Option<Instant>,
+    /// Nothing more is to be received for now.
+    pub(crate) held: bool,
 }
 
 /// What an exchange came to.
@@ -43,7 +45,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Transport<S> {
             outbound: BytesMut::new(),
             unflushed: false,
             stalled: None,
+            held: false,
         }
+    }
+
+    /// The stream itself, to look at.
+    pub(crate) fn stream(&self) -> &S {
+        &self.stream
     }
 
     /// Since when the peer has taken nothing of what there is for it.
@@ -73,7 +81,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Transport<S> {
         if sent.is_ready() && had_something {
             return Poll::Ready(Ok(Exchanged::Sent));
         }
-        if self.has_room() {
+        if self.has_room() && !self.held {
             self.poll_receive(cx)
         } else {
             Poll::Pending

@@ -1,34 +1,29 @@
-//! Whose TLS handshake succeeds: whoever has a certificate of an authority that has not been revoked.
+//! What TLS asks about a client's certificate. A refusal is written down here, where the certificate is at hand.
 
 use std::fmt;
 use std::sync::Arc;
 
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
+use rustls::{DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 use rustls_pki_types::{CertificateDer, UnixTime};
-use x509_parser::certificate::X509Certificate;
-use x509_parser::prelude::FromDer;
 
-use crate::revocation::{CertificateName, RevocationList};
+use crate::audit;
+use crate::trust::Trust;
 
-/// The verifier of certificate chains, and behind it the present revocation list. rustls would take the list only when
-/// its settings are made; this one may change while the broker runs.
-pub(crate) struct RevocationVerifier {
-    chain: Arc<dyn ClientCertVerifier>,
-    revoked: Arc<RevocationList>,
-}
+/// Lets in whom the trust lets in. rustls would take revocation lists too, but compares neither names as the rest of the
+/// broker does, nor can it say who was refused.
+pub(crate) struct DeviceVerifier(Arc<Trust>);
 
-impl RevocationVerifier {
-    /// Refuses, of what `chain` accepts, what is revoked.
-    pub(crate) fn new(chain: Arc<dyn ClientCertVerifier>, revoked: Arc<RevocationList>) -> Self {
-        Self { chain, revoked }
+impl DeviceVerifier {
+    pub(crate) fn new(trust: Arc<Trust>) -> Self {
+        Self(trust)
     }
 }
 
-impl ClientCertVerifier for RevocationVerifier {
+impl ClientCertVerifier for DeviceVerifier {
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        self.chain.root_hint_subjects()
+        self.0.chain().root_hint_subjects()
     }
 
     fn verify_client_cert(
@@ -37,16 +32,13 @@ impl ClientCertVerifier for RevocationVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        let verified = self
-            .chain
-            .verify_client_cert(end_entity, intermediates, now)?;
-        let (_, certificate) = X509Certificate::from_der(end_entity)
-            .map_err(|_| Error::InvalidCertificate(CertificateError::BadEncoding))?;
-        if self.revoked.has(&CertificateName::of(&certificate)) {
-            tracing::info!(subject = %certificate.subject(), "a revoked certificate was refused");
-            return Err(Error::InvalidCertificate(CertificateError::Revoked));
+        match self.0.verify(end_entity, intermediates, now) {
+            Ok(()) => Ok(ClientCertVerified::assertion()),
+            Err(error) => {
+                audit::refused_certificate(end_entity, &error);
+                Err(error)
+            }
         }
-        Ok(verified)
     }
 
     fn verify_tls12_signature(
@@ -55,7 +47,7 @@ impl ClientCertVerifier for RevocationVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.chain.verify_tls12_signature(message, cert, dss)
+        self.0.chain().verify_tls12_signature(message, cert, dss)
     }
 
     fn verify_tls13_signature(
@@ -64,16 +56,16 @@ impl ClientCertVerifier for RevocationVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.chain.verify_tls13_signature(message, cert, dss)
+        self.0.chain().verify_tls13_signature(message, cert, dss)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.chain.supported_verify_schemes()
+        self.0.chain().supported_verify_schemes()
     }
 }
 
-impl fmt::Debug for RevocationVerifier {
+impl fmt::Debug for DeviceVerifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RevocationVerifier").finish_non_exhaustive()
+        f.debug_tuple("DeviceVerifier").field(&self.0).finish()
     }
 }

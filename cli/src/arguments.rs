@@ -433,6 +433,8 @@ pub(crate) enum PoliciesCommand {
     Aws(PoliciesAws),
     /// The access control list for mosquitto, for all devices whose certificates are in the registry
     Mosquitto,
+    /// The accounts and users for nats-server, for all devices whose certificates are in the registry
+    Nats,
 }
 
 /// The two policy documents for AWS IoT Core, as one JSON object by policy name.

@@ -71,6 +71,7 @@ fn command(arguments: Arguments) -> Result<u8, Failure> {
         Command::List(command) => list::run(dir, &command),
         Command::Policies(PoliciesCommand::Aws(command)) => policies::aws(dir, &command),
         Command::Policies(PoliciesCommand::Mosquitto) => policies::mosquitto(dir),
+        Command::Policies(PoliciesCommand::Nats) => policies::nats(dir),
         Command::Proxy(Proxy { command, serve }) => match command {
             Some(ProxyCommand::AddSystem(command)) => keys::add_system::run(&command),
             Some(ProxyCommand::Sync(command)) => keys::proxy_sync::run(dir, &command),

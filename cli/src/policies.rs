@@ -19,9 +19,8 @@ pub(crate) fn aws(dir: Option<PathBuf>, arguments: &PoliciesAws) -> Result<u8, F
     let realm = Realm::load(dir)?;
     let mut documents = serde_json::Map::new();
     for role in RoleDocument::ALL {
-        let policy = role
-            .policy()
-            .map_err(|error| Failure::new(error, None, exit::FAILURE))?;
+        let policy = broker::load_policy(Some(&realm.dir().policies()), role)
+            .map_err(|error| Failure::new(error, None, exit::CONFIG))?;
         let text = render::aws(
             &policy,
             &arguments.region,
@@ -39,9 +38,25 @@ pub(crate) fn aws(dir: Option<PathBuf>, arguments: &PoliciesAws) -> Result<u8, F
     Ok(exit::OK)
 }
 
-/// The access control list for mosquitto, of those whose certificates are good. What was signed stands in the signer's
-/// journal: the registry, which strangers write to, is not asked.
+/// The access control list for mosquitto.
 pub(crate) fn mosquitto(dir: Option<PathBuf>) -> Result<u8, Failure> {
+    let (policies, devices) = fleet(dir)?;
+    let text = render::mosquitto(&policies, &devices).map_err(unwritable)?;
+    output::line(text.trim_end());
+    Ok(exit::OK)
+}
+
+/// The accounts and users for nats-server.
+pub(crate) fn nats(dir: Option<PathBuf>) -> Result<u8, Failure> {
+    let (policies, devices) = fleet(dir)?;
+    let text = render::nats(&policies, &devices).map_err(unwritable)?;
+    output::line(text.trim_end());
+    Ok(exit::OK)
+}
+
+/// The realm's policies, and every device whose certificate is good. What was signed stands in the signer's journal: the
+/// registry, which strangers write to, is not asked.
+fn fleet(dir: Option<PathBuf>) -> Result<(PolicySet, Vec<render::Device>), Failure> {
     let realm = Realm::load(dir)?;
     let revoked = Revocations::new(realm.dir().clone()).current()?;
     let signed: BTreeSet<DeviceId> = ledger(realm.dir(), &revoked, OffsetDateTime::now_utc())?
@@ -49,9 +64,6 @@ pub(crate) fn mosquitto(dir: Option<PathBuf>) -> Result<u8, Failure> {
         .filter(|entry| is_good(entry.state) && !revoked.shuts_out(&entry.id))
         .map(|entry| entry.id)
         .collect();
-    let failure = |error: Box<dyn std::error::Error + Send + Sync>| {
-        Failure::text(error.to_string(), None, exit::FAILURE)
-    };
     let mut devices = Vec::new();
     for id in signed {
         let role = match id.role() {
@@ -60,13 +72,15 @@ pub(crate) fn mosquitto(dir: Option<PathBuf>) -> Result<u8, Failure> {
         };
         let name = realm.file().client_id_suffix.client_id(&id);
         let device = render::Device::new(&name, id.device().as_str(), id.system().as_str(), role);
-        devices.push(device.map_err(|error| failure(error.into()))?);
+        devices.push(device.map_err(unwritable)?);
     }
-    let set =
-        PolicySet::for_realm(realm.file().realm.as_str()).map_err(|error| failure(error.into()))?;
-    let text = render::mosquitto(&set, &devices).map_err(|error| failure(error.into()))?;
-    output::line(text.trim_end());
-    Ok(exit::OK)
+    let policies = broker::load_policies(Some(&realm.dir().policies()), &realm.file().realm)
+        .map_err(|error| Failure::new(error, None, exit::CONFIG))?;
+    Ok((policies, devices))
+}
+
+fn unwritable(error: impl std::error::Error) -> Failure {
+    Failure::text(error.to_string(), None, exit::FAILURE)
 }
 
 /// Whether a certificate opens the broker's door, now or as soon as it is handed out.

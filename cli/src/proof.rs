@@ -70,7 +70,8 @@ impl<'a> Proof<'a> {
 
     async fn broker(&self) -> Result<(), Failure> {
         let settings = LinkSettings {
-            broker: self.realm.broker.address.clone(),
+            brokers: self.realm.brokers(),
+            subscribe_qos: self.realm.broker.subscribe_qos,
             tls: tls::client(self.realm.broker_ca(), &self.identity)
                 .map_err(|error| Failure::new(error, None, exit::CONFIG))?,
             client_id: self.realm.client_id_suffix.client_id(self.id),

@@ -8,7 +8,7 @@ use daemon::host_port::HostPort;
 use daemon::ports::Ports;
 use daemon::realm_dir::RealmDir;
 use daemon::realm_file::{
-    BrokerAddress, ProxyAddress, REALM_FILE_VERSION, RealmFile, RegistryPlace, SignedBy,
+    BrokerAddress, ProxyAddress, REALM_FILE_VERSION, RealmFile, RegistryPlace, SignedBy, SubscribeQos,
 };
 use daemon::registry_place::GitHubPlace;
 use daemon::server_file::ServerFile;
@@ -112,6 +112,8 @@ pub(crate) fn init(dir: &RealmDir, arguments: &RealmInit) -> Result<(), Failure>
         signed_by: SignedBy::default(),
         broker: BrokerAddress {
             address: broker,
+            more_addresses: Vec::new(),
+            subscribe_qos: SubscribeQos::default(),
             ca: None,
         },
         // `TYPE BASE64` without the comment.

@@ -15,6 +15,7 @@ use enrollment::key_directory::KeyDirectory;
 use enrollment::{AnyRegistry, RegistryError, UploadPermission};
 use proxy::{KeyPermission, Proxy, ProxyConfig};
 use signer::{Revocations, Signer};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
@@ -188,11 +189,10 @@ impl Realm {
     /// Looks at what the parts need, and takes nothing that a running one holds.
     fn check(&self, parts: Parts) -> Result<(), Failure> {
         if parts.broker {
-            identity::certificates(&self.dir.broker_certificate())?;
-            identity::private_key(&self.dir.broker_key())?;
             if !parts.signer {
                 self.check_list()?;
             }
+            output::line(self.broker_check()?);
         }
         if parts.proxy {
             identity::ssh_key(&self.dir.proxy_host_key())?;
@@ -232,14 +232,19 @@ impl Realm {
         } else {
             None
         };
+        let hangup = signal(SignalKind::hangup())
+            .map_err(|error| runtime::cannot("watch for SIGHUP", error))?;
         let mut running = Running {
             parts: JoinSet::new(),
+            reload: broker::ReloadBell::default(),
+            hangup,
             online: None,
             tunnels: None,
         };
         if let Some(broker) = broker {
             output::line(format_args!("broker  listening on {}", broker.local_addr()));
             running.online = Some(broker.roster());
+            running.reload = broker.reload_bell();
             let until = shutdown.clone();
             running.parts.spawn(async move {
                 broker.run(until).await;
@@ -273,22 +278,48 @@ impl Realm {
         Ok(running)
     }
 
+    /// What the broker would serve, looked at as a device does.
+    fn broker_check(&self) -> Result<broker::Served, Failure> {
+        let expected = broker::Expected {
+            host: self.file.broker.address.host(),
+            authorities: self.file.broker_ca(),
+        };
+        broker::check(&self.broker_config(), expected).map_err(|error| {
+            let hint = error.hint();
+            Failure::new(error, hint, exit::CONFIG)
+        })
+    }
+
     fn broker(&self) -> Result<Broker, Failure> {
         self.check_list()?;
-        let config = BrokerConfig {
-            listen: self.server.broker.listen,
+        Broker::bind(self.broker_config()).map_err(|error| {
+            let hint = error.hint();
+            Failure::new(error, hint, exit::CONFIG)
+        })
+    }
+
+    fn broker_config(&self) -> BrokerConfig {
+        let rules = &self.server.broker;
+        let store = rules.store.as_ref();
+        let limits = broker::Limits::default();
+        BrokerConfig {
+            listen: rules.listen,
             realm: self.file.realm.clone(),
             client_id_suffix: self.file.client_id_suffix.clone(),
             certificates: Pem::File(self.dir.broker_certificate()),
             key: Pem::File(self.dir.broker_key()),
-            client_authorities: Pem::Text(self.file.ca.clone().into_bytes()),
+            client_authorities: Pem::RealmFile(self.dir.realm_file()),
             revocations: Some(self.dir.crl()),
-            limits: broker::Limits::default(),
-        };
-        Broker::bind(config).map_err(|error| {
-            let hint = error.hint();
-            Failure::new(error, hint, exit::CONFIG)
-        })
+            policies: Some(self.dir.policies()),
+            store: Some(store.map_or_else(
+                || self.dir.broker_store(),
+                |store| self.dir.path().join(store),
+            )),
+            limits: broker::Limits {
+                reconnect_window: rules.reconnect_window.unwrap_or(limits.reconnect_window),
+                ..limits
+            },
+        }
     }
 
     /// A broker without a list lets everybody in. So it may be missing only where nobody has been revoked.
@@ -369,6 +400,9 @@ async fn check_signer(registry: &AnyRegistry) -> Result<(), Failure> {
 
 struct Running {
     parts: JoinSet<&'static str>,
+    /// What SIGHUP rings.
+    reload: broker::ReloadBell,
+    hangup: Signal,
     online: Option<watch::Receiver<usize>>,
     tunnels: Option<proxy::StatsReader>,
 }
@@ -384,6 +418,10 @@ impl Running {
                 () = shutdown.requested() => break None,
                 ended = self.parts.join_next() => break ended,
                 _ = ticks.tick() => self.tell_status(),
+                _ = self.hangup.recv() => {
+                    tracing::info!("SIGHUP received: the broker's files are read again; the other parts do so by themselves");
+                    self.reload.ring();
+                }
             }
         };
         systemd::stopping();

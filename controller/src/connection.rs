@@ -78,7 +78,8 @@ impl Session {
         let turn = Turn::take(&account.dir).await?;
         let realm = &account.membership.realm;
         let settings = LinkSettings {
-            broker: realm.broker.address.clone(),
+            brokers: realm.brokers(),
+            subscribe_qos: realm.broker.subscribe_qos,
             tls: tls::client(realm.broker_ca(), &account.identity)?,
             client_id: realm.client_id_suffix.client_id(account.id()),
             filters,

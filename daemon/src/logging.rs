@@ -39,7 +39,9 @@ pub fn start(format: LogFormat, default: Verbosity, verbosity: u8) -> Result<(),
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
-        .with_timer(SystemTime);
+        .with_timer(SystemTime)
+        // It would be told on stderr too, and panic if that is what cannot be written, as on a full disk.
+        .log_internal_errors(false);
     // A second call, as in tests, leaves the first in place.
     let _ = match format {
         LogFormat::Human => lines.try_init(),

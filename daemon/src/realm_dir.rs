@@ -42,6 +42,11 @@ impl RealmDir {
         self.authority().join("crl.pem")
     }
 
+    /// The realm's own policies, if it has some.
+    pub fn policies(&self) -> PathBuf {
+        self.path.join("policies")
+    }
+
     /// The broker's key.
     pub fn broker_key(&self) -> PathBuf {
         self.path.join("broker").join("server.key")
@@ -50,6 +55,11 @@ impl RealmDir {
     /// The broker's certificate.
     pub fn broker_certificate(&self) -> PathBuf {
         self.path.join("broker").join("server.cert")
+    }
+
+    /// What outlives the broker, if it is kept nowhere else.
+    pub fn broker_store(&self) -> PathBuf {
+        self.path.join("broker").join("store")
     }
 
     /// The proxy's host key.

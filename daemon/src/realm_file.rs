@@ -57,10 +57,67 @@ pub enum SignedBy {
 pub struct BrokerAddress {
     /// `HOST:PORT`; MQTT over TLS usually has port 8883.
     pub address: HostPort,
+    /// The other computers of a broker that is a cluster, `HOST:PORT` each; default: none. Each device begins with
+    /// another one, and goes on to the next when one does not take it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub more_addresses: Vec<HostPort>,
+    /// With which `QoS` agents and controllers subscribe, 0 or 1; default: 1. A session of theirs ends with its
+    /// connection, so that 0 loses nothing that 1 would keep; and a broker may do much less for it.
+    #[serde(default, skip_serializing_if = "SubscribeQos::is_default")]
+    pub subscribe_qos: SubscribeQos,
     /// The authorities that the broker's own certificate is signed by, PEM; default: the realm's. A broker that
     /// somebody else runs has another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca: Option<String>,
+}
+
+/// The `QoS` of subscriptions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "u8", into = "u8")]
+pub enum SubscribeQos {
+    /// 0: a message is sent once and not acknowledged.
+    AtMostOnce,
+    /// 1: a message is acknowledged.
+    #[default]
+    AtLeastOnce,
+}
+
+/// MQTT has a third, which not every broker has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{found} is no QoS that is used here: 0 or 1")]
+pub struct SubscribeQosError {
+    found: u8,
+}
+
+impl SubscribeQos {
+    #[expect(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "serde asks for a reference"
+    )]
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl TryFrom<u8> for SubscribeQos {
+    type Error = SubscribeQosError;
+
+    fn try_from(found: u8) -> Result<Self, SubscribeQosError> {
+        match found {
+            0 => Ok(Self::AtMostOnce),
+            1 => Ok(Self::AtLeastOnce),
+            _ => Err(SubscribeQosError { found }),
+        }
+    }
+}
+
+impl From<SubscribeQos> for u8 {
+    fn from(qos: SubscribeQos) -> Self {
+        match qos {
+            SubscribeQos::AtMostOnce => 0,
+            SubscribeQos::AtLeastOnce => 1,
+        }
+    }
 }
 
 /// Where a proxy is, and how to know it.
@@ -140,6 +197,14 @@ impl RealmFile {
         }
     }
 
+    /// Where the broker is: one address at least.
+    pub fn brokers(&self) -> Vec<HostPort> {
+        let more = self.broker.more_addresses.iter().cloned();
+        std::iter::once(self.broker.address.clone())
+            .chain(more)
+            .collect()
+    }
+
     /// The authorities that the broker's certificate must be signed by, PEM.
     pub fn broker_ca(&self) -> &str {
         self.broker.ca.as_deref().unwrap_or(&self.ca)
@@ -190,7 +255,34 @@ directory = "/srv/atlas/registry"
     fn what_is_written_is_what_is_read() {
         let file = load(GOOD).unwrap();
         assert_eq!(file.broker_ca(), "PEM");
+        assert_eq!(file.brokers().len(), 1);
         assert_eq!(load(&toml::to_string(&file).unwrap()).unwrap(), file);
+    }
+
+    #[test]
+    fn a_cluster_has_more_addresses() {
+        let more = "[broker]\nmore_addresses = [\"b:8883\", \"c:8883\"]";
+        let file = load(&GOOD.replace("[broker]", more)).unwrap();
+        let brokers = file
+            .brokers()
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>();
+        assert_eq!(brokers, ["broker.example.org:8883", "b:8883", "c:8883"]);
+        assert_eq!(load(&toml::to_string(&file).unwrap()).unwrap(), file);
+        assert!(load(&GOOD.replace("[broker]", "[broker]\nmore_addresses = [\"b\"]")).is_err());
+    }
+
+    #[test]
+    fn a_subscription_has_one_of_two_qualities() {
+        let with = |qos: &str| {
+            load(&GOOD.replace("[broker]", &format!("[broker]\nsubscribe_qos = {qos}")))
+        };
+        let file = with("0").unwrap();
+        assert_eq!(file.broker.subscribe_qos, SubscribeQos::AtMostOnce);
+        assert_eq!(load(&toml::to_string(&file).unwrap()).unwrap(), file);
+        assert_eq!(with("1").unwrap(), load(GOOD).unwrap());
+        assert!(with("2").is_err());
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! `server.toml`: what a realm's server listens on.
+//! `server.toml`: what a realm's server listens on, and what it keeps where.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ pub struct ServerFile {
     #[serde(default = "grace_period", with = "humantime_serde")]
     pub grace_period: Duration,
     /// The broker.
-    pub broker: Listen,
+    pub broker: BrokerRules,
     /// The proxy.
     pub proxy: ProxyRules,
     /// The signer; default: the realm's own authority signs.
@@ -64,12 +64,22 @@ pub struct ProxyRules {
     pub keys: Option<PathBuf>,
 }
 
-/// Where a part listens.
+/// Where the broker listens, and what it remembers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Listen {
+pub struct BrokerRules {
     /// An IP address and a port, e.g. `0.0.0.0:8883` or `[::]:8883`.
     pub listen: SocketAddr,
+    /// The directory of what outlives the broker, from the realm's directory on; default `broker/store`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store: Option<PathBuf>,
+    /// How long devices have to come back after the broker was restarted, before they are told to be lost; default 2 min.
+    #[serde(
+        default,
+        with = "humantime_serde",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub reconnect_window: Option<Duration>,
 }
 
 /// Why `server.toml` cannot be used.
@@ -95,7 +105,11 @@ impl ServerFile {
     pub fn new(broker: SocketAddr, proxy: SocketAddr) -> Self {
         Self {
             grace_period: grace_period(),
-            broker: Listen { listen: broker },
+            broker: BrokerRules {
+                listen: broker,
+                store: None,
+                reconnect_window: None,
+            },
             proxy: ProxyRules {
                 listen: proxy,
                 keys: None,
@@ -171,5 +185,15 @@ mod tests {
             )
             .is_err()
         );
+    }
+
+    #[test]
+    fn what_the_broker_remembers_can_be_said() {
+        let file: ServerFile = toml::from_str(
+            "broker = { listen = '[::]:1', store = '/var/lib/tunnel', reconnect_window = '30s' }\nproxy = { listen = '[::]:2' }",
+        )
+        .unwrap();
+        assert_eq!(file.broker.store, Some("/var/lib/tunnel".into()));
+        assert_eq!(file.broker.reconnect_window, Some(Duration::from_secs(30)));
     }
 }

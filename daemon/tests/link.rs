@@ -12,7 +12,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use daemon::host_port::HostPort;
 use daemon::mqtt::{Link, LinkError, LinkEvent, LinkSettings, Message};
+use daemon::realm_file::SubscribeQos;
 use daemon::shutdown::Shutdown;
 use protocol::Epoch;
 use protocol::limits::MAX_PAYLOAD;
@@ -52,6 +54,51 @@ async fn it_comes_back_by_itself_with_a_larger_epoch() {
         assert!(matches!(error, LinkError::Lost { .. }), "{error}");
     }
     assert!(epochs.is_sorted_by(|a, b| a < b), "{epochs:?}");
+}
+
+#[tokio::test]
+async fn a_computer_of_the_cluster_that_is_gone_is_passed_over() {
+    let broker = ScriptedBroker::start().await;
+    // Bound and dropped: nobody listens there.
+    let gone = ScriptedBroker::start().await.address();
+    for brokers in [
+        vec![gone.clone(), broker.address()],
+        vec![broker.address(), gone.clone()],
+        vec![gone.clone(), gone.clone(), broker.address()],
+    ] {
+        let mut link = broker.link_to(brokers);
+        let (session, _) = broker.session().await;
+        up(&mut link).await;
+        drop(session);
+        // The session that was up is told of; the next begins where it was, or passes over again.
+        down(&mut link).await;
+        let (_session, _) = broker.session().await;
+        up(&mut link).await;
+    }
+    let mut link = broker.link_to(vec![gone.clone(), gone]);
+    let error = down(&mut link).await;
+    assert!(matches!(error, LinkError::Unreachable { .. }), "{error}");
+    let mut link = broker.link_to(Vec::new());
+    let error = down(&mut link).await;
+    assert!(matches!(error, LinkError::NoBroker), "{error}");
+}
+
+#[tokio::test]
+async fn a_computer_of_the_cluster_that_refuses_is_passed_over() {
+    let (refusing, broker) = (ScriptedBroker::start().await, ScriptedBroker::start().await);
+    // Whichever the client begins with, it ends at the one that takes it. They do not know each other's certificate.
+    let mut link = broker.link_to(vec![refusing.address(), broker.address()]);
+    let refuse = async {
+        loop {
+            let (stream, _) = refusing.listener.accept().await.unwrap();
+            drop(stream);
+        }
+    };
+    let (_session, _) = tokio::select! {
+        never = refuse => never,
+        session = broker.session() => session,
+    };
+    up(&mut link).await;
 }
 
 #[tokio::test]
@@ -271,12 +318,21 @@ impl ScriptedBroker {
     }
 
     fn link(&self) -> Link {
+        self.link_to(vec![self.address()])
+    }
+
+    fn address(&self) -> HostPort {
         let address = self.listener.local_addr().unwrap();
+        address.to_string().parse().unwrap()
+    }
+
+    fn link_to(&self, brokers: Vec<HostPort>) -> Link {
         let settings = LinkSettings {
-            broker: address.to_string().parse().unwrap(),
+            brokers,
             tls: Arc::clone(&self.client),
             client_id: "333.hula.atlas".to_owned(),
             filters: FILTERS.map(str::to_owned).to_vec(),
+            subscribe_qos: SubscribeQos::default(),
             will: Some(Box::new(|epoch| message(&epoch.0.to_string()))),
         };
         Link::start(settings, &self.shutdown)

@@ -38,6 +38,21 @@ impl Mosquitto {
         Self::with_settings(world, "use_identity_as_username true\n")
     }
 
+    /// Like [`start_open`](Self::start_open), with access rules: the content of its ACL file.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    #[track_caller]
+    pub fn start_open_with(world: &World, rules: &str) -> Self {
+        let rules_file = world.path("mosquitto.acl");
+        fs::write(&rules_file, rules).expect("the world's folder is writable");
+        let settings = format!(
+            "acl_file {}\nuse_identity_as_username true\n",
+            rules_file.display()
+        );
+        Self::with_settings(world, &settings)
+    }
+
     /// Like [`start_open`](Self::start_open), with the realm's revocation list.
     ///
     /// # Panics

@@ -1,6 +1,7 @@
 //! The programs of others that the tests drive.
 
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 /// A program and the Debian package that has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,8 +51,32 @@ pub const TOOLS: &[Tool] = &[
         package: "mosquitto-clients",
     },
     Tool {
+        name: "nats-server",
+        package: "nats-server",
+    },
+    Tool {
+        name: "python3",
+        package: "python3-venv",
+    },
+    Tool {
+        name: "node",
+        package: "nodejs",
+    },
+    Tool {
+        name: "npm",
+        package: "npm",
+    },
+    Tool {
         name: "openssl",
         package: "openssl",
+    },
+    Tool {
+        name: "ss",
+        package: "iproute2",
+    },
+    Tool {
+        name: "prlimit",
+        package: "util-linux",
     },
     Tool {
         name: "unshare",
@@ -103,8 +128,18 @@ pub fn missing_tools() -> Vec<Tool> {
     TOOLS
         .iter()
         .copied()
-        .filter(|tool| find(tool.name).is_none())
+        .filter(|tool| find(tool.name).is_none_or(|program| !is_whole(tool.name, &program)))
         .collect()
+}
+
+/// Debian's `python3` comes without what makes environments, and a package which has no program adds that.
+fn is_whole(name: &str, program: &Path) -> bool {
+    name != "python3"
+        || Command::new(program)
+            .args(["-c", "import ensurepip, venv"])
+            .stderr(Stdio::null())
+            .status()
+            .is_ok_and(|status| status.success())
 }
 
 fn find(name: &str) -> Option<PathBuf> {

@@ -5,6 +5,7 @@
     clippy::expect_used,
     clippy::unwrap_used,
     clippy::indexing_slicing,
+    clippy::wildcard_enum_match_arm,
     reason = "what is not as expected fails the test"
 )]
 #![expect(
@@ -12,5 +13,6 @@
     reason = "times are part of what a test shows; the runner keeps them with the result"
 )]
 
+mod broker;
 mod enrollment;
 mod main_job;

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::arguments::Arguments;
 use crate::percentile::Samples;
 use crate::step::ChoreError;
-use crate::{bench_connect, bench_registry};
+use crate::{bench_broker, bench_connect, bench_registry};
 
 /// What a bench has measured.
 #[derive(Debug)]
@@ -81,10 +81,13 @@ impl Figure {
 }
 
 pub(crate) fn command(mut arguments: Arguments) -> Result<(), ChoreError> {
+    let which = arguments.word();
+    if which.as_deref() == Some("broker") {
+        return bench_broker::command(arguments);
+    }
     let (as_json, check) = (arguments.flag("--json"), arguments.flag("--check"));
     let runs = arguments.number("--runs")?.unwrap_or(50).max(1);
     let requests = arguments.number("--requests")?.unwrap_or(1000).max(1);
-    let which = arguments.word();
     arguments.none_left()?;
     let report = match which.as_deref() {
         Some("connect") => bench_connect::measure(runs)?,
@@ -92,7 +95,7 @@ pub(crate) fn command(mut arguments: Arguments) -> Result<(), ChoreError> {
         Some(other) => return Err(ChoreError::Usage(format!("no bench `{other}`"))),
         None => {
             return Err(ChoreError::Usage(
-                "which bench? `connect` or `registry`".to_owned(),
+                "which bench? `connect`, `registry` or `broker`".to_owned(),
             ));
         }
     };

@@ -8,6 +8,11 @@
 
 mod arguments;
 mod bench;
+mod bench_broker;
+mod bench_broker_fleet;
+mod bench_broker_load;
+mod bench_broker_process;
+mod bench_broker_rows;
 mod bench_connect;
 mod bench_registry;
 mod ci;
@@ -36,6 +41,9 @@ Usage: cargo xtask COMMAND
   bench registry [--requests 1000] [--json]
                                  calls, seconds, CPU time and memory of a bot that signs so many requests in one
                                  repository, and its calls when there is nothing new
+  bench broker [--devices 9000] [--sessions 100000] [--json] [--check]
+                                 memory, processor time and round trips of the embedded broker, beside mosquitto's in the
+                                 same run; then that many sessions without sockets (0: none)
 ";
 
 fn main() -> ExitCode {

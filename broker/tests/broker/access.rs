@@ -269,7 +269,7 @@ async fn only_the_realms_authorities_count_and_all_of_them() {
         }
     }
     world
-        .until("both are refused", |count| count.greetings_failed == 2)
+        .until("both are refused", |count| count.refused_certificates == 2)
         .await;
 }
 
@@ -325,7 +325,7 @@ async fn a_certificate_that_is_no_devices_of_the_realm_is_refused() {
         device.closed().await;
     }
     world
-        .until("it is refused", |count| count.greetings_failed == 1)
+        .until("it is refused", |count| count.refused_certificates == 1)
         .await;
 }
 

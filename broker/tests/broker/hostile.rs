@@ -84,7 +84,7 @@ async fn silent_sockets_of_one_address_do_not_hold_up_another() {
     for _ in 0..200 {
         closed_at_once(from("127.0.0.2", &world).await).await;
     }
-    assert_eq!(world.count().refused_full, 200);
+    assert_eq!(world.count().refused_address, 200);
     let start = Instant::now();
     still_serves(&world, &mut witness).await;
     assert!(start.elapsed() < SOON, "{:?}", start.elapsed());

@@ -13,7 +13,7 @@ use crate::raw::Raw;
 use crate::world::{Authority, Identity, World, config};
 
 /// Writes a list that revokes these certificates, as the signer does: beside it, and then renamed.
-fn write_list(path: &Path, by: &Authority, revoked: &[&Identity]) {
+pub(crate) fn write_list(path: &Path, by: &Authority, revoked: &[&Identity]) {
     let now = OffsetDateTime::now_utc();
     let list = CertificateRevocationListParams {
         this_update: now - Duration::hours(1),

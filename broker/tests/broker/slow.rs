@@ -6,6 +6,7 @@ use broker::{Limits, Message, Qos, TopicName};
 use rumqttc::mqttbytes::QoS;
 use tokio::time::Instant;
 
+use crate::raw::Raw;
 use crate::world::{Authority, PATIENCE, World, config, presence, wait_until};
 
 const CONTROLLER: &str = "controller-a.hula.atlas";
@@ -17,6 +18,7 @@ async fn a_slow_subscriber_costs_only_itself() {
     let limits = Limits {
         queue_messages: 200,
         write: Duration::from_mins(1),
+        rate: 100_000,
         ..Limits::default()
     };
     let world = World::with(limits);
@@ -27,6 +29,17 @@ async fn a_slow_subscriber_costs_only_itself() {
     good.subscribe(&presence(333), QoS::AtMostOnce).await;
     let mut device = world.client(DEVICE).await;
     let payload = "x".repeat(10_000);
+    // Others who have nothing to do with it: their round trip before, and while it happens.
+    let mut neighbours = (
+        world.client("controller-b.other.atlas").await,
+        world.client("1.other.atlas").await,
+    );
+    neighbours.0.subscribe(ELSEWHERE, QoS::AtLeastOnce).await;
+    let mut before = Vec::new();
+    for _ in 0..100 {
+        before.push(round_trip(&mut neighbours).await);
+    }
+    let mut during = Vec::new();
     let mut worst = Duration::ZERO;
     let mut sent = 0;
     while world.count().slow == 0 {
@@ -36,22 +49,45 @@ async fn a_slow_subscriber_costs_only_itself() {
             .await;
         assert_eq!(good.message().await.payload.len(), payload.len());
         worst = worst.max(start.elapsed());
+        if during.len() < 400 {
+            during.push(round_trip(&mut neighbours).await);
+        }
         sent += 1;
         assert!(sent < 10_000, "the slow subscriber is never cut");
     }
     assert!(worst < Duration::from_secs(2), "{worst:?}");
+    before.sort_unstable();
+    during.sort_unstable();
+    let (before, during) = (before[before.len() / 2], during[during.len() / 2]);
+    println!("a neighbour's round trip: {before:?}, while somebody does not read {during:?}");
+    assert!(
+        during < before * 20 + Duration::from_millis(20),
+        "{before:?} and {during:?}"
+    );
     good.quiet().await;
     // What the kernel had taken arrives, then the end; not all of it.
     let received = slow.rest().await.len() / payload.len();
     assert!(received < sent, "{received} of {sent}");
-    assert_eq!(world.count().connected, 2);
+    assert_eq!(world.count().connected, 4);
 }
+
+async fn round_trip((controller, device): &mut (Raw, Raw)) -> Duration {
+    let start = Instant::now();
+    device
+        .publish(ELSEWHERE, QoS::AtLeastOnce, false, "x")
+        .await;
+    assert_eq!(controller.text().await, "x");
+    start.elapsed()
+}
+
+const ELSEWHERE: &str = "atlas/other/1/tunnel/presence";
 
 /// Where the queue never overflows, the write deadline finds it.
 #[tokio::test]
 async fn a_subscriber_that_stops_reading_is_noticed() {
     let world = World::with(Limits {
         write: Duration::from_millis(300),
+        rate: 100_000,
         queue_bytes: usize::MAX,
         queue_messages: usize::MAX,
         ..Limits::default()

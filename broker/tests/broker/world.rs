@@ -90,12 +90,17 @@ impl World {
 
     /// Asks the broker to drain and waits for it.
     pub(crate) async fn stop(self) -> CounterView {
+        self.stop_and_keep().await.1
+    }
+
+    /// Like [`stop`](Self::stop); the authority can have another broker.
+    pub(crate) async fn stop_and_keep(self) -> (Authority, CounterView) {
         self.shutdown.request();
         timeout(PATIENCE, self.run)
             .await
             .expect("the broker drains")
             .unwrap();
-        self.counters
+        (self.authority, self.counters)
     }
 }
 
@@ -192,6 +197,8 @@ pub(crate) fn config(
         key: Pem::Text(identity.key.into()),
         client_authorities: Pem::Text(client_authorities.into()),
         revocations: None,
+        policies: None,
+        store: None,
         limits,
     }
 }

@@ -60,6 +60,9 @@ pub enum LinkError {
         #[source]
         source: Loss,
     },
+    /// The realm names none.
+    #[error("there is no broker to connect to")]
+    NoBroker,
     /// The link's owner took no event for too long, and a link that waits for it would be silent.
     #[error("the session with the broker `{broker}` was given up: too many messages were waiting")]
     Overloaded {
@@ -152,6 +155,7 @@ impl LinkError {
             Self::Lost { .. } => {
                 "the broker is stopping or busy, or the network broke; try again, and see the broker's log".to_owned()
             }
+            Self::NoBroker => "`realm.toml` has to name one under `[broker]`".to_owned(),
             Self::Overloaded { .. } => {
                 "this computer is too busy to take what its system sends; try again".to_owned()
             }

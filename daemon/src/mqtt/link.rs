@@ -20,18 +20,23 @@ use super::LinkError;
 use crate::backoff::Backoff;
 use crate::clock;
 use crate::host_port::HostPort;
+use crate::realm_file::SubscribeQos;
+use crate::report::one_line;
 use crate::shutdown::Shutdown;
 
 /// What a link is to be.
 pub struct LinkSettings {
-    /// The broker.
-    pub broker: HostPort,
+    /// The broker: an address at least, several of a cluster. Each client id begins with another one; a session that
+    /// does not begin at one address is tried at the next at once, and one that ends begins again where it was.
+    pub brokers: Vec<HostPort>,
     /// How to meet it.
     pub tls: Arc<ClientConfig>,
     /// The MQTT client id, which is the certificate's common name.
     pub client_id: String,
-    /// The filters to subscribe to in each session, with QoS 1. AWS IoT Core takes 8.
+    /// The filters to subscribe to in each session. AWS IoT Core takes 8.
     pub filters: Vec<String>,
+    /// How to subscribe to them.
+    pub subscribe_qos: SubscribeQos,
     /// The last will of a session that begins at this epoch; `None` for no will.
     pub will: Option<Box<dyn Fn(Epoch) -> Message + Send + Sync>>,
 }
@@ -85,6 +90,7 @@ impl Link {
         let (event_sender, events) = mpsc::channel(EVENTS);
         let (commands, command_receiver) = mpsc::channel(COMMANDS);
         let task = LinkTask {
+            place: first_place(&settings.client_id, settings.brokers.len()),
             settings,
             events: event_sender,
             commands: command_receiver,
@@ -160,6 +166,8 @@ enum Ended {
 
 struct LinkTask {
     settings: LinkSettings,
+    /// Which of the brokers the next session is tried at first.
+    place: usize,
     events: mpsc::Sender<LinkEvent>,
     commands: mpsc::Receiver<Command>,
     epoch: Epoch,
@@ -191,14 +199,54 @@ impl LinkTask {
         }
     }
 
-    /// Connects, subscribes and moves packets until the session ends.
+    /// Tries the brokers in turn, once each, until a session begins, and stays in it until it ends.
     async fn session(&mut self) -> Ended {
+        let count = self.settings.brokers.len();
+        for left in (0..count).rev() {
+            let Some(broker) = self.settings.brokers.get(self.place).cloned() else {
+                break;
+            };
+            let limit = if left == 0 {
+                CONNECT
+            } else {
+                CONNECT_OF_SEVERAL
+            };
+            let (up, was_up) = watch::channel(false);
+            match self.session_at(broker, limit, up).await {
+                Ended::Failed(error) if !*was_up.borrow() => {
+                    self.place = (self.place + 1) % count;
+                    if left == 0 {
+                        return Ended::Failed(error);
+                    }
+                    tracing::info!(error = one_line(&error), "the next address is tried");
+                }
+                ended @ (Ended::Finished | Ended::Left | Ended::Failed(_)) => return ended,
+            }
+        }
+        Ended::Failed(LinkError::NoBroker)
+    }
+
+    /// Connects, subscribes and moves packets until the session ends.
+    async fn session_at(
+        &mut self,
+        broker: HostPort,
+        limit: Duration,
+        up: watch::Sender<bool>,
+    ) -> Ended {
         // It grows even when the clock is set back.
         self.epoch = Epoch(clock::unix_millis().max(self.epoch.0 + 1));
         let epoch = self.epoch;
-        let (client, event_loop) = AsyncClient::new(self.settings.options(epoch), REQUESTS);
-        let (up, is_up) = watch::channel(false);
-        let poll = poll(event_loop, &client, &self.settings, &self.events, epoch, up);
+        let (client, event_loop) =
+            AsyncClient::new(self.settings.options(&broker, epoch), REQUESTS);
+        let is_up = up.subscribe();
+        let meeting = Meeting {
+            settings: &self.settings,
+            broker,
+            limit,
+            epoch,
+            up,
+        };
+        let poll = poll(event_loop, &client, meeting, &self.events);
         let pump = pump(&mut self.commands, &client, is_up);
         // Neither future may be dropped and begun again half way: both run until the session ends.
         tokio::select! {
@@ -227,21 +275,36 @@ impl LinkTask {
     }
 }
 
+/// One try at one address.
+struct Meeting<'l> {
+    settings: &'l LinkSettings,
+    broker: HostPort,
+    /// The deadline of CONNACK, and then as long again that of SUBACK.
+    limit: Duration,
+    epoch: Epoch,
+    up: watch::Sender<bool>,
+}
+
 async fn poll(
     mut event_loop: EventLoop,
     client: &AsyncClient,
-    settings: &LinkSettings,
+    meeting: Meeting<'_>,
     events: &mpsc::Sender<LinkEvent>,
-    epoch: Epoch,
-    up: watch::Sender<bool>,
 ) -> Ended {
+    let Meeting {
+        settings,
+        broker,
+        limit,
+        epoch,
+        up,
+    } = meeting;
     let mut network = NetworkOptions::new();
     network.set_tcp_nodelay(true);
-    network.set_connection_timeout(CONNECT.as_secs());
+    network.set_connection_timeout(limit.as_secs());
     event_loop.set_network_options(network);
     let silent = || {
         Ended::Failed(LinkError::Silent {
-            broker: settings.broker.clone(),
+            broker: broker.clone(),
         })
     };
     // The client library has a deadline until CONNACK; from there on to SUBACK it is ours.
@@ -256,27 +319,27 @@ async fn poll(
         };
         let event = match polled {
             Ok(event) => event,
-            Err(error) => return Ended::Failed(LinkError::new(&settings.broker, error)),
+            Err(error) => return Ended::Failed(LinkError::new(&broker, error)),
         };
         let told = match event {
             Event::Incoming(Packet::ConnAck(_)) => {
-                latest = Some(Instant::now() + CONNECT);
+                latest = Some(Instant::now() + limit);
+                let qos = match settings.subscribe_qos {
+                    SubscribeQos::AtMostOnce => QoS::AtMostOnce,
+                    SubscribeQos::AtLeastOnce => QoS::AtLeastOnce,
+                };
                 let filters = settings
                     .filters
                     .iter()
-                    .map(|filter| SubscribeFilter::new(filter.clone(), QoS::AtLeastOnce));
+                    .map(|filter| SubscribeFilter::new(filter.clone(), qos));
                 if client.try_subscribe_many(filters).is_err() {
                     // A new client's queue is empty; a filter that is not one is refused here.
-                    return Ended::Failed(LinkError::new(
-                        &settings.broker,
-                        ConnectionError::RequestsDone,
-                    ));
+                    return Ended::Failed(LinkError::new(&broker, ConnectionError::RequestsDone));
                 }
                 continue;
             }
             Event::Incoming(Packet::SubAck(ack)) => {
                 if let Some(filter) = refused(&ack, &settings.filters) {
-                    let broker = settings.broker.clone();
                     return Ended::Failed(LinkError::SubscriptionRefused { broker, filter });
                 }
                 if events.is_closed() {
@@ -295,7 +358,6 @@ async fn poll(
         };
         // An owner that does not listen any more may still publish.
         if timeout(OWNER, events.send(told)).await.is_err() {
-            let broker = settings.broker.clone();
             return Ended::Failed(LinkError::Overloaded { broker });
         }
     }
@@ -358,9 +420,17 @@ fn refused(ack: &SubAck, filters: &[String]) -> Option<String> {
     Some(filters.get(index).cloned().unwrap_or_default())
 }
 
+/// Where a client begins, so that a fleet spreads over a cluster, and one client always finds the same computer first.
+fn first_place(client_id: &str, count: usize) -> usize {
+    let sum = client_id.bytes().fold(0_usize, |sum, byte| {
+        sum.wrapping_mul(31).wrapping_add(usize::from(byte))
+    });
+    sum.checked_rem(count).unwrap_or(0)
+}
+
 impl LinkSettings {
-    fn options(&self, epoch: Epoch) -> MqttOptions {
-        let mut options = MqttOptions::new(&self.client_id, self.broker.host(), self.broker.port());
+    fn options(&self, broker: &HostPort, epoch: Epoch) -> MqttOptions {
+        let mut options = MqttOptions::new(&self.client_id, broker.host(), broker.port());
         options
             .set_transport(Transport::Tls(TlsConfiguration::Rustls(Arc::clone(
                 &self.tls,
@@ -387,6 +457,10 @@ const KEEP_ALIVE: Duration = Duration::from_secs(30);
 /// The deadline of DNS, TCP, TLS and CONNACK together: three retransmissions of a SYN (1 + 2 + 4 s) and the rest. The
 /// answer to the subscription has as long again.
 const CONNECT: Duration = Duration::from_secs(10);
+
+/// The same for an address that is not the last to be tried: two retransmissions of a SYN (1 + 2 s) and the rest. Whoever
+/// waits for a session of a cluster that has lost a computer waits so much longer.
+const CONNECT_OF_SEVERAL: Duration = Duration::from_secs(4);
 
 /// The bound of the first delay before a new try; with full jitter half a second on average.
 const FIRST_RETRY: Duration = Duration::from_secs(1);

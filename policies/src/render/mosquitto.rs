@@ -13,31 +13,21 @@
 //!   it connect under its common name gets no topic;
 //! - *deny*: a narrower form of a Deny would deny too little, so a document with one is refused.
 
-use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use crate::decide::Rule;
+use crate::render::device::{Device, DuplicateDevice, Fleet};
 use crate::render::topics::{TopicsError, topics};
 use crate::statement::Effect;
-use crate::{Action, PolicySet, RoleDocument, Subject, SubjectError, Variable};
-
-/// A device that may connect.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Device {
-    subject: Subject,
-    role: RoleDocument,
-}
+use crate::{Action, PolicySet};
 
 /// Why there is no access file for documents and devices.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MosquittoError {
     /// Two devices with one name.
-    #[error("there are two devices with the client id `{client_id}`")]
-    Duplicate {
-        /// Their client id.
-        client_id: String,
-    },
+    #[error(transparent)]
+    Duplicate(#[from] DuplicateDevice),
     /// A Deny; see above.
     #[error("statement {statement} denies, which cannot be written for mosquitto")]
     Deny {
@@ -70,56 +60,16 @@ const HEADER: &str = "\
 # signed or revoked.
 ";
 
-impl Device {
-    /// The device of this common name, organizational unit and organization; the common name is its client id.
-    pub fn new(
-        common_name: &str,
-        device: &str,
-        system: &str,
-        role: RoleDocument,
-    ) -> Result<Self, SubjectError> {
-        let subject = Subject::new(common_name)?
-            .with_common_name(common_name)?
-            .with_organization(system)?
-            .with_organizational_unit(device)?;
-        Ok(Self { subject, role })
-    }
-
-    fn system(&self) -> Option<&str> {
-        self.subject.value(Variable::Organization)
-    }
-
-    fn name(&self) -> Option<&str> {
-        self.subject.value(Variable::OrganizationalUnit)
-    }
-}
-
 /// The access file for these devices, in the order of their client ids.
 pub fn mosquitto(policies: &PolicySet, devices: &[Device]) -> Result<String, MosquittoError> {
-    let mut sorted = BTreeMap::new();
-    let mut systems: BTreeMap<_, Vec<&str>> = BTreeMap::new();
-    for device in devices {
-        if sorted.insert(device.subject.client_id(), device).is_some() {
-            return Err(MosquittoError::Duplicate {
-                client_id: device.subject.client_id().to_owned(),
-            });
-        }
-        systems
-            .entry(device.system())
-            .or_default()
-            .extend(device.name());
-    }
-    for names in systems.values_mut() {
-        names.sort_unstable();
-    }
+    let fleet = Fleet::new(devices)?;
     let mut file = HEADER.to_owned();
-    for (client_id, device) in sorted {
-        let known = systems.get(&device.system()).map_or(&[][..], Vec::as_slice);
+    for (client_id, device) in fleet.devices() {
         // Writing into a `String` cannot fail.
         let _ = write!(
             file,
             "\nuser {client_id}\n{}",
-            section(policies, device, known)?
+            section(policies, device, fleet.beside(device))?
         );
     }
     Ok(file)
@@ -142,10 +92,7 @@ fn section(
         });
     }
     let mut lines = String::new();
-    if !policy
-        .decide(&device.subject, Action::Connect, device.subject.client_id())
-        .is_allowed()
-    {
+    if !device.may_connect(policies) {
         return Ok(lines);
     }
     for rule in policy.rules() {
@@ -192,7 +139,7 @@ fn access(action: Action) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Policy;
+    use crate::{Policy, RoleDocument};
 
     fn device(name: &str, system: &str) -> Device {
         let role = if name.starts_with("controller") {
@@ -348,6 +295,6 @@ topic read atlas/hula/+/tunnel/state
         let twice = [device("333", "hula"), device("333", "hula")];
         let client_id = "333.hula.atlas".to_owned();
         let result = mosquitto(&PolicySet::for_realm("atlas").unwrap(), &twice);
-        assert_eq!(result, Err(MosquittoError::Duplicate { client_id }));
+        assert_eq!(result, Err(DuplicateDevice { client_id }.into()));
     }
 }

@@ -13,7 +13,7 @@ pub(super) enum TopicsError {
     Level(String),
 }
 
-/// One level of a pattern.
+/// One level of a pattern, or of a filter.
 enum Level {
     /// This text.
     Text(String),
@@ -31,7 +31,40 @@ pub(super) fn topics(
     subject: &Subject,
     known: &[&str],
 ) -> Result<Vec<String>, TopicsError> {
-    let levels = levels(pattern, subject)?;
+    expanded(&levels(pattern, subject, level)?, known)
+}
+
+/// Like [`topics`], for a pattern of filters: a `+` in it is MQTT's own.
+pub(super) fn filters(
+    pattern: &Pattern,
+    subject: &Subject,
+    known: &[&str],
+) -> Result<Vec<String>, TopicsError> {
+    expanded(&levels(pattern, subject, filter_level)?, known)
+}
+
+/// Whether some topic fits both this filter, which [`filters`] has made, and the pattern.
+pub(super) fn meet(
+    filter: &str,
+    pattern: &Pattern,
+    subject: &Subject,
+) -> Result<bool, TopicsError> {
+    let levels = levels(pattern, subject, level)?;
+    let mut places = filter.split('/');
+    let meets = levels.iter().all(|level| {
+        places.next().is_some_and(|place| {
+            place == "+"
+                || match level {
+                    Level::Text(text) => text == place,
+                    Level::Any => true,
+                    Level::Mixed(mixed) => mixed.fit(|_| None, place) == Fit::Matches,
+                }
+        })
+    });
+    Ok(meets && places.next().is_none())
+}
+
+fn expanded(levels: &[Level], known: &[&str]) -> Result<Vec<String>, TopicsError> {
     let mut mixed = levels.iter().filter_map(|level| match level {
         Level::Mixed(mixed) => Some(mixed),
         Level::Text(_) | Level::Any => None,
@@ -63,7 +96,11 @@ pub(super) fn topics(
     Ok(topics)
 }
 
-fn levels(pattern: &Pattern, subject: &Subject) -> Result<Vec<Level>, TopicsError> {
+fn levels(
+    pattern: &Pattern,
+    subject: &Subject,
+    level: impl Fn(&str) -> Result<Level, TopicsError>,
+) -> Result<Vec<Level>, TopicsError> {
     let mut texts = String::new();
     for piece in pattern.pieces() {
         match piece {
@@ -76,6 +113,13 @@ fn levels(pattern: &Pattern, subject: &Subject) -> Result<Vec<Level>, TopicsErro
         }
     }
     texts.split('/').map(level).collect()
+}
+
+fn filter_level(text: &str) -> Result<Level, TopicsError> {
+    if text == "+" {
+        return Ok(Level::Any);
+    }
+    level(text)
 }
 
 /// `*` and `?` are wildcards here, as a pattern's text and a subject's values have neither.

@@ -1,0 +1,173 @@
+//! Whose certificates count: the authorities that sign for devices, and what they have revoked. One value, read as a whole.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::crypto::ring;
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::{CertificateError, Error, RootCertStore};
+use rustls_pki_types::{CertificateDer, UnixTime};
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer;
+
+use crate::config::Pem;
+use crate::limits::{MAX_CHAIN, MAX_CHAIN_BYTES};
+use crate::revocation::{self, CertificateName, RevocationListError, Revoked};
+use crate::seat::Cut;
+use crate::tls::{self, TlsError};
+
+/// What the files say, until they say something else.
+pub(crate) struct Trust {
+    authorities: Vec<CertificateDer<'static>>,
+    chain: Arc<dyn ClientCertVerifier>,
+    /// `None`: there is no list yet.
+    revoked: Option<Revoked>,
+}
+
+/// Why the files cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum TrustError {
+    #[error(transparent)]
+    Authorities(#[from] TlsError),
+    #[error(transparent)]
+    Revocations(#[from] RevocationListError),
+}
+
+/// What a new trust means for those whom an older one let in.
+pub(crate) struct Change<'a> {
+    now: &'a Trust,
+    /// The names (DER) of the authorities that are there, and of those that have gone.
+    present: HashSet<Vec<u8>>,
+    gone: HashSet<Vec<u8>>,
+}
+
+impl Trust {
+    /// Reads the files. That there is no list yet means that nothing is revoked; a list that has gone is remembered.
+    pub(crate) fn load(
+        authorities: &Pem,
+        revocations: Option<&Path>,
+        before: Option<&Self>,
+    ) -> Result<Self, TrustError> {
+        let authorities = tls::certificates(authorities, tls::CLIENT_AUTHORITIES)?;
+        let revoked = match revocations {
+            None => None,
+            Some(path) => {
+                let last = before.and_then(|before| before.revoked.as_ref());
+                let read = revocation::read(path, &authorities, last)?;
+                if read.is_none() {
+                    let kept = before.map_or(0, Self::revoked);
+                    tracing::warn!(path = %path.display(), kept, "there is no revocation list");
+                }
+                read.or_else(|| last.cloned())
+            }
+        };
+        let mut roots = RootCertStore::empty();
+        for (place, authority) in (1..).zip(&authorities) {
+            roots
+                .add(authority.clone())
+                .map_err(|source| TlsError::Authority { place, source })?;
+        }
+        let provider = Arc::new(ring::default_provider());
+        let chain = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+            .build()
+            .map_err(TlsError::Verifier)?;
+        Ok(Self {
+            authorities,
+            chain,
+            revoked,
+        })
+    }
+
+    /// Decides about a chain: signed by an authority, good at this time, and not revoked.
+    pub(crate) fn verify(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<(), Error> {
+        let bytes: usize = intermediates.iter().map(|one| one.len()).sum();
+        if intermediates.len() > MAX_CHAIN || bytes + end_entity.len() > MAX_CHAIN_BYTES {
+            return Err(Error::General("the chain is too long".to_owned()));
+        }
+        self.chain
+            .verify_client_cert(end_entity, intermediates, now)?;
+        let (_, certificate) = X509Certificate::from_der(end_entity)
+            .map_err(|_| Error::InvalidCertificate(CertificateError::BadEncoding))?;
+        let name = CertificateName::of(&certificate);
+        if self.is_revoked(&name) {
+            return Err(Error::InvalidCertificate(CertificateError::Revoked));
+        }
+        Ok(())
+    }
+
+    /// The verifier of chains alone, for what TLS asks it beside.
+    pub(crate) fn chain(&self) -> &dyn ClientCertVerifier {
+        &*self.chain
+    }
+
+    /// The authorities.
+    pub(crate) fn authorities(&self) -> &[CertificateDer<'static>] {
+        &self.authorities
+    }
+
+    /// How many certificates are revoked.
+    pub(crate) fn revoked(&self) -> usize {
+        self.revoked.as_ref().map_or(0, Revoked::len)
+    }
+
+    /// Whether there is a revocation list.
+    pub(crate) fn has_list(&self) -> bool {
+        self.revoked.is_some()
+    }
+
+    /// What follows for those whom `before` let in.
+    pub(crate) fn since<'a>(&'a self, before: &Self) -> Change<'a> {
+        let gone = before
+            .authorities
+            .iter()
+            .filter(|one| !self.authorities.contains(one));
+        Change {
+            now: self,
+            present: self.authorities.iter().filter_map(subject).collect(),
+            gone: gone.filter_map(subject).collect(),
+        }
+    }
+
+    fn is_revoked(&self, name: &CertificateName) -> bool {
+        self.revoked
+            .as_ref()
+            .is_some_and(|revoked| revoked.has(name))
+    }
+}
+
+impl Change<'_> {
+    /// Why a connection with this certificate has to end. Its chain is not kept, so that where an authority has gone only
+    /// those stay whose issuer's name is an authority's that is still there, and none's that has gone; the others come back
+    /// at once if they may.
+    pub(crate) fn objection(&self, name: &CertificateName) -> Option<Cut> {
+        if self.now.is_revoked(name) {
+            return Some(Cut::Revoked);
+        }
+        let stays = self.gone.is_empty()
+            || self.present.contains(name.issuer()) && !self.gone.contains(name.issuer());
+        (!stays).then_some(Cut::Distrusted)
+    }
+}
+
+impl fmt::Debug for Trust {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Trust")
+            .field("authorities", &self.authorities.len())
+            .field("revoked", &self.revoked())
+            .finish_non_exhaustive()
+    }
+}
+
+fn subject(authority: &CertificateDer<'_>) -> Option<Vec<u8>> {
+    let (_, certificate) = X509Certificate::from_der(authority).ok()?;
+    Some(certificate.subject().as_raw().to_vec())
+}

@@ -1,0 +1,275 @@
+//! Each limit at its edge: what just fits is served, and what is one more is refused or cut, and nobody else is.
+
+use std::time::Duration;
+
+use broker::{Limits, TopicFilter, TopicName};
+use protocol::limits::{MAX_PAYLOAD, MAX_TOPIC, MAX_TOPIC_LEVELS};
+use rumqttc::mqttbytes::QoS;
+use rumqttc::mqttbytes::v4::{Connect, Login, Packet, PubAck, SubscribeReasonCode};
+use tokio::io::AsyncReadExt;
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use crate::raw::{Raw, kept};
+use crate::world::{PATIENCE, World, presence};
+
+const CONTROLLER: &str = "controller-a.hula.atlas";
+const DEVICE: &str = "333.hula.atlas";
+const WITNESS: &str = "witness.hula.atlas";
+
+#[tokio::test]
+async fn connections_of_one_address() {
+    let world = World::with(Limits {
+        connections_per_address: 3,
+        ..Limits::default()
+    });
+    let mut there = Vec::new();
+    for number in 0..3 {
+        there.push(world.client(&format!("d{number}.hula.atlas")).await);
+    }
+    assert_eq!(
+        ended(TcpStream::connect(world.address).await.unwrap()).await,
+        0
+    );
+    assert_eq!(world.count().refused_address, 1);
+    // Another address has its own share.
+    let mut other = from("127.0.0.2", &world).await;
+    assert!(
+        timeout(SOON, other.read(&mut [0])).await.is_err(),
+        "it is open"
+    );
+    there.pop().unwrap().disconnect().await;
+    // Its task has ended some moments after the connection.
+    let again = loop {
+        let tls = world
+            .authority
+            .client(Some(&world.authority.device(DEVICE)));
+        if let Ok(raw) = Raw::open(world.address, tls).await {
+            break raw;
+        }
+    };
+    there.push(again);
+    there[2].connect(DEVICE).await;
+    for client in &mut there {
+        client.quiet().await;
+    }
+}
+
+#[tokio::test]
+async fn connections_in_all() {
+    let world = World::with(Limits {
+        connections: 2,
+        ..Limits::default()
+    });
+    let mut witness = world.client(WITNESS).await;
+    let _silent = from("127.0.0.2", &world).await;
+    assert_eq!(ended(from("127.0.0.3", &world).await).await, 0);
+    assert_eq!(world.count().refused_connections, 1);
+    witness.quiet().await;
+}
+
+#[tokio::test]
+async fn the_connect_deadline() {
+    let world = World::with(Limits {
+        greeting: Duration::from_secs(3),
+        ..Limits::default()
+    });
+    let start = Instant::now();
+    let (mut early, late) = (world.raw(DEVICE).await, world.raw(WITNESS).await);
+    sleep_until(start + Duration::from_millis(1_500)).await;
+    early.connect(DEVICE).await;
+    late.closed().await;
+    assert!(
+        start.elapsed() >= Duration::from_secs(3),
+        "not before its time"
+    );
+    early.quiet().await;
+    assert_eq!(world.count().greetings_failed, 1);
+}
+
+/// The largest packet there can be, which only a CONNECT with a large user name is.
+#[tokio::test]
+async fn the_size_of_a_packet() {
+    let world = World::start();
+    let largest = MAX_PAYLOAD + MAX_TOPIC + 2 * 1024;
+    // Before the user name: protocol, level, flags, keepalive, client id, and the lengths of all three texts.
+    let fields = 10 + 2 + DEVICE.len() + 2 + 2;
+    for (size, fits) in [(largest, true), (largest + 1, false)] {
+        let mut connect = Connect::new(DEVICE);
+        let username = "u".repeat(size - fields - 1);
+        connect.login = Some(Login::new(username, "p"));
+        let mut client = world.raw(DEVICE).await;
+        client.send(Packet::Connect(connect)).await;
+        let answer = client.next().await;
+        assert_eq!(answer.is_some(), fits, "{size}: {answer:?}");
+    }
+    assert_eq!(world.count().malformed, 1);
+}
+
+#[test]
+fn the_length_and_the_levels_of_a_topic() {
+    let long = "x".repeat(MAX_TOPIC);
+    let deep = ["x"; MAX_TOPIC_LEVELS].join("/");
+    for fits in [&long, &deep] {
+        assert!(TopicName::parse(fits).is_ok() && TopicFilter::parse(fits).is_ok());
+    }
+    for one_more in [long + "x", deep + "/"] {
+        assert!(TopicName::parse(&one_more).is_err() && TopicFilter::parse(&one_more).is_err());
+    }
+}
+
+#[tokio::test]
+async fn subscriptions_of_one_session() {
+    let world = World::with(Limits {
+        subscriptions: 2,
+        ..Limits::default()
+    });
+    let mut controller = world.client(CONTROLLER).await;
+    let (good, failed) = (
+        SubscribeReasonCode::Success(QoS::AtLeastOnce),
+        SubscribeReasonCode::Failure,
+    );
+    for (device, answer) in [(1, good), (2, good), (3, failed), (2, good)] {
+        let filter = presence(device);
+        assert_eq!(
+            controller.subscribe(&filter, QoS::AtLeastOnce).await,
+            answer
+        );
+    }
+    controller.unsubscribe(&presence(1)).await;
+    let again = controller.subscribe(&presence(3), QoS::AtLeastOnce).await;
+    assert_eq!(again, good);
+}
+
+#[tokio::test]
+async fn refused_filters_of_one_connection() {
+    let world = World::with(Limits {
+        refused_filters: 3,
+        ..Limits::default()
+    });
+    let mut device = world.client(DEVICE).await;
+    for _ in 0..4 {
+        device.quiet().await;
+        let answer = device.subscribe("#", QoS::AtMostOnce).await;
+        assert_eq!(answer, SubscribeReasonCode::Failure);
+    }
+    device.closed().await;
+    assert_eq!(world.count().refused_filters, 4);
+}
+
+#[tokio::test]
+async fn messages_in_flight() {
+    let world = World::with(Limits {
+        inflight: 2,
+        ..Limits::default()
+    });
+    let mut controller = world.client(CONTROLLER).await;
+    controller.subscribe(&presence(333), QoS::AtLeastOnce).await;
+    let mut device = world.client(DEVICE).await;
+    for text in ["1", "2", "3"] {
+        device
+            .publish(&presence(333), QoS::AtLeastOnce, false, text)
+            .await;
+    }
+    let first = controller.unacknowledged().await;
+    controller.unacknowledged().await;
+    controller.quiet().await;
+    controller
+        .send(Packet::PubAck(PubAck { pkid: first.pkid }))
+        .await;
+    assert_eq!(controller.text().await, "3");
+}
+
+#[tokio::test]
+async fn the_queue_of_one_session() {
+    let world = World::with(Limits {
+        queue_messages: 3,
+        ..Limits::default()
+    });
+    let mut controller = world.raw(CONTROLLER).await;
+    controller.connect_with(kept(CONTROLLER)).await.unwrap();
+    controller.subscribe(&presence(333), QoS::AtLeastOnce).await;
+    controller.disconnect().await;
+    let mut device = world.client(DEVICE).await;
+    for text in ["1", "2", "3", "4"] {
+        device
+            .publish(&presence(333), QoS::AtLeastOnce, false, text)
+            .await;
+    }
+    let queues = world.counters.queues();
+    assert_eq!(
+        (
+            queues.sessions,
+            queues.messages,
+            queues.longest,
+            world.count().dropped
+        ),
+        (1, 3, 3, 1)
+    );
+    let mut controller = world.raw(CONTROLLER).await;
+    controller.connect_with(kept(CONTROLLER)).await.unwrap();
+    for text in ["1", "2", "3"] {
+        assert_eq!(controller.text().await, text);
+    }
+    controller.quiet().await;
+}
+
+/// Slowed first, and nothing of what it says is lost; then cut, when it does not stop.
+#[tokio::test]
+async fn requests_of_one_connection() {
+    let world = World::with(Limits {
+        rate: 20,
+        burst: 10,
+        flood: Duration::from_secs(2),
+        ..Limits::default()
+    });
+    let mut witness = world.client(WITNESS).await;
+    let mut device = world.client(DEVICE).await;
+    for _ in 0..10 {
+        device.quiet().await;
+    }
+    assert_eq!(world.count().slowed, 0, "the burst is free");
+    let start = Instant::now();
+    for number in 0..20 {
+        device
+            .publish(&presence(333), QoS::AtLeastOnce, true, &number.to_string())
+            .await;
+    }
+    assert!(
+        start.elapsed() >= Duration::from_millis(450),
+        "{:?}",
+        start.elapsed()
+    );
+    assert_eq!((world.count().slowed, world.count().published), (1, 20));
+    // All at once now, in one write: what is not read yet waits in the link.
+    for _ in 0..500 {
+        device.bytes(b"\xc0\x00").await;
+    }
+    world
+        .until("the flood is cut", |count| count.floods == 1)
+        .await;
+    device.rest().await;
+    witness.quiet().await;
+    assert_eq!(world.count().connected, 1);
+}
+
+/// A connection from another address of this machine.
+async fn from(address: &str, world: &World) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket
+        .bind(format!("{address}:0").parse().unwrap())
+        .unwrap();
+    socket.connect(world.address).await.unwrap()
+}
+
+/// How many bytes come until the broker closes.
+async fn ended(mut stream: TcpStream) -> usize {
+    let mut rest = Vec::new();
+    timeout(PATIENCE, stream.read_to_end(&mut rest))
+        .await
+        .expect("it is closed")
+        .ok();
+    rest.len()
+}
+
+const SOON: Duration = Duration::from_millis(300);
