@@ -64,8 +64,8 @@ mod trust;
 mod verifier;
 
 pub use broker::{BindError, Broker, CounterView};
-pub use check::{CheckError, Expected, Served, check};
 pub use bus::{Bus, BusLost, OfferError};
+pub use check::{CheckError, Expected, Served, check};
 pub use config::{BrokerConfig, Pem, PemError};
 pub use counters::{CounterSnapshot, QueueDepths};
 pub use histogram::HistogramSnapshot;
