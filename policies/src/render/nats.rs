@@ -4,22 +4,26 @@
 //! one, and the file is written anew when a device is signed or revoked. Each system is an account: subjects, retained
 //! messages and client ids of one are unknown in all others. A topic's `/` is a subject's `.`.
 //!
-//! What the file cannot say, it says less, never more, with two exceptions that it names itself:
+//! What the file cannot say, it says less:
 //!
 //! - a `*` across several levels becomes `*`, one level, which is all that the realm's topics need;
-//! - a `*` within a level (`controller*`): it becomes the known names of the same system that fit;
-//! - *receive* apart from *subscribe*: what may be subscribed is heard, whoever may publish there. A filter on which
-//!   nothing may be received is left out;
+//! - a `*` within a level (`controller*`) becomes the known names of the same system that fit;
+//! - *receive* apart from *subscribe*: what may be subscribed is heard, so that only the part of a filter is written that
+//!   may be received too, level by level;
+//! - *deny*: a narrower form of a Deny would deny too little, so a document with one is refused.
+//!
+//! It says more in three things, which it names itself at its top:
+//!
+//! - *receive* with a `*` within a level: a filter with `+` there hears every name, as agents subscribe to `+` and not to
+//!   each controller;
 //! - *retain* apart from *publish*: whoever may publish on a topic may retain there;
 //! - *connect*: nothing binds the client id to the certificate. A device whose document does not let it connect under
-//!   its common name is no user;
-//! - *deny*: a narrower form of a Deny would deny too little, so a document with one is refused.
+//!   its common name is no user.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use crate::decide::Rule;
-use crate::pattern::Pattern;
 use crate::render::device::{Device, DuplicateDevice, Fleet};
 use crate::render::topics::{TopicsError, filters, meet, topics};
 use crate::statement::Effect;
@@ -62,8 +66,9 @@ const HEADER: &str = "\
 #   mqtt { tls { verify_and_map: true } }
 #
 # Weaker here than in the documents: a certificate may be used with any client id, so that a device can end the session
-# of another one of its system; whoever may write a topic may also retain there; a refused publish is acknowledged.
-# A name with a wildcard, as `controller*`, is written out for the devices known today: write this file anew when one is
+# of another one of its system; whoever may write a topic may also retain there; who may receive only from names with a
+# wildcard, as `controller*`, hears whoever may write to him; a refused publish is acknowledged.
+# To whom a device may write by such a name is written out for the devices known today: write this file anew when one is
 # signed or revoked, and reload (SIGHUP).
 ";
 
@@ -71,6 +76,7 @@ const HEADER: &str = "\
 pub fn nats(policies: &PolicySet, devices: &[Device]) -> Result<String, NatsError> {
     let fleet = Fleet::new(devices)?;
     let mut file = format!("{HEADER}\naccounts {{\n");
+    let mut users = 0;
     for system in fleet.systems() {
         // Writing into a `String` cannot fail.
         let _ = write!(
@@ -80,9 +86,13 @@ pub fn nats(policies: &PolicySet, devices: &[Device]) -> Result<String, NatsErro
         for (_, device) in fleet.devices() {
             if device.system() == Some(system) && device.may_connect(policies) {
                 file.push_str(&user(policies, device, fleet.beside(device))?);
+                users += 1;
             }
         }
         file.push_str("    ]\n  }\n");
+    }
+    if users == 0 {
+        file.push_str(NOBODY);
     }
     file.push_str("}\n");
     Ok(file)
@@ -107,17 +117,15 @@ fn user(policies: &PolicySet, device: &Device, known: &[&str]) -> Result<String,
     for rule in policy.rules() {
         if rule.actions.contains(&Action::Publish) {
             for pattern in &rule.resources {
-                let found = topics(pattern, &device.subject, known);
-                publish.extend(subjects(rule, found)?);
+                let found = listed(rule, topics(pattern, &device.subject, known))?;
+                publish.extend(subjects(rule, &found)?);
             }
         }
         if rule.actions.contains(&Action::Subscribe) {
             for pattern in &rule.resources {
-                let mut found = filters(pattern, &device.subject, known);
-                if let Ok(found) = &mut found {
-                    found.retain(|filter| is_heard(policy, device, filter));
-                }
-                subscribe.extend(subjects(rule, found)?);
+                let asked = listed(rule, filters(pattern, &device.subject, known))?;
+                let heard = heard(policy, device, &asked)?;
+                subscribe.extend(subjects(rule, &heard)?);
             }
         }
     }
@@ -136,14 +144,26 @@ fn denying(policy: &BoundPolicy) -> Option<&Rule> {
         .find(|rule| rule.effect == Effect::Deny)
 }
 
-/// Whether the device may receive something that this filter matches.
-fn is_heard(policy: &BoundPolicy, device: &Device, filter: &str) -> bool {
-    let meets = |pattern: &Pattern| meet(filter, pattern, &device.subject) == Ok(true);
-    policy
+/// What of these filters the device may receive.
+fn heard(
+    policy: &BoundPolicy,
+    device: &Device,
+    filters: &[String],
+) -> Result<Vec<String>, NatsError> {
+    let receiving = policy
         .rules()
         .iter()
-        .filter(|rule| rule.actions.contains(&Action::Receive))
-        .any(|rule| rule.resources.iter().any(meets))
+        .filter(|rule| rule.actions.contains(&Action::Receive));
+    let mut heard = Vec::new();
+    for rule in receiving {
+        for pattern in &rule.resources {
+            for filter in filters {
+                let met = meet(filter, pattern, &device.subject);
+                heard.extend(listed(rule, met.map(Vec::from_iter))?);
+            }
+        }
+    }
+    Ok(heard)
 }
 
 /// NATS takes a user without an `allow` for one who may do everything.
@@ -159,22 +179,27 @@ fn permission(what: &str, subjects: &BTreeSet<String>) -> String {
     text
 }
 
-fn subjects(
-    rule: &Rule,
-    topics: Result<Vec<String>, TopicsError>,
-) -> Result<Vec<String>, NatsError> {
-    let unfit = |level: String| NatsError::Level {
-        statement: rule.name.to_string(),
-        level,
-    };
+/// What a pattern has become.
+fn listed(rule: &Rule, topics: Result<Vec<String>, TopicsError>) -> Result<Vec<String>, NatsError> {
     match topics {
-        Ok(topics) => topics
-            .iter()
-            .map(|topic| subject(topic).map_err(unfit))
-            .collect(),
+        Ok(topics) => Ok(topics),
         // An Allow without its value says nothing.
         Err(TopicsError::Missing) => Ok(Vec::new()),
-        Err(TopicsError::Level(level)) => Err(unfit(level)),
+        Err(TopicsError::Level(level)) => Err(unfit(rule, level)),
+    }
+}
+
+fn subjects(rule: &Rule, topics: &[String]) -> Result<Vec<String>, NatsError> {
+    topics
+        .iter()
+        .map(|topic| subject(topic).map_err(|level| unfit(rule, level)))
+        .collect()
+}
+
+fn unfit(rule: &Rule, level: String) -> NatsError {
+    NatsError::Level {
+        statement: rule.name.to_string(),
+        level,
     }
 }
 
@@ -197,6 +222,21 @@ fn is_plain(c: char) -> bool {
 
 /// Where the server delivers what a `QoS` 1 subscription matches; an MQTT client cannot subscribe here by itself.
 const DELIVERIES: &str = "$MQTT.sub.>";
+
+/// Without a single user nats-server asks nobody who he is, and lets him do everything. No certificate names this one, and
+/// no system is called like its account.
+const NOBODY: &str = "  \
+  # There is nobody to let in. Without any user the server would let in everybody.
+  NOBODY: {
+    users: [
+      {
+        user: \"nobody of this realm\"
+        allowed_connection_types: [\"MQTT\"]
+        permissions: { publish: { deny: \">\" }, subscribe: { deny: \">\" } }
+      }
+    ]
+  }
+";
 
 #[cfg(test)]
 mod tests {
@@ -360,21 +400,27 @@ accounts {
     }
 
     #[test]
-    fn a_filter_on_which_nothing_is_received_is_left_out() {
+    fn a_filter_is_written_as_far_as_it_may_be_received() {
         let subscribe = statement("Allow", "Subscribe", "topicfilter/REALM/+/x");
-        for (receive, is_there) in [
-            ("topic/REALM/*/x", true),
-            ("topic/REALM/a*/x", true),
-            ("topic/REALM/a/x", true),
-            ("topic/REALM/a/y", false),
-            ("topic/REALM/a/x/z", false),
-            ("topic/REALM/a", false),
+        for (receive, heard) in [
+            ("topic/REALM/*/x", Some("*")),
+            ("topic/REALM/a*/x", Some("*")),
+            ("topic/REALM/a/x", Some("a")),
+            ("topic/REALM/a/y", None),
+            ("topic/REALM/a/x/z", None),
+            ("topic/REALM/a", None),
         ] {
             let receive_statement = statement("Allow", "Receive", receive);
             let file = written(&format!("{subscribe},{receive_statement}")).unwrap();
+            let found: Vec<_> = file.matches("\"atlas.").collect();
             assert_eq!(
-                file.contains("\"atlas.*.x\""),
-                is_there,
+                found.len(),
+                usize::from(heard.is_some()),
+                "{receive}: {file}"
+            );
+            let heard = heard.map(|name| format!("\"atlas.{name}.x\""));
+            assert!(
+                heard.is_none_or(|heard| file.contains(&heard)),
                 "{receive}: {file}"
             );
         }
@@ -421,7 +467,18 @@ accounts {
             {"Effect":"Allow","Action":"iot:Connect","Resource":"arn:aws:iot:REGION:ACCOUNT:client/*.atlas"}]}"#;
         let policy = Policy::parse(text.as_bytes()).unwrap();
         let set = PolicySet::new(&policy, &policy, "atlas").unwrap();
-        assert!(!nats(&set, &[stranger]).unwrap().contains("user:"));
+        let file = nats(&set, &[stranger]).unwrap();
+        assert!(!file.contains("CN="), "{file}");
+        assert!(file.contains(NOBODY), "{file}");
+    }
+
+    #[test]
+    fn a_file_for_nobody_lets_nobody_in() {
+        let policies = PolicySet::for_realm("atlas").unwrap();
+        let file = nats(&policies, &[]).unwrap();
+        assert_eq!(file, format!("{HEADER}\naccounts {{\n{NOBODY}}}\n"));
+        let file = nats(&policies, &[device("333", "hula")]).unwrap();
+        assert!(!file.contains("NOBODY"), "{file}");
     }
 
     #[test]

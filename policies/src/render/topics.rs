@@ -43,25 +43,38 @@ pub(super) fn filters(
     expanded(&levels(pattern, subject, filter_level)?, known)
 }
 
-/// Whether some topic fits both this filter, which [`filters`] has made, and the pattern.
+/// The part of a filter, which [`filters`] has made, that fits the pattern too; where the filter has `+` and the pattern a
+/// level that is partly wildcard it stays `+`. None when nothing fits both.
 pub(super) fn meet(
     filter: &str,
     pattern: &Pattern,
     subject: &Subject,
-) -> Result<bool, TopicsError> {
+) -> Result<Option<String>, TopicsError> {
     let levels = levels(pattern, subject, level)?;
-    let mut places = filter.split('/');
-    let meets = levels.iter().all(|level| {
-        places.next().is_some_and(|place| {
-            place == "+"
-                || match level {
-                    Level::Text(text) => text == place,
-                    Level::Any => true,
-                    Level::Mixed(mixed) => mixed.fit(|_| None, place) == Fit::Matches,
-                }
-        })
-    });
-    Ok(meets && places.next().is_none())
+    let places: Vec<_> = filter.split('/').collect();
+    if places.len() != levels.len() {
+        return Ok(None);
+    }
+    let narrowed: Option<Vec<_>> = places
+        .iter()
+        .zip(&levels)
+        .map(|(place, level)| level.within(place))
+        .collect();
+    Ok(narrowed.map(|levels| levels.join("/")))
+}
+
+impl Level {
+    /// What a level of a filter becomes that is to fit this one too.
+    fn within<'a>(&'a self, place: &'a str) -> Option<&'a str> {
+        match self {
+            Self::Text(text) if place == "+" || text == place => Some(text),
+            Self::Text(_) => None,
+            Self::Any => Some(place),
+            Self::Mixed(mixed) => {
+                (place == "+" || mixed.fit(|_| None, place) == Fit::Matches).then_some(place)
+            }
+        }
+    }
 }
 
 fn expanded(levels: &[Level], known: &[&str]) -> Result<Vec<String>, TopicsError> {

@@ -138,6 +138,30 @@ fn nobody_says_or_hears_what_he_may_not() {
     way.agent = None;
 }
 
+/// A revocation can leave nobody, and nats-server takes a file without users for one that lets in everybody.
+#[test]
+fn a_realm_without_devices_lets_nobody_in() {
+    let way = Way::enrolled(World::new());
+    let mut cluster = NatsCluster::reserve(&way.world);
+    let empty = World::new();
+    let mut render = empty.tunnel();
+    render
+        .args(["policies", "nats", "--dir"])
+        .arg(empty.realm());
+    cluster.start(&way.world, &run(&mut render, CEILING).success().stdout);
+    let hello = format!(
+        "exec 3<>/dev/tcp/127.0.0.1/{}; printf 'CONNECT {{\"verbose\":true}}\\r\\nPING\\r\\n' >&3; timeout 5 cat <&3",
+        cluster.client_port(0)
+    );
+    let answer = run(Command::new(tool("bash")).args(["-c", &hello]), CEILING).stdout;
+    assert!(answer.contains("Authorization Violation"), "{answer}");
+    let topic = "atlas/hula/333/tunnel/presence";
+    let outcome = say(&way, &way.device, topic, "still here", true);
+    assert_ne!(outcome.code, Some(0), "{}", outcome.report());
+    let refused = cluster.log(0).contains("authentication error");
+    assert!(refused, "{}", cluster.log(0));
+}
+
 /// A cluster with everybody of the way in its accounts.
 #[track_caller]
 fn started() -> (Way, NatsCluster) {
