@@ -288,6 +288,7 @@ impl Realm {
             permits,
             reload: proxy::RELOAD,
             limits: proxy::Limits::default(),
+            bandwidth: self.server.proxy.bandwidth.clone(),
         };
         Proxy::bind(config)
             .await

@@ -8,6 +8,7 @@
 )]
 
 mod data_path;
+mod limits;
 mod openssh;
 mod pools;
 mod refusals;
