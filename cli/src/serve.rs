@@ -23,6 +23,7 @@ use crate::arguments::{Serve, SignerRun};
 use crate::asking;
 use crate::exit;
 use crate::failure::Failure;
+use crate::host_key;
 use crate::keys::proxy_sync::{Sync, key_path, own_directory};
 use crate::output;
 use crate::realm_access;
@@ -179,7 +180,7 @@ impl Realm {
             identity::private_key(&self.dir.broker_key())?;
         }
         if parts.proxy {
-            identity::ssh_key(&self.dir.proxy_host_key())?;
+            host_key::load(&self.dir)?;
         }
         if parts.signer {
             signing::authority(&self.dir)?;
@@ -283,7 +284,7 @@ impl Realm {
         let config = ProxyConfig {
             listen: self.server.proxy.listen,
             realm: self.file.realm.clone(),
-            host_keys: vec![identity::ssh_key(&self.dir.proxy_host_key())?],
+            host_keys: host_key::load(&self.dir)?,
             keys: key_path(&self.dir, &self.file)?,
             permits,
             reload: proxy::RELOAD,

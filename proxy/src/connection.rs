@@ -115,12 +115,12 @@ impl Connection {
             Err(end) => {
                 self.punish(&tried);
                 // Its place is taken until it is gone.
-                self.end(session, &flow, None, &end).await;
+                Box::pin(self.end(session, &flow, None, &end)).await;
                 drop(pass);
                 return;
             }
         };
-        self.end(session, &flow, Some(&device), &end).await;
+        Box::pin(self.end(session, &flow, Some(&device), &end)).await;
     }
 
     /// Who tried, and ended without a login, has failed.
@@ -182,10 +182,15 @@ impl Connection {
     ) {
         // First, so that no stream is sent its way any more.
         self.hub.gone(self.id);
-        let device = device.map(ToString::to_string);
-        tracing::info!(
-            device, address = %self.address, connection = self.id.0, reason = %end, "connection ended"
-        );
+        match device {
+            Some(device) => tracing::info!(
+                %device, address = %self.address, connection = self.id.0, reason = %end, "connection ended"
+            ),
+            // Strangers come by the thousand, and their names are not known.
+            None => tracing::debug!(
+                address = %self.address, connection = self.id.0, reason = %end, "connection ended"
+            ),
+        }
         match end {
             End::Closed | End::Failed(_) => return,
             End::Displaced => {
@@ -232,8 +237,8 @@ async fn ping(handle: &Handle, flow: &Flow, admitted: &Admitted) {
     loop {
         ticks.tick().await;
         match flow.kind() {
-            PeerKind::Own => speak(handle, flow).await,
-            PeerKind::Foreign => ask(handle, flow, admitted).await,
+            PeerKind::Own => Box::pin(speak(handle, flow)).await,
+            PeerKind::Foreign => Box::pin(ask(handle, flow, admitted)).await,
         }
     }
 }
@@ -272,3 +277,19 @@ const IDLE_PING: Duration = Duration::from_mins(1);
 
 /// How long a peer may take to read why it is cut off, and then how long russh may take to end.
 const GOODBYE_LIMIT: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size_of_future<A, B, C, D, F: Future>(_: fn(A, B, C, D) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn an_idle_connection_costs_little_beside_its_session() {
+        let size = size_of_future(Connection::serve);
+        println!("a connection's future: {size} bytes");
+        assert!(size <= 2304, "{size}");
+    }
+}

@@ -21,8 +21,8 @@ pub struct Limits {
     /// How many keys one connection may ask about that are known. Those that are not known are counted by
     /// [`server_config`](daemon::ssh::server_config); a client has one that is.
     pub key_offers: usize,
-    /// How many failed logins of one address (of one /64 with IPv6) are not noticed, beyond the one a second that always is
-    /// forgiven: a person who tries, and whose agent offers every key there is. After them each refusal comes later.
+    /// How many failed logins of one address (of one /64 with IPv6) are not noticed, beyond the four a second that always are
+    /// forgiven: computers that enroll together, and whose keys are on their way. After them each refusal comes later.
     pub failed_logins_free: u32,
     /// How many failed logins shut an address out, until half of them are forgiven: half a minute.
     pub failed_logins_shut: u32,
@@ -95,8 +95,8 @@ impl Default for Limits {
             unauthenticated_per_address: 16,
             auth_deadline: Duration::from_secs(30),
             key_offers: 8,
-            failed_logins_free: 10,
-            failed_logins_shut: 60,
+            failed_logins_free: 40,
+            failed_logins_shut: 240,
             failed_addresses: 16_384,
             connections_per_target: 80,
             connections_per_controller: 256,
@@ -160,7 +160,7 @@ mod tests {
         assert!(limits.waiting_per_system < limits.waiting);
         assert!(limits.doorway_patience < limits.auth_deadline);
         assert!(limits.failed_logins_free < limits.failed_logins_shut);
-        // Who is forgiven one a second is not shut out by what one connection may do.
+        // Nor is anybody shut out by those that are on their way at one moment.
         assert!(limits.unauthenticated_per_address < limits.failed_logins_shut as usize);
     }
 }

@@ -68,3 +68,19 @@ pub(crate) async fn carry(hub: Arc<Hub>, request: Request) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size_of_future<A, B, F: Future>(_: fn(A, B) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_stream_costs_little_beside_what_it_carries() {
+        let size = size_of_future(carry);
+        println!("a stream's future: {size} bytes");
+        assert!(size <= 1536, "{size}");
+    }
+}

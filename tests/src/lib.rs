@@ -21,6 +21,7 @@ mod outcome;
 mod payload;
 mod port;
 mod procfs;
+mod python_tool;
 mod session;
 mod sshd;
 mod stopwatch;
@@ -37,7 +38,11 @@ pub use original::{OriginalTarget, ReverseForward, original_order, original_orde
 pub use outcome::{Outcome, run};
 pub use payload::{checksum, random_file};
 pub use port::ReservedPort;
-pub use procfs::{end_marked, established, is_listening, processes_marked, unix_sockets_under};
+pub use procfs::{
+    cpu_time, end_marked, established, is_listening, processes_marked, raise_descriptors, resident,
+    unix_sockets_under,
+};
+pub use python_tool::python_tool;
 pub use session::Session;
 pub use sshd::{Sshd, current_user};
 pub use stopwatch::Stopwatch;

@@ -70,6 +70,14 @@ pub const TOOLS: &[Tool] = &[
         package: "bsdutils",
     },
     Tool {
+        name: "ssh-keyscan",
+        package: "openssh-client",
+    },
+    Tool {
+        name: "python3",
+        package: "python3-venv",
+    },
+    Tool {
         name: "strace",
         package: "strace",
     },

@@ -12,5 +12,6 @@
     reason = "times are part of what a test shows; the runner keeps them with the result"
 )]
 
+mod data_path;
 mod enrollment;
 mod main_job;

@@ -169,8 +169,8 @@ async fn keys_of_one_connection() {
 #[tokio::test]
 async fn failed_logins_slow_an_address_down_and_then_shut_it_out() {
     let limits = Limits {
-        failed_logins_free: 2,
-        failed_logins_shut: 6,
+        failed_logins_free: 6,
+        failed_logins_shut: 24,
         ..Limits::default()
     };
     let world = World::with(limits).await;
@@ -178,23 +178,27 @@ async fn failed_logins_slow_an_address_down_and_then_shut_it_out() {
     let bad = world.strangers_key("334.hula.atlas");
     let live = world.dial("333.hula.atlas", good.clone()).await.unwrap();
     let mut times = Vec::new();
-    let refused = loop {
+    // Several at a time: four a second are forgiven.
+    let refused = 'shut: loop {
         let start = Instant::now();
-        let refused = world.dial("334.hula.atlas", bad.clone()).await.unwrap_err();
-        if !matches!(refused, DialError::Refused { .. }) {
-            break refused;
+        let tries = (0..6).map(|_| world.dial("334.hula.atlas", bad.clone()));
+        for refused in futures_util::future::join_all(tries).await {
+            let refused = refused.unwrap_err();
+            if !matches!(refused, DialError::Refused { .. }) {
+                break 'shut refused;
+            }
         }
         times.push(start.elapsed());
         assert!(times.len() < 40, "never shut out: {times:?}");
     };
-    assert!(times.len() >= 5, "{times:?} then {refused}");
+    assert!(times.len() >= 2, "{times:?} then {refused}");
     let words = refused.to_string();
     assert!(
         words.contains("turns us away: too many failed logins from your address"),
         "{words}"
     );
     assert!(
-        times.last().unwrap() > &(times[0] + Duration::from_millis(300)),
+        times.last().unwrap() > &(times[0] + Duration::from_millis(200)),
         "not slowed down: {times:?}"
     );
     until_logged(&["too many failed logins: shut out for a while", "127.0.0.1"]).await;

@@ -8,9 +8,12 @@
 )]
 
 mod data_path;
+mod floods;
 mod limits;
 mod openssh;
 mod pools;
 mod refusals;
+mod rows;
 mod stopping;
+mod storm;
 mod world;

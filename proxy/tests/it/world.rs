@@ -31,6 +31,7 @@ pub(crate) struct World {
     pub(crate) home: TempDir,
     pub(crate) address: SocketAddr,
     pub(crate) host_key: PublicKey,
+    pub(crate) private_host_key: PrivateKey,
     pub(crate) shutdown: Shutdown,
     pub(crate) tasks: JoinSet<()>,
     stats: StatsReader,
@@ -62,9 +63,8 @@ impl World {
         fs::create_dir(home.path().join("keys")).unwrap();
         let host_key = PrivateKey::random(&mut safe_rng(), Algorithm::Ed25519).unwrap();
         let public = host_key.public_key().clone();
-        let proxy = Proxy::bind(config(home.path(), vec![host_key], limits, rate))
-            .await
-            .unwrap();
+        let config = config(home.path(), vec![host_key.clone()], limits, rate);
+        let proxy = Proxy::bind(config).await.unwrap();
         let (address, stats) = (proxy.local_addr(), proxy.stats());
         let shutdown = Shutdown::new(Duration::from_secs(5));
         let mut tasks = JoinSet::new();
@@ -79,6 +79,7 @@ impl World {
             home,
             address,
             host_key: public,
+            private_host_key: host_key,
             shutdown,
             tasks,
             stats,
