@@ -135,11 +135,10 @@ impl Realm {
             (ssh_key::public_path(&from), ssh_key::public_path(&to)),
             (from, to),
         ] {
-            match fs::rename(&from, &to) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(cannot(&format!("rename `{}`", from.display()), error));
-                }
-                _ => {}
+            if let Err(error) = fs::rename(&from, &to)
+                && error.kind() != io::ErrorKind::NotFound
+            {
+                return Err(cannot(&format!("rename `{}`", from.display()), error));
             }
         }
         output::line(format_args!("{} in use", described(next.public_key())));

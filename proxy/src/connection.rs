@@ -182,14 +182,12 @@ impl Connection {
     ) {
         // First, so that no stream is sent its way any more.
         self.hub.gone(self.id);
-        match device {
-            Some(device) => tracing::info!(
-                %device, address = %self.address, connection = self.id.0, reason = %end, "connection ended"
-            ),
-            // Strangers come by the thousand, and their names are not known.
-            None => tracing::debug!(
-                address = %self.address, connection = self.id.0, reason = %end, "connection ended"
-            ),
+        let (address, connection) = (self.address, self.id.0);
+        if let Some(device) = device {
+            tracing::info!(%device, %address, connection, reason = %end, "connection ended");
+        } else {
+            // Strangers come by the thousand.
+            tracing::debug!(%address, connection, reason = %end, "connection ended");
         }
         match end {
             End::Closed | End::Failed(_) => return,

@@ -10,7 +10,9 @@ pub struct Limits {
     /// Connections that have not authenticated yet, in all. Half a packet costs 305 KB before authentication: 156 MB.
     pub unauthenticated: usize,
     /// After how long a connection that has not authenticated makes room for another when all places are taken. A login
-    /// takes some six round trips; with 300 ms each it is through, and who is silent holds up nobody for longer.
+    /// takes some six round trips, two seconds at the worst; and when all agents of a realm come at once to a small machine that
+    /// does a hundred logins a second, all who stand in the doorway are through after five. Who is silent holds up nobody for
+    /// longer.
     pub doorway_patience: Duration,
     /// Connections that have not authenticated yet, of one address (of one /64 with IPv6). A site behind one address
     /// logs in 16 devices at a time; a handshake takes a few milliseconds and some round trips.
@@ -91,7 +93,7 @@ impl Default for Limits {
         Self {
             connections: 20_000,
             unauthenticated: 512,
-            doorway_patience: Duration::from_secs(2),
+            doorway_patience: Duration::from_secs(5),
             unauthenticated_per_address: 16,
             auth_deadline: Duration::from_secs(30),
             key_offers: 8,

@@ -6,6 +6,10 @@
     clippy::unwrap_used,
     reason = "a test fails by panicking, also in its helper functions"
 )]
+#![expect(
+    clippy::print_stdout,
+    reason = "times and sizes are part of what a test shows; the runner keeps them with the result"
+)]
 
 mod data_path;
 mod floods;

@@ -22,7 +22,7 @@ const FIRST_RETRY: Duration = Duration::from_millis(500);
 const LAST_RETRY: Duration = Duration::from_secs(15);
 
 /// The goal, of 5,000.
-const ALL_BACK: Duration = Duration::from_secs(60);
+const ALL_BACK: Duration = Duration::from_mins(1);
 
 /// What all agents of the test share.
 struct Storm {

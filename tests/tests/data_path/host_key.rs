@@ -114,14 +114,10 @@ fn presented(world: &World) -> String {
 /// The host keys that realm.toml names.
 fn named(world: &World) -> Vec<String> {
     let text = fs::read_to_string(world.realm().join("realm.toml")).unwrap();
-    let mut quoted = text
+    let quoted = text
         .lines()
         .skip_while(|line| !line.starts_with("host_keys"))
         .take_while(|line| !line.starts_with('['))
         .flat_map(|line| line.split('"').skip(1).step_by(2));
-    let mut found = Vec::new();
-    while let Some(key) = quoted.next() {
-        found.push(key.to_owned());
-    }
-    found
+    quoted.map(str::to_owned).collect()
 }
