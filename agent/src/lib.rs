@@ -14,5 +14,5 @@ mod stream;
 mod tunnel;
 
 pub use agent::{Agent, AgentError};
-pub use leases::{MAX_LEASES, PLAIN_LIFETIME};
+pub use leases::{MAX_LEASES, MAX_LEASES_PER_CONTROLLER, PLAIN_LIFETIME};
 pub use pool::{MAX_MEMBERS, MAX_SPARES};

@@ -81,6 +81,26 @@ pub const TOOLS: &[Tool] = &[
         name: "strace",
         package: "strace",
     },
+    Tool {
+        name: "curl",
+        package: "curl",
+    },
+    Tool {
+        name: "rsync",
+        package: "rsync",
+    },
+    Tool {
+        name: "ip",
+        package: "iproute2",
+    },
+    Tool {
+        name: "tc",
+        package: "iproute2",
+    },
+    Tool {
+        name: "nft",
+        package: "nftables",
+    },
 ];
 
 /// Daemons live in directories which are not on everybody's `PATH`.

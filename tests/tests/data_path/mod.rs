@@ -1,5 +1,6 @@
-//! The proxy as strangers meet it: floods, audits, and a host key that changes.
+//! The data path beside the main job: what a device offers, links that fail, and the proxy as strangers meet it.
 
 mod attacks;
 mod audit;
 mod host_key;
+mod services;
