@@ -30,11 +30,11 @@ pub(crate) fn run(dir: Option<PathBuf>, arguments: &HostKey) -> Result<u8, Failu
     let mut realm = Realm::load(dir)?;
     match &arguments.command {
         None => realm.show(),
-        Some(HostKeyCommand::Next) => realm.announce_next(),
-        Some(HostKeyCommand::Switch) => realm.switch(),
-        Some(HostKeyCommand::Retire) => realm.retire(),
-        Some(HostKeyCommand::Add { kind }) => realm.add(*kind),
-    }?;
+        Some(HostKeyCommand::Next) => realm.announce_next()?,
+        Some(HostKeyCommand::Switch) => realm.switch()?,
+        Some(HostKeyCommand::Retire) => realm.retire()?,
+        Some(HostKeyCommand::Add { kind }) => realm.add(*kind)?,
+    }
     Ok(exit::OK)
 }
 
@@ -87,7 +87,7 @@ impl Realm {
         })
     }
 
-    fn show(&mut self) -> Result<(), Failure> {
+    fn show(&self) {
         for key in &self.present {
             output::line(format_args!("{} in use", described(key.public_key())));
         }
@@ -102,7 +102,6 @@ impl Realm {
                 output::line(format_args!("{} only in realm.toml", described(&key)));
             }
         }
-        Ok(())
     }
 
     fn announce_next(&mut self) -> Result<(), Failure> {

@@ -251,7 +251,7 @@ const BOUND: u64 = 256 * MIB;
 
 /// What may stay of it, and for how long more than that.
 const REST: u64 = 32 * MIB;
-const GIVEN_BACK: Duration = Duration::from_secs(60);
+const GIVEN_BACK: Duration = Duration::from_mins(1);
 
 /// How many of one address may stand in the doorway.
 const SHARE: usize = 16;
