@@ -159,8 +159,13 @@ impl Leases {
 
     /// Whether a tunnel is open, and at which port for the first of the services.
     pub(crate) fn port(&self) -> Option<u16> {
+        Some(self.forwards()?.first()?.port)
+    }
+
+    /// What is forwarded, while a tunnel is open.
+    pub(crate) fn forwards(&self) -> Option<&[Forward]> {
         match &self.tunnel {
-            Tunnel::Open(forwards) => forwards.first().map(|forward| forward.port),
+            Tunnel::Open(forwards) => Some(forwards),
             Tunnel::Opening | Tunnel::Closed => None,
         }
     }

@@ -6,6 +6,7 @@
 
 mod agent;
 mod deadline;
+mod hooks;
 mod host_keys;
 mod leases;
 mod member;

@@ -121,7 +121,7 @@ async fn a_tunnel_lives_is_lost_comes_back_and_goes() {
 
 #[tokio::test(start_paused = true)]
 async fn a_tunnel_that_a_stream_has_kept_is_told_when_it_is_wanted_again() {
-    let (stand, first, mut spare) = Stand::with_a_stream().await;
+    let (mut stand, first, spare) = Stand::with_a_stream().await;
     stand.tunnel.want(false);
     spare.is_retired().await;
     stand.is_quiet().await;

@@ -2,5 +2,6 @@
 
 mod attacks;
 mod audit;
+mod hooks;
 mod host_key;
 mod services;
