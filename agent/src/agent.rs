@@ -22,6 +22,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
 
 use crate::deadline::reached;
+use crate::hooks::Hooks;
 use crate::host_keys;
 use crate::leases::{Action, Event, Leases, bounded};
 use crate::member::Plan;
@@ -33,6 +34,7 @@ pub struct Agent {
     leases: Leases,
     link: LinkSettings,
     plan: Plan,
+    hooks: daemon::device_file::Hooks,
 }
 
 /// Why the agent cannot begin.
@@ -115,6 +117,7 @@ impl Agent {
                     .unwrap_or(0),
                 services,
             },
+            hooks: device.hooks.clone(),
         })
     }
 
@@ -137,6 +140,7 @@ impl Agent {
             leases,
             link,
             plan,
+            hooks,
         } = self;
         tracing::info!(device = %id, broker = %addresses(&link.brokers), proxy = %plan.proxy, "the agent begins");
         // Without it there is one way less to have a certificate read again, and that is all.
@@ -145,11 +149,13 @@ impl Agent {
             .ok();
         let link = Link::start(link, shutdown);
         let publisher = link.publisher();
+        let hooks = Hooks::start(hooks, id.clone(), plan.proxy.to_string(), shutdown);
         let tunnel = Tunnel::start(plan, shutdown);
         let running = Running {
             id,
             leases,
             tunnel,
+            hooks,
             publisher,
             epoch: Epoch(0),
             online: false,
@@ -165,6 +171,7 @@ struct Running {
     id: DeviceId,
     leases: Leases,
     tunnel: Tunnel,
+    hooks: Hooks,
     publisher: Publisher,
     epoch: Epoch,
     online: bool,
@@ -260,7 +267,12 @@ impl Running {
     }
 
     fn decide(&mut self, event: Event) {
-        for action in self.leases.on_event(event, Instant::now()) {
+        let actions = self.leases.on_event(event, Instant::now());
+        match self.leases.forwards() {
+            Some(forwards) => self.hooks.up(forwards),
+            None => self.hooks.down(),
+        }
+        for action in actions {
             match action {
                 Action::Open => self.tunnel.want(true),
                 Action::Close => self.tunnel.want(false),

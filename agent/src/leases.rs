@@ -159,8 +159,13 @@ impl Leases {
 
     /// Whether a tunnel is open, and at which port for the first of the services.
     pub(crate) fn port(&self) -> Option<u16> {
+        Some(self.forwards()?.first()?.port)
+    }
+
+    /// What is forwarded, while a tunnel is open.
+    pub(crate) fn forwards(&self) -> Option<&[Forward]> {
         match &self.tunnel {
-            Tunnel::Open(forwards) => forwards.first().map(|forward| forward.port),
+            Tunnel::Open(forwards) => Some(forwards),
             Tunnel::Opening | Tunnel::Closed => None,
         }
     }
@@ -256,6 +261,20 @@ impl Leases {
             return Some((RefusalCode::UnknownService, text));
         }
         let is_new = !self.held.contains_key(&(controller.clone(), lease));
+        let own = self
+            .held
+            .keys()
+            .filter(|(owner, _)| owner == controller)
+            .count();
+        if is_new && own >= MAX_LEASES_PER_CONTROLLER {
+            return Some((
+                RefusalCode::Busy,
+                format!(
+                    "`{controller}` holds {MAX_LEASES_PER_CONTROLLER} leases of `{device}` already; \
+                     `tunnel disconnect` gives them up"
+                ),
+            ));
+        }
         if is_new && self.held.len() >= MAX_LEASES {
             return Some((
                 RefusalCode::Busy,
@@ -466,6 +485,10 @@ pub(crate) fn bounded(mut text: String) -> String {
 /// The most leases of one device at a time. Each is one running `tunnel connect`; 64 people on one computer are more
 /// than it can serve.
 pub const MAX_LEASES: usize = 64;
+
+/// The most leases of one controller at a device: a quarter, so that others find room whatever one of them does. A `tunnel connect`
+/// gives its lease up as soon as it has its stream, so these are connects that have just begun, or have died.
+pub const MAX_LEASES_PER_CONTROLLER: usize = MAX_LEASES / 4;
 
 /// How long a tunnel that was asked for in the plain grammar waits for its first stream. The original's controller
 /// connects at once; a person with `mosquitto_pub` takes some minutes.

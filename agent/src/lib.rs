@@ -6,6 +6,7 @@
 
 mod agent;
 mod deadline;
+mod hooks;
 mod host_keys;
 mod leases;
 mod member;
@@ -14,5 +15,5 @@ mod stream;
 mod tunnel;
 
 pub use agent::{Agent, AgentError};
-pub use leases::{MAX_LEASES, PLAIN_LIFETIME};
+pub use leases::{MAX_LEASES, MAX_LEASES_PER_CONTROLLER, PLAIN_LIFETIME};
 pub use pool::{MAX_MEMBERS, MAX_SPARES};

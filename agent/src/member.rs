@@ -50,8 +50,6 @@ pub(crate) enum Event {
 /// What a pool tells its member.
 #[derive(Clone, Debug)]
 pub(crate) enum Command {
-    /// End when no stream is left.
-    Retire,
     /// End the streams of this controller.
     EndStreams(Label),
 }
@@ -63,6 +61,8 @@ pub(crate) struct Seat {
     pub(crate) ports: Vec<Forward>,
     /// Whether others forward those ports now.
     pub(crate) joins: bool,
+    /// Cancelled when the member is to end after its streams. A token and no command: a full queue cannot lose it.
+    pub(crate) retire: CancellationToken,
     pub(crate) commands: mpsc::Receiver<Command>,
     pub(crate) events: mpsc::Sender<(MemberId, Event)>,
 }
@@ -180,20 +180,20 @@ impl Member {
                         return retire(dialed).await;
                     }
                 }
+                () = self.seat.retire.cancelled(), if !retired => {
+                    retired = true;
+                    self.leave(&mut dialed, granted, &mut streams).await;
+                    if streams.tasks.is_empty() {
+                        return retire(dialed).await;
+                    }
+                }
                 stream = dialed.forwarded.recv() => match stream {
                     Some(stream) => self.begin(stream, forwards, &mut streams).await,
                     None => break "the connection has ended",
                 },
-                command = self.seat.commands.recv() => match command {
-                    Some(Command::EndStreams(controller)) => streams.end(&controller),
-                    Some(Command::Retire) | None => {
-                        retired = true;
-                        self.leave(&mut dialed, granted, &mut streams).await;
-                        if streams.tasks.is_empty() {
-                            return retire(dialed).await;
-                        }
-                    }
-                },
+                Some(Command::EndStreams(controller)) = self.seat.commands.recv() => {
+                    streams.end(&controller);
+                }
             }
         };
         streams.drain().await;

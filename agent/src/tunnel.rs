@@ -11,6 +11,7 @@ use protocol::{Forward, Label};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::deadline::reached;
 use crate::member::{self, Member, Plan, Seat};
@@ -119,6 +120,8 @@ struct TunnelTask {
 
 struct Running {
     commands: mpsc::Sender<member::Command>,
+    /// Dropped, it retires the member: so does the end of this task.
+    stays: Option<DropGuard>,
     up_since: Option<Instant>,
 }
 
@@ -231,7 +234,11 @@ impl TunnelTask {
             match action {
                 pool::Action::Dial(id) => self.dial(id),
                 pool::Action::Retire(id) => {
-                    self.command(id, member::Command::Retire);
+                    drop(
+                        self.members
+                            .get_mut(&id)
+                            .and_then(|running| running.stays.take()),
+                    );
                 }
             }
         }
@@ -239,10 +246,13 @@ impl TunnelTask {
 
     fn dial(&mut self, id: MemberId) {
         let (commands, command_receiver) = mpsc::channel(QUEUE);
+        let retire = CancellationToken::new();
+        let stays = Some(retire.clone().drop_guard());
         let seat = Seat {
             id,
             ports: self.ports.clone(),
             joins: self.pool.any_up(),
+            retire,
             commands: command_receiver,
             events: self.member_events.clone(),
         };
@@ -250,6 +260,7 @@ impl TunnelTask {
             id,
             Running {
                 commands,
+                stays,
                 up_since: None,
             },
         );

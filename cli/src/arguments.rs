@@ -226,6 +226,42 @@ pub(crate) enum ProxyCommand {
     Sync(ProxySync),
     /// Make the account of a system, for a stock sshd that serves as the proxy
     AddSystem(AddSystem),
+    HostKey(HostKey),
+}
+
+/// Show the proxy's host keys, or replace them without locking anybody out.
+///
+/// First `next` makes the key that comes and names it in realm.toml. When every computer has that realm.toml, `switch` takes
+/// the new key into use at the proxy's next start. When nothing uses the old realm.toml any more, `retire` strikes the old
+/// key out of it.
+#[derive(Debug, Args)]
+pub(crate) struct HostKey {
+    #[command(subcommand)]
+    pub(crate) command: Option<HostKeyCommand>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum HostKeyCommand {
+    /// Make the next host key, and name it in realm.toml beside the present one
+    Next,
+    /// Use the next host key from the proxy's next start on
+    Switch,
+    /// Strike the host keys that are not used any more out of realm.toml
+    Retire,
+    /// Make a second host key, for clients that do not know Ed25519
+    Add {
+        /// Of which type
+        kind: OldKey,
+    },
+}
+
+/// A type of host key for old clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OldKey {
+    /// ECDSA, P-256
+    Ecdsa,
+    /// RSA, 3072 bits
+    Rsa,
 }
 
 /// Bring the keys of permitted devices from the registry to the proxy.

@@ -9,6 +9,7 @@ mod disconnect;
 mod enroll;
 mod exit;
 mod failure;
+mod host_key;
 mod interruption;
 mod keys;
 mod list;
@@ -75,6 +76,7 @@ fn command(arguments: Arguments) -> Result<u8, Failure> {
         Command::Proxy(Proxy { command, serve }) => match command {
             Some(ProxyCommand::AddSystem(command)) => keys::add_system::run(&command),
             Some(ProxyCommand::Sync(command)) => keys::proxy_sync::run(dir, &command),
+            Some(ProxyCommand::HostKey(command)) => host_key::run(dir, &command),
             Some(ProxyCommand::Serve(serve)) => serve::run(dir, &serve, Parts::PROXY),
             None => serve::run(dir, &serve, Parts::PROXY),
         },

@@ -170,5 +170,5 @@ const AFTERWARDS: &str =
 /// The deadline of one login at the proxy.
 const DIAL: Duration = Duration::from_secs(10);
 
-/// How long to wait before the next try: the proxy looks for new keys every few seconds.
-const AGAIN: Duration = Duration::from_secs(1);
+/// How long to wait before the next try: the proxy looks for new keys every few seconds, and who fails often is shut out.
+const AGAIN: Duration = Duration::from_secs(3);

@@ -96,8 +96,8 @@ pub(crate) fn init(dir: &RealmDir, arguments: &RealmInit) -> Result<(), Failure>
     files::write_public(&dir.broker_certificate(), server.certificate_pem.as_bytes())?;
     let host_key = ssh_key::load_or_create(&dir.proxy_host_key(), proxy.host())
         .map_err(|error| Failure::new(error, None, exit::FAILURE))?;
-    let line = ssh_key::public_line(&host_key)
-        .map_err(|error| Failure::new(error, None, exit::FAILURE))?;
+    let line =
+        ssh_key::bare_line(&host_key).map_err(|error| Failure::new(error, None, exit::FAILURE))?;
 
     let listen = |port| SocketAddr::new(arguments.listen, port);
     let server_file = ServerFile::new(listen(arguments.broker_port), listen(arguments.proxy_port));
@@ -116,15 +116,9 @@ pub(crate) fn init(dir: &RealmDir, arguments: &RealmInit) -> Result<(), Failure>
             subscribe_qos: SubscribeQos::default(),
             ca: None,
         },
-        // `TYPE BASE64` without the comment.
         proxies: vec![ProxyAddress {
             address: proxy,
-            host_keys: vec![
-                line.split_ascii_whitespace()
-                    .take(2)
-                    .collect::<Vec<_>>()
-                    .join(" "),
-            ],
+            host_keys: vec![line],
         }],
         registry: match &arguments.github {
             Some(repository) => {

@@ -24,6 +24,7 @@ use crate::arguments::{Serve, SignerRun};
 use crate::asking;
 use crate::exit;
 use crate::failure::Failure;
+use crate::host_key;
 use crate::keys::proxy_permission;
 use crate::keys::proxy_sync::{Sync, key_path, own_directory};
 use crate::output;
@@ -195,7 +196,7 @@ impl Realm {
             output::line(self.broker_check()?);
         }
         if parts.proxy {
-            identity::ssh_key(&self.dir.proxy_host_key())?;
+            host_key::load(&self.dir)?;
             proxy_permission::permission(&self.dir)?;
             // Opened if it is there; to check makes nothing.
             if key_path(&self.dir, &self.file)?.exists() {
@@ -378,11 +379,12 @@ impl Realm {
         let config = ProxyConfig {
             listen: self.server.proxy.listen,
             realm: self.file.realm.clone(),
-            host_keys: vec![identity::ssh_key(&self.dir.proxy_host_key())?],
+            host_keys: host_key::load(&self.dir)?,
             keys: key_path(&self.dir, &self.file)?,
             permits,
             reload: proxy::RELOAD,
             limits: proxy::Limits::default(),
+            bandwidth: self.server.proxy.bandwidth.clone(),
         };
         Proxy::bind(config)
             .await

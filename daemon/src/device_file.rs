@@ -1,7 +1,7 @@
 //! `device.toml`: which device a computer is, and what it offers.
 
 use std::collections::BTreeMap;
-use std::num::NonZeroU16;
+use std::num::{NonZeroU8, NonZeroU16};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -30,9 +30,85 @@ pub struct DeviceFile {
     /// The public host keys of this computer's own sshd, which controllers are told; default: `/etc/ssh/ssh_host_*_key.pub`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host_keys: Option<Vec<PathBuf>>,
+    /// How many connections to the proxy the agent of an always-on system keeps, at least; default 1.
+    #[serde(default = "one_link", skip_serializing_if = "is_one")]
+    pub links: NonZeroU8,
     /// What can be reached through the tunnel; default: `ssh = "127.0.0.1:22"`.
     #[serde(default = "services")]
     pub services: BTreeMap<Label, HostPort>,
+    /// What is run when the tunnel comes and goes; default: nothing.
+    #[serde(default, skip_serializing_if = "Hooks::is_empty")]
+    pub hooks: Hooks,
+}
+
+/// `[hooks]`: commands, each a program and its arguments. No shell reads them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hooks {
+    /// After the tunnel has come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub up: Option<HookCommand>,
+    /// After it has gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub down: Option<HookCommand>,
+    /// How long one of them may run before it is killed, with what it has started; default 10 s.
+    #[serde(
+        default,
+        with = "humantime_serde::option",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub time_limit: Option<Duration>,
+}
+
+/// A program by its absolute path, and its arguments.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Vec<String>", into = "Vec<String>")]
+pub struct HookCommand {
+    /// The program.
+    pub program: String,
+    /// Its arguments.
+    pub arguments: Vec<String>,
+}
+
+/// Why a hook cannot be run.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a hook is a list of a program, by its absolute path, and its arguments")]
+pub struct HookError;
+
+impl Hooks {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl TryFrom<Vec<String>> for HookCommand {
+    type Error = HookError;
+
+    fn try_from(words: Vec<String>) -> Result<Self, HookError> {
+        let mut words = words.into_iter();
+        let program = words.next().ok_or(HookError)?;
+        let arguments: Vec<String> = words.collect();
+        // A path that depends on the agent's directory would be found on one day and not on another.
+        if !program.starts_with('/')
+            || arguments
+                .iter()
+                .chain([&program])
+                .any(|word| word.contains('\0'))
+        {
+            return Err(HookError);
+        }
+        Ok(Self { program, arguments })
+    }
+}
+
+impl From<HookCommand> for Vec<String> {
+    fn from(command: HookCommand) -> Self {
+        [command.program]
+            .into_iter()
+            .chain(command.arguments)
+            .collect()
+    }
 }
 
 /// Why `device.toml` cannot be used.
@@ -71,7 +147,9 @@ impl DeviceFile {
             grace_period: grace_period(),
             port: None,
             host_keys: None,
+            links: one_link(),
             services: services(),
+            hooks: Hooks::default(),
         }
     }
 
@@ -103,6 +181,18 @@ pub const DEVICE_FILE: &str = "device.toml";
 
 fn grace_period() -> Duration {
     Duration::from_secs(30)
+}
+
+fn one_link() -> NonZeroU8 {
+    NonZeroU8::MIN
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde hands out a reference"
+)]
+fn is_one(links: &NonZeroU8) -> bool {
+    *links == NonZeroU8::MIN
 }
 
 fn services() -> BTreeMap<Label, HostPort> {
@@ -148,5 +238,28 @@ mod tests {
                 .to_string()
                 .contains("unknown field")
         );
+    }
+
+    #[test]
+    fn a_hook_is_a_program_and_its_arguments_and_never_a_shell_s_line() {
+        let parse = |hooks: &str| {
+            let text = format!("system = 'hula'\ndevice = '333'\n[hooks]\n{hooks}");
+            toml::from_str::<DeviceFile>(&text)
+        };
+        let file = parse("up = ['/bin/route', 'add', '$(x); y']\ntime_limit = '3s'").unwrap();
+        let up = file.hooks.up.clone().unwrap();
+        assert_eq!(up.program, "/bin/route");
+        assert_eq!(up.arguments, ["add", "$(x); y"]);
+        assert_eq!(file.hooks.time_limit, Some(Duration::from_secs(3)));
+        let written = toml::to_string(&file).unwrap();
+        assert_eq!(toml::from_str::<DeviceFile>(&written).unwrap(), file);
+        for bad in [
+            "up = '/bin/route add'",
+            "up = []",
+            "up = ['route']",
+            "on = ['/bin/x']",
+        ] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
     }
 }

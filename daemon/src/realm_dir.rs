@@ -67,6 +67,16 @@ impl RealmDir {
         self.path.join("proxy").join("hostkey")
     }
 
+    /// The proxy's next host key, if it is announced.
+    pub fn proxy_next_host_key(&self) -> PathBuf {
+        self.path.join("proxy").join("hostkey.next")
+    }
+
+    /// A host key of another type, for clients that do not know Ed25519.
+    pub fn proxy_extra_host_key(&self, kind: &str) -> PathBuf {
+        self.path.join("proxy").join(format!("hostkey.{kind}"))
+    }
+
     /// The devices' public keys, if the proxy does not read them in the registry.
     pub fn proxy_keys(&self) -> PathBuf {
         self.path.join("proxy").join("keys")

@@ -162,6 +162,22 @@ pub enum RealmFileError {
     },
 }
 
+/// Why `realm.toml` cannot be written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SaveError {
+    /// It has a form in memory that a file cannot have.
+    #[error("cannot write the realm as text")]
+    Form {
+        /// What is wrong.
+        #[source]
+        source: toml::ser::Error,
+    },
+    /// The file.
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
 impl RealmFile {
     /// Reads and checks a realm file.
     pub fn load(path: &Path) -> Result<Self, RealmFileError> {
@@ -182,6 +198,12 @@ impl RealmFile {
             });
         }
         Ok(file)
+    }
+
+    /// Writes it, whole or not at all.
+    pub fn save(&self, path: &Path) -> Result<(), SaveError> {
+        let text = toml::to_string(self).map_err(|source| SaveError::Form { source })?;
+        Ok(files::write_public(path, text.as_bytes())?)
     }
 
     /// The proxy that agents and controllers use. `None` cannot be after [`load`](Self::load).

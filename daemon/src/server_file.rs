@@ -1,12 +1,15 @@
 //! `server.toml`: what a realm's server listens on, and what it keeps where.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use protocol::Label;
 use serde::{Deserialize, Serialize};
 
 use crate::files::{self, FileError};
+use crate::rate::Rate;
 use crate::realm_file::MAX_CONFIG;
 
 /// The content of `server.toml`.
@@ -62,6 +65,10 @@ pub struct ProxyRules {
     /// `proxy/keys`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keys: Option<PathBuf>,
+    /// How fast the streams of a system may be together, in both directions, e.g. `hula = "20 MB/s"`; default: as fast as
+    /// they can.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub bandwidth: BTreeMap<Label, Rate>,
 }
 
 /// Where the broker listens, and what it remembers.
@@ -113,6 +120,7 @@ impl ServerFile {
             proxy: ProxyRules {
                 listen: proxy,
                 keys: None,
+                bandwidth: BTreeMap::new(),
             },
             signer: SignerRules::default(),
         }
@@ -178,6 +186,17 @@ mod tests {
         assert_eq!(
             toml::from_str::<ServerFile>(&toml::to_string(&file).unwrap()).unwrap(),
             file
+        );
+        let limited = "broker = { listen = '[::]:1' }\nproxy = { listen = '[::]:2', bandwidth = { hula = '20 MB/s' } }";
+        let file: ServerFile = toml::from_str(limited).unwrap();
+        assert_eq!(
+            file.proxy.bandwidth.get(&"hula".parse().unwrap()),
+            Some(&"20 MB/s".parse().unwrap())
+        );
+        let wrong = toml::from_str::<ServerFile>(&limited.replace("MB/s", "mbit")).unwrap_err();
+        assert!(
+            wrong.to_string().contains("write a number and `kB/s`"),
+            "{wrong}"
         );
         assert!(
             toml::from_str::<ServerFile>(

@@ -18,8 +18,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep_until, timeout};
 
 pub use self::channel::ChannelEnd;
-use self::pump::{Ends, Stop, pump};
+use self::pump::{Ends, Rules, Stop, pump};
 use self::raw::{RawSink, RawSource};
+use crate::pace::Pace;
 
 /// What a channel of either kind of session sends to its loop.
 pub trait SessionMessage: From<(ChannelId, ChannelMsg)> + Send + Sync + 'static {}
@@ -129,20 +130,23 @@ impl Default for SpliceLimits {
     }
 }
 
-/// Joins two channels, of two connections: first the one that asked for the stream. Both are closed at the end.
+/// Joins two channels, of two connections: first the one that asked for the stream. Both are closed at the end. With a
+/// pace, both directions together keep to it.
 pub async fn channels<A: SessionMessage, B: SessionMessage>(
     mut first: ChannelEnd<A>,
     mut second: ChannelEnd<B>,
     limits: SpliceLimits,
+    pace: Option<&Pace>,
 ) -> Ended {
     let ends = Ends::new();
     let (mut up, mut down) = (0, 0);
+    let rules = Rules { limits, pace };
     let why = {
         let (mut a, mut to_a) = first.halves(&ends.first);
         let (mut b, mut to_b) = second.halves(&ends.second);
         join(
-            pump(&mut a, &mut to_b, Side::First, &ends, limits, &mut up),
-            pump(&mut b, &mut to_a, Side::Second, &ends, limits, &mut down),
+            pump(&mut a, &mut to_b, Side::First, &ends, rules, &mut up),
+            pump(&mut b, &mut to_a, Side::Second, &ends, rules, &mut down),
             &ends,
         )
         .await
@@ -195,12 +199,13 @@ where
 {
     let ends = Ends::new();
     let (mut up, mut down) = (0, 0);
+    let rules = Rules { limits, pace: None };
     let why = {
         let (mut a, mut to_a) = channel.halves(&ends.first);
         let (mut b, mut to_b) = (RawSource::new(reader), RawSink::new(writer));
         let joined = join(
-            pump(&mut a, &mut to_b, Side::First, &ends, limits, &mut up),
-            pump(&mut b, &mut to_a, Side::Second, &ends, limits, &mut down),
+            pump(&mut a, &mut to_b, Side::First, &ends, rules, &mut up),
+            pump(&mut b, &mut to_a, Side::Second, &ends, rules, &mut down),
             &ends,
         );
         tokio::select! {

@@ -23,7 +23,7 @@ pub enum PeerKind {
 ///
 /// It is a claim. Nothing that a peer may do follows from it, only how it is slowed down; either way memory is bounded.
 pub fn known_peer(sshid: &[u8]) -> PeerKind {
-    if sshid.starts_with(BANNER_PREFIX.as_bytes()) {
+    if sshid.starts_with(IDENTIFICATION_PREFIX.as_bytes()) {
         PeerKind::Own
     } else {
         PeerKind::Foreign
@@ -49,7 +49,7 @@ pub fn preferred() -> Preferred {
 /// The proxy's side. The caller runs the connections over [`crate::flow::FlowStream`] and holds the deadlines itself.
 pub fn server_config(host_keys: Vec<PrivateKey>) -> Arc<server::Config> {
     Arc::new(server::Config {
-        server_id: SshId::Standard(Cow::Borrowed(BANNER)),
+        server_id: SshId::Standard(Cow::Borrowed(IDENTIFICATION)),
         methods: MethodSet::from([MethodKind::PublicKey].as_slice()),
         auth_rejection_time: AUTH_REJECTION,
         auth_rejection_time_initial: Some(Duration::ZERO),
@@ -60,7 +60,7 @@ pub fn server_config(host_keys: Vec<PrivateKey>) -> Arc<server::Config> {
         channel_buffer_size: CHANNEL_BUFFER,
         event_buffer_size: EVENT_BUFFER,
         preferred: preferred(),
-        max_auth_attempts: 3,
+        max_auth_attempts: MAX_REFUSED_KEYS,
         // The stream below russh knows when a peer is silent and when it is merely paused; russh's timers do not, and
         // its keepalive would also fire before authentication, where OpenSSH's client gives up on it.
         inactivity_timeout: None,
@@ -81,7 +81,7 @@ pub fn client_config(pinned: &[PublicKey]) -> Arc<client::Config> {
         .cloned()
         .collect();
     Arc::new(client::Config {
-        client_id: SshId::Standard(Cow::Borrowed(BANNER)),
+        client_id: SshId::Standard(Cow::Borrowed(IDENTIFICATION)),
         window_size: OWN_WINDOW,
         maximum_packet_size: MAX_PACKET,
         channel_buffer_size: CHANNEL_BUFFER,
@@ -123,6 +123,10 @@ pub const FIRST_WINDOW: u32 = 256 * 1024;
 /// client that tries a whole key ring.
 const AUTH_REJECTION: Duration = Duration::from_millis(100);
 
+/// How many keys of one connection are refused, the question which methods there are among them: a person's agent offers all
+/// that it holds, and OpenSSH's server allows as many.
+const MAX_REFUSED_KEYS: usize = 6;
+
 /// The largest packet that we send or ask for, in bytes: what OpenSSH uses. Larger ones were within noise.
 const MAX_PACKET: u32 = 32 * 1024;
 
@@ -133,13 +137,15 @@ const CHANNEL_BUFFER: usize = 1_000_000;
 /// Messages between our tasks and one session's loop.
 const EVENT_BUFFER: usize = 10;
 
-const BANNER_PREFIX: &str = "SSH-2.0-tunnel_";
-const BANNER: &str = concat!(
+/// The line by which each side of ours says who it is.
+pub const IDENTIFICATION: &str = concat!(
     "SSH-2.0-tunnel_",
     env!("CARGO_PKG_VERSION_MAJOR"),
     ".",
     env!("CARGO_PKG_VERSION_MINOR")
 );
+
+const IDENTIFICATION_PREFIX: &str = "SSH-2.0-tunnel_";
 
 const KEX: &[kex::Name] = &[
     kex::MLKEM768X25519_SHA256,
@@ -187,7 +193,7 @@ mod tests {
 
     #[test]
     fn our_own_banner_is_known_and_others_are_not() {
-        assert_eq!(known_peer(BANNER.as_bytes()), PeerKind::Own);
+        assert_eq!(known_peer(IDENTIFICATION.as_bytes()), PeerKind::Own);
         for foreign in [
             "SSH-2.0-OpenSSH_9.2p1 Debian-2",
             "SSH-2.0-russh_0.65.1",

@@ -84,6 +84,14 @@ pub enum DialError {
         #[source]
         source: russh::Error,
     },
+    /// It ended the connection, and said why.
+    #[error("proxy `{proxy}` turns us away: {reason}")]
+    TurnedAway {
+        /// Its address.
+        proxy: String,
+        /// In its words.
+        reason: String,
+    },
     /// The key is not admitted for this user.
     #[error("proxy `{proxy}` refuses key {key} for user `{user}`")]
     Refused {
@@ -109,6 +117,9 @@ impl DialError {
             Self::TimedOut { .. } | Self::Connect { .. } => Some(
                 "check the network, and that the realm's proxy runs and its TCP port is open on the way to it",
             ),
+            Self::TurnedAway { .. } => {
+                Some("try again later; if it stays so, the log of the proxy says more")
+            }
             Self::Handshake { .. } => {
                 Some("something answers at that address but not as the realm's proxy does")
             }
@@ -122,6 +133,7 @@ impl DialError {
             Self::TimedOut { .. }
             | Self::Connect { .. }
             | Self::Handshake { .. }
+            | Self::TurnedAway { .. }
             | Self::Refused { .. } => true,
             Self::HostKey { .. } => false,
         }
@@ -271,40 +283,39 @@ async fn log_in(
         proxy: proxy.to_owned(),
         source,
     };
-    let handshake = |source| DialError::Handshake {
-        proxy: proxy.to_owned(),
-        source,
-    };
     let socket = TcpStream::connect(proxy).await.map_err(connect)?;
     let (stream, flow) = Flow::over(socket).map_err(connect)?;
     // Whoever it is: only TCP slows a server down, since russh's client ignores what `adjust_window` says.
     flow.set_kind(PeerKind::Own);
     let (sender, forwarded) = mpsc::channel(FORWARDED_QUEUE);
     let (refused, refusals) = mpsc::channel(REFUSALS);
+    let (farewell, mut last_words) = mpsc::channel(1);
     let kind = Arc::new(OnceLock::new());
     let peer = Peer {
         flow: flow.clone(),
         kind: Arc::clone(&kind),
         refused,
+        farewell,
         pinned: host_keys.to_vec(),
         forwarded: sender,
     };
-    let mut handle = client::connect_stream(client_config(host_keys), stream, peer)
-        .await
-        .map_err(|error| match error {
-            PeerError::HostKey(got) => DialError::HostKey {
+    let mut handle = match client::connect_stream(client_config(host_keys), stream, peer).await {
+        Ok(handle) => handle,
+        Err(PeerError::HostKey(got)) => {
+            return Err(DialError::HostKey {
                 proxy: proxy.to_owned(),
                 got,
                 pinned: fingerprints(host_keys),
-            },
-            PeerError::Ssh(source) => handshake(source),
-        })?;
+            });
+        }
+        Err(PeerError::Ssh(source)) => return Err(ended(proxy, &mut last_words, source).await),
+    };
     let fingerprint = key.fingerprint(HashAlg::Sha256);
     let key = PrivateKeyWithHashAlg::new(key, Some(HashAlg::Sha512));
-    let result = handle
-        .authenticate_publickey(user, key)
-        .await
-        .map_err(handshake)?;
+    let result = match handle.authenticate_publickey(user, key).await {
+        Ok(result) => result,
+        Err(source) => return Err(ended(proxy, &mut last_words, source).await),
+    };
     if !result.success() {
         return Err(DialError::Refused {
             proxy: proxy.to_owned(),
@@ -324,6 +335,19 @@ async fn log_in(
         refusals: Mutex::new(refusals),
         _pings: pings,
     })
+}
+
+/// What became of a connection that ended before the login: the proxy's words say more than the failure.
+async fn ended(
+    proxy: &str,
+    last_words: &mut mpsc::Receiver<String>,
+    source: russh::Error,
+) -> DialError {
+    let proxy = proxy.to_owned();
+    match timeout(REFUSAL_LIMIT, last_words.recv()).await {
+        Ok(Some(reason)) => DialError::TurnedAway { proxy, reason },
+        Ok(None) | Err(_) => DialError::Handshake { proxy, source },
+    }
 }
 
 /// Pings whether or not anything comes in: a proxy that only sends would otherwise hear nothing from us.

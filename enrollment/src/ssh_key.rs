@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use daemon::files::{self, FileError};
 use daemon::identity::{self, IdentityError};
+use russh::keys::ssh_key::private::{KeypairData, RsaKeypair};
 use russh::keys::ssh_key::{self, LineEnding};
-use russh::keys::{Algorithm, PrivateKey};
+use russh::keys::{Algorithm, EcdsaCurve, PrivateKey};
 
 /// Why there is no usable SSH key.
 #[derive(Debug, thiserror::Error)]
@@ -42,13 +43,46 @@ impl SshKeyError {
     }
 }
 
+/// What a key is made of. All but the first are for host keys, and there for clients that know no better.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyKind {
+    /// Ed25519.
+    Ed25519,
+    /// ECDSA on the curve P-256.
+    Ecdsa,
+    /// RSA with 3072 bits.
+    Rsa,
+}
+
+impl KeyKind {
+    fn generate(self) -> Result<PrivateKey, ssh_key::Error> {
+        let mut random = rand::rng();
+        match self {
+            Self::Ed25519 => PrivateKey::random(&mut random, Algorithm::Ed25519),
+            Self::Ecdsa => {
+                let curve = EcdsaCurve::NistP256;
+                PrivateKey::random(&mut random, Algorithm::Ecdsa { curve })
+            }
+            Self::Rsa => {
+                let pair = RsaKeypair::random(&mut random, RSA_BITS)?;
+                PrivateKey::new(KeypairData::Rsa(pair), "")
+            }
+        }
+    }
+}
+
 /// Makes an Ed25519 key pair: the private key at `path` with mode 0600, the public key beside it at `path.pub`.
 pub fn create(path: &Path, comment: &str) -> Result<PrivateKey, SshKeyError> {
+    create_of(KeyKind::Ed25519, path, comment)
+}
+
+/// Makes a key pair of this kind.
+pub fn create_of(kind: KeyKind, path: &Path, comment: &str) -> Result<PrivateKey, SshKeyError> {
     let encode = |source| SshKeyError::Encode {
         comment: comment.to_owned(),
         source,
     };
-    let mut key = PrivateKey::random(&mut rand::rng(), Algorithm::Ed25519).map_err(encode)?;
+    let mut key = kind.generate().map_err(encode)?;
     key.set_comment(comment);
     let text = key.to_openssh(LineEnding::LF).map_err(encode)?;
     files::write_private(path, text.as_bytes())?;
@@ -85,6 +119,13 @@ pub fn public_line(key: &PrivateKey) -> Result<String, SshKeyError> {
         })
 }
 
+/// The public half as a realm file has it: `TYPE BASE64`, without a comment.
+pub fn bare_line(key: &PrivateKey) -> Result<String, SshKeyError> {
+    let line = public_line(key)?;
+    let words: Vec<&str> = line.split_ascii_whitespace().take(2).collect();
+    Ok(words.join(" "))
+}
+
 fn write_public(path: &Path, key: &PrivateKey, comment: &str) -> Result<(), SshKeyError> {
     let mut key = key.clone();
     key.set_comment(comment);
@@ -92,11 +133,15 @@ fn write_public(path: &Path, key: &PrivateKey, comment: &str) -> Result<(), SshK
     Ok(())
 }
 
-fn public_path(path: &Path) -> PathBuf {
+/// Where the public half of the key at this path is.
+pub fn public_path(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".pub");
     name.into()
 }
+
+/// As strong as 128 bits (NIST SP 800-57); 2048 bits are on their way out.
+const RSA_BITS: usize = 3072;
 
 #[cfg(test)]
 mod tests {
@@ -143,6 +188,22 @@ mod tests {
             "{listed}"
         );
         assert_eq!(identity::ssh_key(&path).unwrap(), key);
+    }
+
+    #[test]
+    fn host_keys_for_old_clients_are_what_ssh_keygen_expects() {
+        let home = tempfile::tempdir().unwrap();
+        for (kind, shown) in [
+            (KeyKind::Ecdsa, ["256 ", "(ECDSA)"]),
+            (KeyKind::Rsa, ["3072 ", "(RSA)"]),
+        ] {
+            let path = home.path().join(shown[0].trim());
+            let key = create_of(kind, &path, "proxy").unwrap();
+            let listed = ssh_keygen(&["-l", "-f"], &path);
+            assert!(shown.iter().all(|part| listed.contains(part)), "{listed}");
+            assert_eq!(identity::ssh_key(&path).unwrap(), key);
+            assert_eq!(bare_line(&key).unwrap().split(' ').count(), 2);
+        }
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! What a proxy is started with.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use daemon::rate::Rate;
 use protocol::Label;
 use russh::keys::PrivateKey;
 
@@ -27,6 +29,8 @@ pub struct ProxyConfig {
     pub reload: Duration,
     /// What is put up with.
     pub limits: Limits,
+    /// How fast the streams of a system may be together, in both directions; others are as fast as they can.
+    pub bandwidth: BTreeMap<Label, Rate>,
 }
 
 impl std::fmt::Debug for ProxyConfig {
@@ -39,6 +43,7 @@ impl std::fmt::Debug for ProxyConfig {
             .field("permits", &self.permits)
             .field("reload", &self.reload)
             .field("limits", &self.limits)
+            .field("bandwidth", &self.bandwidth)
             .finish_non_exhaustive()
     }
 }

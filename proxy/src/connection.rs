@@ -16,10 +16,9 @@ use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout, timeout_at};
 
-use crate::crowd::Crowded;
 use crate::hub::{Counted, Hub};
 use crate::rendezvous::ConnectionId;
-use crate::session::{Admitted, Visitor};
+use crate::session::{Admitted, Tried, TurnedDown, Visitor};
 
 /// One connection's place in the proxy. Dropping it takes it out of the table.
 #[derive(Debug)]
@@ -40,7 +39,9 @@ enum End {
     #[error("not authenticated in time")]
     TooSlow,
     #[error("{0}")]
-    Crowded(Crowded),
+    Refused(TurnedDown),
+    #[error("not authenticated when others needed the place")]
+    Displaced,
     #[error("its key was withdrawn")]
     Withdrawn,
     #[error("the proxy is stopping")]
@@ -69,10 +70,24 @@ impl Connection {
         };
         let (sender, admitted) = oneshot::channel();
         let hub = Arc::clone(&self.hub);
-        let visitor = Visitor::new(hub, self.id, self.address, flow.clone(), sender);
+        let tried = Tried::default();
+        let visitor = Visitor::new(
+            hub,
+            self.id,
+            self.address,
+            flow.clone(),
+            tried.clone(),
+            sender,
+        );
         // Until the peer has identified itself, which it may never do.
-        let started = timeout_at(deadline, Box::pin(run_stream(ssh, stream, visitor)));
-        let mut session = match started.await {
+        let started = tokio::select! {
+            started = timeout_at(deadline, Box::pin(run_stream(ssh, stream, visitor))) => started,
+            () = pass.displaced() => {
+                tracing::debug!(address = %self.address, "silent: others needed the place");
+                return;
+            }
+        };
+        let mut session = match started {
             Ok(Ok(session)) => session,
             Ok(Err(error)) => {
                 tracing::debug!(address = %self.address, %error, "no ssh");
@@ -84,23 +99,36 @@ impl Connection {
             }
         };
         let admitted = tokio::select! {
-            Ok(admitted) = admitted => admitted.map_err(End::Crowded),
+            Ok(admitted) = admitted => admitted.map_err(End::Refused),
             result = &mut session => Err(End::of(result)),
             () = sleep_until(deadline) => Err(End::TooSlow),
+            () = pass.displaced() => Err(End::Displaced),
             () = self.hub.stopping.cancelled() => Err(End::Stopping),
         };
-        drop(pass);
         let (device, end) = match admitted {
             Ok(admitted) => {
+                drop(pass);
                 let device = admitted.peer.id().clone();
-                (
-                    Some(device),
-                    self.attend(&mut session, &flow, admitted).await,
-                )
+                let end = self.attend(&mut session, &flow, admitted).await;
+                (device, end)
             }
-            Err(end) => (None, end),
+            Err(end) => {
+                self.punish(&tried);
+                // Its place is taken until it is gone.
+                Box::pin(self.end(session, &flow, None, &end)).await;
+                drop(pass);
+                return;
+            }
         };
-        self.end(session, &flow, device.as_ref(), &end).await;
+        Box::pin(self.end(session, &flow, Some(&device), &end)).await;
+    }
+
+    /// Who tried, and ended without a login, has failed.
+    fn punish(&self, tried: &Tried) {
+        let address = self.address.ip();
+        if tried.in_vain() && self.hub.penalties.failed(address, Instant::now()) {
+            tracing::warn!(%address, "too many failed logins: shut out for a while");
+        }
     }
 
     /// Stays with an authenticated connection until something ends it.
@@ -154,18 +182,21 @@ impl Connection {
     ) {
         // First, so that no stream is sent its way any more.
         self.hub.gone(self.id);
-        let device = device.map(ToString::to_string);
-        tracing::info!(
-            device, address = %self.address, connection = self.id.0, reason = %end, "connection ended"
-        );
+        let (address, connection) = (self.address, self.id.0);
+        if let Some(device) = device {
+            tracing::info!(%device, %address, connection, reason = %end, "connection ended");
+        } else {
+            // Strangers come by the thousand.
+            tracing::debug!(%address, connection, reason = %end, "connection ended");
+        }
         match end {
             End::Closed | End::Failed(_) => return,
-            End::TooSlow => {
-                flow.cut("not authenticated in time");
+            End::Displaced => {
+                flow.cut("not authenticated when others needed the place");
                 let _ = timeout(GOODBYE_LIMIT, session).await;
                 return;
             }
-            End::Crowded(_) | End::Withdrawn | End::Stopping => {}
+            End::TooSlow | End::Refused(_) | End::Withdrawn | End::Stopping => {}
         }
         let handle = session.handle();
         let goodbye =
@@ -204,8 +235,8 @@ async fn ping(handle: &Handle, flow: &Flow, admitted: &Admitted) {
     loop {
         ticks.tick().await;
         match flow.kind() {
-            PeerKind::Own => speak(handle, flow).await,
-            PeerKind::Foreign => ask(handle, flow, admitted).await,
+            PeerKind::Own => Box::pin(speak(handle, flow)).await,
+            PeerKind::Foreign => Box::pin(ask(handle, flow, admitted)).await,
         }
     }
 }
@@ -244,3 +275,19 @@ const IDLE_PING: Duration = Duration::from_mins(1);
 
 /// How long a peer may take to read why it is cut off, and then how long russh may take to end.
 const GOODBYE_LIMIT: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size_of_future<A, B, C, D, F: Future>(_: fn(A, B, C, D) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn an_idle_connection_costs_little_beside_its_session() {
+        let size = size_of_future(Connection::serve);
+        println!("a connection's future: {size} bytes");
+        assert!(size <= 2304, "{size}");
+    }
+}

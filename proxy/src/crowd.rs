@@ -1,4 +1,4 @@
-//! Who is inside: authenticated connections, counted by device and by system. Pure counting.
+//! How many of something there are, by device and by system. Pure counting.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -9,7 +9,7 @@ use protocol::{DeviceId, Label, Role};
 
 use crate::limits::Limits;
 
-/// Counts the authenticated connections. Clones are the same crowd.
+/// Counts connections or streams. Clones are the same crowd.
 #[derive(Clone, Debug)]
 pub(crate) struct Crowd(Arc<Mutex<Counts>>);
 
@@ -23,18 +23,51 @@ pub(crate) struct Place {
 /// Why there is no place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Crowded {
-    #[error("too many connections of this device")]
-    Device,
-    #[error("too many connections of this system")]
-    System,
+    #[error("too many {0} of this device")]
+    Device(Of),
+    #[error("too many {0} of this system")]
+    System(Of),
+}
+
+/// What is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Of {
+    Connections,
+    Streams,
 }
 
 impl Crowd {
-    pub(crate) fn new(limits: &Limits) -> Self {
+    /// Authenticated connections.
+    pub(crate) fn of_connections(limits: &Limits) -> Self {
+        Self::new(
+            Of::Connections,
+            limits.connections_per_target,
+            limits.connections_per_controller,
+            limits.connections_per_system,
+        )
+    }
+
+    /// Streams, by who asked for them.
+    pub(crate) fn of_streams(limits: &Limits) -> Self {
+        Self::new(
+            Of::Streams,
+            0,
+            limits.streams_per_controller,
+            limits.streams_per_system,
+        )
+    }
+
+    /// Streams, by who serves them. Their systems are those of the controllers, which are counted there.
+    pub(crate) fn of_streams_served(limits: &Limits) -> Self {
+        Self::new(Of::Streams, limits.streams_per_target, 0, usize::MAX)
+    }
+
+    fn new(of: Of, per_target: usize, per_controller: usize, per_system: usize) -> Self {
         Self(Arc::new(Mutex::new(Counts {
-            per_target: limits.connections_per_target,
-            per_controller: limits.connections_per_controller,
-            per_system: limits.connections_per_system,
+            of,
+            per_target,
+            per_controller,
+            per_system,
             devices: HashMap::new(),
             systems: HashMap::new(),
         })))
@@ -47,10 +80,10 @@ impl Crowd {
             Role::Controller => counts.per_controller,
         };
         if counts.devices.get(id).copied().unwrap_or(0) >= per_device {
-            return Err(Crowded::Device);
+            return Err(Crowded::Device(counts.of));
         }
         if counts.systems.get(id.system()).copied().unwrap_or(0) >= counts.per_system {
-            return Err(Crowded::System);
+            return Err(Crowded::System(counts.of));
         }
         *counts.devices.entry(id.clone()).or_insert(0) += 1;
         *counts.systems.entry(id.system().clone()).or_insert(0) += 1;
@@ -69,8 +102,18 @@ impl Drop for Place {
     }
 }
 
+impl std::fmt::Display for Of {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Connections => "connections",
+            Self::Streams => "streams",
+        })
+    }
+}
+
 #[derive(Debug)]
 struct Counts {
+    of: Of,
     per_target: usize,
     per_controller: usize,
     per_system: usize,
@@ -93,27 +136,46 @@ mod tests {
 
     #[test]
     fn devices_and_systems_have_so_many_places_and_get_them_back() {
-        let crowd = Crowd::new(&Limits {
+        let crowd = Crowd::of_connections(&Limits {
             connections_per_target: 2,
             connections_per_controller: 3,
             connections_per_system: 4,
             ..Limits::default()
         });
+        let (device, system) = (
+            Crowded::Device(Of::Connections),
+            Crowded::System(Of::Connections),
+        );
         let enter = |id: &str| crowd.enter(&id.parse().unwrap());
         let mut places = vec![
             enter("333.hula.atlas").unwrap(),
             enter("333.hula.atlas").unwrap(),
         ];
-        assert_eq!(enter("333.hula.atlas").unwrap_err(), Crowded::Device);
+        assert_eq!(enter("333.hula.atlas").unwrap_err(), device);
         places.push(enter("controller.hula.atlas").unwrap());
         places.push(enter("controller.hula.atlas").unwrap());
-        assert_eq!(enter("334.hula.atlas").unwrap_err(), Crowded::System);
+        assert_eq!(enter("334.hula.atlas").unwrap_err(), system);
         drop(enter("334.lono.atlas").unwrap());
         places.remove(0);
         places.push(enter("controller.hula.atlas").unwrap());
-        assert_eq!(enter("controller.hula.atlas").unwrap_err(), Crowded::Device);
+        assert_eq!(enter("controller.hula.atlas").unwrap_err(), device);
         drop(places);
         let counts = crowd.0.lock().unwrap();
         assert!(counts.devices.is_empty() && counts.systems.is_empty());
+    }
+
+    #[test]
+    fn controllers_ask_for_streams_and_targets_serve_them() {
+        let limits = Limits::default();
+        let (asked, served) = (
+            Crowd::of_streams(&limits),
+            Crowd::of_streams_served(&limits),
+        );
+        let (target, controller) = (
+            "333.hula.atlas".parse().unwrap(),
+            "controller.hula.atlas".parse().unwrap(),
+        );
+        assert!(asked.enter(&target).is_err() && served.enter(&controller).is_err());
+        assert!(asked.enter(&controller).is_ok() && served.enter(&target).is_ok());
     }
 }

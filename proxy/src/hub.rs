@@ -1,9 +1,14 @@
 //! What all connections of a proxy share.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use daemon::doorway::Doorway;
 use daemon::flow::Flow;
+use daemon::pace::Pace;
+use daemon::rate::Rate;
+use protocol::Label;
 use russh::server::Handle;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -13,6 +18,7 @@ use tokio_util::task::TaskTracker;
 use crate::crowd::Crowd;
 use crate::keys::KeyStore;
 use crate::limits::Limits;
+use crate::penalty::Penalties;
 use crate::rendezvous::{ConnectionId, Table};
 
 /// What all connections share, and the owner of the streams' tasks.
@@ -20,7 +26,12 @@ use crate::rendezvous::{ConnectionId, Table};
 pub(crate) struct Hub {
     pub(crate) limits: Limits,
     pub(crate) keys: KeyStore,
+    pub(crate) doorway: Doorway,
     pub(crate) crowd: Crowd,
+    pub(crate) streams_asked: Crowd,
+    pub(crate) streams_served: Crowd,
+    pub(crate) paces: HashMap<Label, Pace>,
+    pub(crate) penalties: Penalties,
     pub(crate) tasks: TaskTracker,
     pub(crate) stopping: CancellationToken,
     pub(crate) connections: AtomicUsize,
@@ -49,6 +60,10 @@ pub struct Stats {
     pub tunnels: usize,
     /// Streams that are open through the proxy.
     pub streams: usize,
+    /// Streams that wait for a forward, or for a member with room.
+    pub waiting: usize,
+    /// Connections that have not authenticated yet.
+    pub strangers: usize,
 }
 
 /// Reads a proxy's [`Stats`]. Clones read the same.
@@ -64,23 +79,38 @@ impl StatsReader {
             members: occupancy.members,
             tunnels: occupancy.tunnels,
             streams: self.0.streams.load(Ordering::Relaxed),
+            waiting: occupancy.waiting,
+            strangers: self.0.doorway.occupied(),
         }
     }
 }
 
 impl Hub {
-    pub(crate) fn new(limits: Limits, keys: KeyStore) -> Arc<Self> {
+    pub(crate) fn new(
+        limits: &Limits,
+        keys: KeyStore,
+        bandwidth: impl IntoIterator<Item = (Label, Rate)>,
+    ) -> Arc<Self> {
         Arc::new(Self {
-            limits,
+            limits: *limits,
             keys,
-            crowd: Crowd::new(&limits),
+            doorway: Doorway::new(limits.unauthenticated, limits.unauthenticated_per_address)
+                .displacing(limits.doorway_patience),
+            crowd: Crowd::of_connections(limits),
+            streams_asked: Crowd::of_streams(limits),
+            streams_served: Crowd::of_streams_served(limits),
+            paces: bandwidth
+                .into_iter()
+                .map(|(system, rate)| (system, Pace::new(rate)))
+                .collect(),
+            penalties: Penalties::new(limits),
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
             connections: AtomicUsize::new(0),
             streams: AtomicUsize::new(0),
             cut_at: OnceLock::new(),
             next_connection: AtomicU64::new(1),
-            table: Mutex::new(Table::new(&limits)),
+            table: Mutex::new(Table::new(limits)),
             changes: watch::Sender::new(()),
         })
     }
@@ -98,7 +128,7 @@ impl Hub {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells those who wait for a member, or for a stream to end, to look again.
+    /// Tells those who wait for streams to end to look again.
     pub(crate) fn changed(&self) {
         self.changes.send_replace(());
     }
@@ -110,10 +140,7 @@ impl Hub {
 
     /// Takes a connection out of the table.
     pub(crate) fn gone(&self, connection: ConnectionId) {
-        let was_there = self.table().gone(connection, Instant::now());
-        if was_there {
-            self.changed();
-        }
+        self.table().gone(connection, Instant::now());
     }
 
     /// From now on nothing new is granted, and at `cut_at` what still goes on is cut.

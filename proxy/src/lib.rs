@@ -9,13 +9,16 @@ pub mod admission;
 mod config;
 mod connection;
 mod crowd;
+mod farewell;
 mod hub;
 pub mod keys;
 pub mod limits;
 mod listener;
+mod penalty;
 pub mod rendezvous;
 mod session;
 mod stream;
+mod turned_away;
 
 pub use config::{ProxyConfig, RELOAD};
 pub use hub::{Stats, StatsReader};

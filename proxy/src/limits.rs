@@ -9,12 +9,27 @@ pub struct Limits {
     pub connections: usize,
     /// Connections that have not authenticated yet, in all. Half a packet costs 305 KB before authentication: 156 MB.
     pub unauthenticated: usize,
+    /// After how long a connection that has not authenticated makes room for another when all places are taken. A login
+    /// takes some six round trips, two seconds at the worst; and when all agents of a realm come at once to a small machine that
+    /// does a hundred logins a second, all who stand in the doorway are through after five. Who is silent holds up nobody for
+    /// longer.
+    pub doorway_patience: Duration,
     /// Connections that have not authenticated yet, of one address (of one /64 with IPv6). A site behind one address
     /// logs in 16 devices at a time; a handshake takes a few milliseconds and some round trips.
     pub unauthenticated_per_address: usize,
     /// From the TCP connection to the end of authentication. OpenSSH allows 120 s; a person with a passphrase to type
     /// needs some, and each slot is worth 305 KB to an attacker.
     pub auth_deadline: Duration,
+    /// How many keys one connection may ask about that are known. Those that are not known are counted by
+    /// [`server_config`](daemon::ssh::server_config); a client has one that is.
+    pub key_offers: usize,
+    /// How many failed logins of one address (of one /64 with IPv6) are not noticed, beyond the four a second that always are
+    /// forgiven: computers that enroll together, and whose keys are on their way. After them each refusal comes later.
+    pub failed_logins_free: u32,
+    /// How many failed logins shut an address out, until half of them are forgiven: half a minute.
+    pub failed_logins_shut: u32,
+    /// Addresses whose failed logins are remembered. Some 60 bytes each: 1 MB.
+    pub failed_addresses: usize,
     /// Connections of one target: its largest pool, and some that are coming or going.
     pub connections_per_target: usize,
     /// Connections of one controller: each `ssh` through it may have one of its own, and so may each of its users.
@@ -30,6 +45,19 @@ pub struct Limits {
     /// Streams of one connection. A browser opens six to a host; 50 parallel requests fit. More could overrun
     /// [`daemon::flow::OUT_MAX`].
     pub streams_per_connection: usize,
+    /// Streams of one controller, open or asked for, through all its connections: several browsers, a backup, some terminals.
+    pub streams_per_controller: usize,
+    /// Streams that one target serves, through all its connections: five browsers of six connections and 50 requests each.
+    pub streams_per_target: usize,
+    /// Streams of one system, so that others find a place too. Each costs its ends some 20 KiB beside what is buffered, and
+    /// that is bounded by connection: 4 MiB until its sender is slowed down, [`daemon::flow::HARD_CAP`] at the most.
+    pub streams_per_system: usize,
+    /// Streams that wait for a forward or for a member with room, in all. A channel and a task each, some 12 KiB: 100 MB.
+    pub waiting: usize,
+    /// Waiting streams of one system: half of all.
+    pub waiting_per_system: usize,
+    /// Waiting streams of one controller: somebody who connects to a hundred devices at once.
+    pub waiting_per_controller: usize,
     /// Session channels of one connection in its life: they are only told that there is no shell. russh keeps some 3 KiB
     /// of each until the connection ends.
     pub sessions_per_connection: usize,
@@ -65,8 +93,13 @@ impl Default for Limits {
         Self {
             connections: 20_000,
             unauthenticated: 512,
+            doorway_patience: Duration::from_secs(5),
             unauthenticated_per_address: 16,
             auth_deadline: Duration::from_secs(30),
+            key_offers: 8,
+            failed_logins_free: 40,
+            failed_logins_shut: 240,
+            failed_addresses: 16_384,
             connections_per_target: 80,
             connections_per_controller: 256,
             connections_per_system: 10_000,
@@ -74,6 +107,12 @@ impl Default for Limits {
             entries_per_device: 64,
             members_per_entry: 64,
             streams_per_connection: 128,
+            streams_per_controller: 512,
+            streams_per_target: 300,
+            streams_per_system: 10_000,
+            waiting: 8192,
+            waiting_per_system: 4096,
+            waiting_per_controller: 128,
             sessions_per_connection: 32,
             forced_closes_per_connection: 4096,
             port_keep: Duration::from_mins(10),
@@ -117,5 +156,13 @@ mod tests {
         assert!(2 * limits.open_deadline + margin <= limits.stream_deadline);
         assert!(limits.members_per_entry < limits.connections_per_target);
         assert!(limits.connections_per_system < limits.connections);
+        assert!(limits.streams_per_connection < limits.streams_per_controller);
+        assert!(limits.streams_per_controller < limits.streams_per_system);
+        assert!(limits.waiting_per_controller < limits.streams_per_controller);
+        assert!(limits.waiting_per_system < limits.waiting);
+        assert!(limits.doorway_patience < limits.auth_deadline);
+        assert!(limits.failed_logins_free < limits.failed_logins_shut);
+        // Nor is anybody shut out by those that are on their way at one moment.
+        assert!(limits.unauthenticated_per_address < limits.failed_logins_shut as usize);
     }
 }

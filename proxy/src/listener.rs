@@ -5,18 +5,20 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use daemon::doorway::Doorway;
+use daemon::doorway::{Full, Pass};
 use daemon::shutdown::Shutdown;
 use daemon::ssh::server_config;
 use russh::server::Config;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::config::ProxyConfig;
 use crate::connection::Connection;
+use crate::farewell::Farewell;
 use crate::hub::{Hub, StatsReader};
 use crate::keys::{KeyStore, KeyStoreError};
+use crate::turned_away::TurnedAway;
 
 /// A proxy that listens.
 #[derive(Debug)]
@@ -64,6 +66,7 @@ impl Proxy {
             permits,
             reload,
             limits,
+            bandwidth,
         } = config;
         if host_keys.is_empty() {
             return Err(BindError::NoHostKey);
@@ -78,7 +81,7 @@ impl Proxy {
             listener,
             address,
             ssh: server_config(host_keys),
-            hub: Hub::new(limits, keys),
+            hub: Hub::new(&limits, keys, bandwidth),
             reload,
         })
     }
@@ -117,10 +120,24 @@ impl Proxy {
         }
     }
 
+    /// Whether a newcomer may try to log in.
+    fn admit(
+        &self,
+        address: SocketAddr,
+        places: &Arc<Semaphore>,
+    ) -> Result<(Pass, OwnedSemaphorePermit), Refused> {
+        if let Some(rest) = self.hub.penalties.shut_out(address.ip(), Instant::now()) {
+            return Err(Refused::ShutOut(rest.as_secs() + 1));
+        }
+        let pass = self.hub.doorway.enter(address.ip());
+        let pass = pass.map_err(Refused::Doorway)?;
+        let place = Arc::clone(places).try_acquire_owned();
+        Ok((pass, place.map_err(|_| Refused::Full)?))
+    }
+
     async fn accept(&self) {
-        let limits = &self.hub.limits;
-        let doorway = Doorway::new(limits.unauthenticated, limits.unauthenticated_per_address);
-        let places = Arc::new(Semaphore::new(limits.connections));
+        let places = Arc::new(Semaphore::new(self.hub.limits.connections));
+        let (farewell, mut turned_away) = (Farewell::new(), TurnedAway::default());
         loop {
             let (socket, address) = match self.listener.accept().await {
                 Ok(accepted) => accepted,
@@ -131,22 +148,31 @@ impl Proxy {
                     continue;
                 }
             };
-            let pass = match doorway.enter(address.ip()) {
-                Ok(pass) => pass,
-                Err(full) => {
-                    tracing::warn!(%address, reason = %full, "connection refused");
+            let (pass, place) = match self.admit(address, &places) {
+                Ok(admitted) => admitted,
+                Err(refused) => {
+                    let reason = refused.to_string();
+                    turned_away.note(address, &reason);
+                    farewell.say(&self.hub.tasks, socket, &reason);
                     continue;
                 }
-            };
-            let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-                tracing::warn!(%address, "connection refused: too many in all");
-                continue;
             };
             let connection = Connection::new(&self.hub, address, place);
             let ssh = Arc::clone(&self.ssh);
             self.hub.tasks.spawn(connection.serve(ssh, socket, pass));
         }
     }
+}
+
+/// Why a connection is not even begun.
+#[derive(Debug, thiserror::Error)]
+enum Refused {
+    #[error("too many failed logins from your address: come back in {0} s")]
+    ShutOut(u64),
+    #[error("{0}: come back later")]
+    Doorway(Full),
+    #[error("too many connections: come back later")]
+    Full,
 }
 
 /// How long accepting pauses after it failed.

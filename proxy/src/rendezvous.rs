@@ -2,18 +2,23 @@
 //! and chance come from the caller.
 
 mod entry;
+mod ports;
+mod waiting;
 
-use std::cmp::Reverse;
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use daemon::ssh::PeerKind;
-use protocol::{DeviceId, Label};
+use protocol::DeviceId;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use self::entry::{Connection, Entry, Seat, Slot};
+use self::waiting::Waiting;
+pub use self::waiting::{TooManyWaiting, WaiterId};
 use crate::admission::{Destination, ForwardPermit, StreamPermit, Wanted};
-use crate::limits::{FIRST_ALLOCATED_PORT, Limits, SSH_PORT};
+use crate::limits::{Limits, SSH_PORT};
 
 /// One SSH connection of the proxy. Numbers are not used again while the process lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -27,6 +32,7 @@ pub struct Table<M> {
     devices: HashMap<DeviceId, Vec<Slot>>,
     connections: HashMap<ConnectionId, Connection<M>>,
     emptied: VecDeque<(Instant, Slot)>,
+    waiting: Waiting,
     sequence: u64,
 }
 
@@ -57,6 +63,8 @@ pub struct Member<M> {
 pub struct Chosen<M> {
     /// The member's connection.
     pub connection: ConnectionId,
+    /// The device that it belongs to.
+    pub device: DeviceId,
     /// What is needed to reach it.
     pub reach: M,
     /// The address, as the member asked for it: clients look their forwards up by it.
@@ -97,6 +105,8 @@ pub struct Occupancy {
     pub members: usize,
     /// Devices with at least one member: they can be reached.
     pub tunnels: usize,
+    /// Streams that wait for a forward, or for a member with room.
+    pub waiting: usize,
 }
 
 impl<M: Clone> Table<M> {
@@ -115,6 +125,7 @@ impl<M: Clone> Table<M> {
             devices: HashMap::new(),
             connections: HashMap::new(),
             emptied: VecDeque::new(),
+            waiting: Waiting::new(limits),
             sequence: 0,
         }
     }
@@ -178,6 +189,7 @@ impl<M: Clone> Table<M> {
                 busy: 0,
                 slots: Vec::new(),
             });
+        self.waiting.wake(&slot, permit.owner());
         connection.slots.push(slot);
         Ok(port)
     }
@@ -226,6 +238,9 @@ impl<M: Clone> Table<M> {
         };
         let port = slot.port();
         let (connection, address) = (seat.connection, seat.address.clone());
+        let Some(owner) = self.entries.get(&slot).map(|entry| entry.owner.clone()) else {
+            return Pick::Nobody;
+        };
         let Some(known) = self.connections.get_mut(&connection) else {
             return Pick::Nobody;
         };
@@ -236,6 +251,7 @@ impl<M: Clone> Table<M> {
         known.busy += 1;
         Pick::Member(Chosen {
             connection,
+            device: owner,
             reach: known.reach.clone(),
             address,
             port,
@@ -244,28 +260,34 @@ impl<M: Clone> Table<M> {
 
     /// A stream that was picked has ended, or could not be opened.
     pub fn release(&mut self, connection: ConnectionId) {
-        if let Some(known) = self.connections.get_mut(&connection) {
-            known.busy = known.busy.saturating_sub(1);
+        let Some(known) = self.connections.get_mut(&connection) else {
+            return;
+        };
+        known.busy = known.busy.saturating_sub(1);
+        for slot in &known.slots {
+            if let Some(entry) = self.entries.get(slot) {
+                self.waiting.wake(slot, &entry.owner);
+            }
         }
     }
 
-    /// Forgets the ports whose time without members is over.
-    pub fn expire(&mut self, now: Instant) {
-        while let Some((since, slot)) = self.emptied.front() {
-            if now < *since + self.limits.port_keep {
-                return;
-            }
-            let (since, slot) = (*since, slot.clone());
-            self.emptied.pop_front();
-            // It may have come back since, and gone again.
-            if self
-                .entries
-                .get(&slot)
-                .is_some_and(|entry| entry.emptied == Some(since))
-            {
-                self.forget(&slot);
-            }
-        }
+    /// Lets a controller's stream wait where its permit leads; without one it waits in vain, which from outside is the
+    /// same. The bell rings when it is worth [picking](Self::pick) again.
+    pub fn wait(
+        &mut self,
+        permit: Option<&StreamPermit>,
+        controller: &DeviceId,
+    ) -> Result<(WaiterId, Arc<Notify>), TooManyWaiting> {
+        let at = permit.map(|permit| match permit.to() {
+            Destination::Port(system, port) => Slot::Port(system.clone(), *port),
+            Destination::Service(device, port) => Slot::Service(device.clone(), *port),
+        });
+        self.waiting.begin(at, controller)
+    }
+
+    /// A stream waits no more.
+    pub fn stop_waiting(&mut self, waiter: WaiterId) {
+        self.waiting.end(waiter);
     }
 
     /// How many forwards a connection has.
@@ -288,71 +310,8 @@ impl<M: Clone> Table<M> {
                 .filter(|known| !known.slots.is_empty())
                 .count(),
             tunnels: self.devices.values().filter(reachable).count(),
+            waiting: self.waiting.len(),
         }
-    }
-
-    /// Which of a connection's ports the next one is: the first that it does not have.
-    fn next_ordinal(&self, connection: ConnectionId) -> usize {
-        let held: BTreeSet<usize> = self
-            .connections
-            .get(&connection)
-            .map(|known| known.slots.as_slice())
-            .unwrap_or_default()
-            .iter()
-            .filter(|slot| matches!(slot, Slot::Port(..)))
-            .filter_map(|slot| Some(self.entries.get(slot)?.ordinal))
-            .collect();
-        let mut numbers = 0..=held.len();
-        numbers
-            .find(|number| !held.contains(number))
-            .unwrap_or(held.len())
-    }
-
-    fn slot_for(
-        &self,
-        permit: &ForwardPermit,
-        ordinal: usize,
-        draw: u16,
-    ) -> Result<Slot, ForwardRefusal> {
-        let owner = permit.owner();
-        match permit.wanted() {
-            Wanted::Port(port) => Ok(Slot::Port(owner.system().clone(), port)),
-            Wanted::Service(port) => Ok(Slot::Service(owner.clone(), port)),
-            Wanted::AnyPort => match self.kept_port(owner, ordinal) {
-                Some(slot) => Ok(slot),
-                None => self
-                    .free_port(owner.system(), draw)
-                    .ok_or(ForwardRefusal::TooMany),
-            },
-        }
-    }
-
-    /// The port that the device had before for the same service, if nobody serves it now. Another service's is not
-    /// given: controllers that know the port would reach the wrong one.
-    fn kept_port(&self, owner: &DeviceId, ordinal: usize) -> Option<Slot> {
-        let mut ports = self.ports_of(owner, ordinal);
-        ports.find(|slot| !self.is_served(slot)).cloned()
-    }
-
-    /// The ports that are a device's first, second and so on, in the order in which they were registered.
-    fn ports_of(&self, owner: &DeviceId, ordinal: usize) -> impl Iterator<Item = &Slot> {
-        let slots = self.devices.get(owner).map(Vec::as_slice);
-        slots.unwrap_or_default().iter().filter(move |slot| {
-            let entry = self.entries.get(slot);
-            matches!(slot, Slot::Port(..)) && entry.is_some_and(|entry| entry.ordinal == ordinal)
-        })
-    }
-
-    fn free_port(&self, system: &Label, draw: u16) -> Option<Slot> {
-        let count = u16::MAX - FIRST_ALLOCATED_PORT;
-        let mut candidates = (0..=count).map(|step| {
-            let offset = (u32::from(draw) + u32::from(step)) % (u32::from(count) + 1);
-            FIRST_ALLOCATED_PORT + u16::try_from(offset).unwrap_or(0)
-        });
-        candidates.find_map(|port| {
-            let slot = Slot::Port(system.clone(), port);
-            (!self.entries.contains_key(&slot)).then_some(slot)
-        })
     }
 
     fn least_busy(&self, permit: &StreamPermit, tried: &[ConnectionId]) -> Option<(Slot, &Seat)> {
@@ -413,56 +372,7 @@ impl<M: Clone> Table<M> {
             Slot::Service(..) => self.forget(slot),
         }
     }
-
-    fn keep_few(&mut self, owner: &DeviceId) {
-        let slots = self
-            .devices
-            .get(owner)
-            .map(Vec::as_slice)
-            .unwrap_or_default();
-        let mut kept: Vec<(Instant, Reverse<usize>, Slot)> = slots
-            .iter()
-            .filter_map(|slot| {
-                let entry = self.entries.get(slot)?;
-                Some((entry.emptied?, Reverse(entry.ordinal), slot.clone()))
-            })
-            .collect();
-        // Of those that went together, the first service's stays.
-        kept.sort_by_key(|(since, later, _)| (*since, *later));
-        let surplus = kept.len().saturating_sub(self.limits.kept_ports_per_device);
-        for (_, _, slot) in kept.into_iter().take(surplus) {
-            self.forget(&slot);
-        }
-    }
-
-    /// A device that comes and goes all the time leaves marks that mean nothing any more.
-    fn compact(&mut self) {
-        if self.emptied.len() > STALE_MARKS + 2 * self.entries.len() {
-            let entries = &self.entries;
-            let valid = |since: Instant, slot: &Slot| {
-                entries
-                    .get(slot)
-                    .is_some_and(|entry| entry.emptied == Some(since))
-            };
-            self.emptied.retain(|(since, slot)| valid(*since, slot));
-        }
-    }
-
-    fn forget(&mut self, slot: &Slot) {
-        let Some(entry) = self.entries.remove(slot) else {
-            return;
-        };
-        if let Some(slots) = self.devices.get_mut(&entry.owner) {
-            slots.retain(|held| held != slot);
-            if slots.is_empty() {
-                self.devices.remove(&entry.owner);
-            }
-        }
-    }
 }
-
-/// How many marks of ports without members may be out of date before they are swept.
-const STALE_MARKS: usize = 1024;
 
 #[cfg(test)]
 mod tests;

@@ -1,29 +1,28 @@
 //! russh's callbacks for one connection: everything that an authenticated or unknown peer may ask.
 //!
-//! They run inside the session's loop, so none of them waits for anything but the key store. Large bodies are boxed: russh
-//! keeps the callbacks' futures within the session's own, for as long as the connection lives.
+//! They run inside the session's loop, so none of them waits for anything but the key store, and for a refusal that is held
+//! back. Large bodies are boxed: russh keeps the callbacks' futures within the session's own, for as long as the connection
+//! lives.
+
+mod login;
+mod requests;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use daemon::flow::Flow;
-use daemon::splice::ChannelEnd;
-use daemon::ssh::{PeerKind, known_peer};
-use daemon::ssh_client::SILENCE_LIMIT;
-use russh::keys::{HashAlg, PublicKey};
 use russh::server::{
     Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Session, VerifiedPublicKey,
 };
 use russh::{Channel, ChannelId, ChannelOpenFailure, Error, Pty};
 use tokio::sync::oneshot;
-use tokio::time::Instant;
 
-use crate::admission::{ForwardPermit, Peer};
-use crate::crowd::{Crowded, Place};
-use crate::hub::{Hub, Reach};
-use crate::rendezvous::{ConnectionId, Member};
-use crate::stream::{Request, carry};
+use self::login::Standing;
+pub(crate) use self::login::{Admitted, Tried, TurnedDown};
+use crate::admission::Peer;
+use crate::hub::Hub;
+use crate::rendezvous::ConnectionId;
+use crate::stream::refusal;
 
 /// One connection's callbacks and what they know.
 pub(crate) struct Visitor {
@@ -32,25 +31,10 @@ pub(crate) struct Visitor {
     address: SocketAddr,
     flow: Flow,
     standing: Standing,
-    admitted: Option<oneshot::Sender<Result<Admitted, Crowded>>>,
+    tried: Tried,
+    offers: usize,
+    admitted: Option<oneshot::Sender<Result<Admitted, TurnedDown>>>,
     sessions: usize,
-}
-
-/// What the connection's task is told when its peer has logged in.
-#[derive(Debug)]
-pub(crate) struct Admitted {
-    pub(crate) peer: Peer,
-    pub(crate) key: PublicKey,
-    pub(crate) serves: Arc<AtomicBool>,
-    pub(crate) _place: Place,
-}
-
-/// How far a connection has come.
-enum Standing {
-    Stranger,
-    /// The key is proved; the client is about to hear of it.
-    Proved(Peer, PublicKey),
-    Member(Peer, Arc<AtomicBool>),
 }
 
 impl Visitor {
@@ -59,7 +43,8 @@ impl Visitor {
         connection: ConnectionId,
         address: SocketAddr,
         flow: Flow,
-        admitted: oneshot::Sender<Result<Admitted, Crowded>>,
+        tried: Tried,
+        admitted: oneshot::Sender<Result<Admitted, TurnedDown>>,
     ) -> Self {
         Self {
             hub,
@@ -67,6 +52,8 @@ impl Visitor {
             address,
             flow,
             standing: Standing::Stranger,
+            tried,
+            offers: 0,
             admitted: Some(admitted),
             sessions: 0,
         }
@@ -78,155 +65,6 @@ impl Visitor {
             Standing::Stranger | Standing::Proved(..) => None,
         }
     }
-
-    /// The device of a key, after a second look if the key is not known.
-    async fn admit(&self, user: &str, key: &PublicKey) -> Option<Peer> {
-        let keys = self.hub.keys.current();
-        if let Some(peer) = Peer::admit(user, key, &keys) {
-            return Some(peer);
-        }
-        self.hub.keys.refresh().await;
-        Peer::admit(user, key, &self.hub.keys.current())
-    }
-
-    fn succeeded(&mut self, sshid: &[u8]) {
-        let Standing::Proved(peer, key) = std::mem::replace(&mut self.standing, Standing::Stranger)
-        else {
-            return;
-        };
-        let Some(admitted) = self.admitted.take() else {
-            return;
-        };
-        let place = match self.hub.crowd.enter(peer.id()) {
-            Ok(place) => place,
-            Err(crowded) => {
-                tracing::warn!(device = %peer.id(), address = %self.address, connection = self.connection.0, reason = %crowded, "login refused");
-                // It stays a stranger until it is told so and cut off. If nobody listens, it is being ended.
-                let _ = admitted.send(Err(crowded));
-                return;
-            }
-        };
-        let kind = known_peer(sshid);
-        self.flow.set_kind(kind);
-        self.flow.limit_silence(match kind {
-            PeerKind::Own => SILENCE_LIMIT,
-            PeerKind::Foreign => self.hub.limits.idle_silence,
-        });
-        let serves = Arc::new(AtomicBool::new(false));
-        tracing::info!(device = %peer.id(), address = %self.address, connection = self.connection.0, ?kind, "logged in");
-        self.standing = Standing::Member(peer.clone(), Arc::clone(&serves));
-        // If nobody listens, the connection is being ended.
-        let _ = admitted.send(Ok(Admitted {
-            peer,
-            key,
-            serves,
-            _place: place,
-        }));
-    }
-
-    fn forward(&mut self, address: &str, port: &mut u32, session: &Session) -> bool {
-        let Standing::Member(peer, serves) = &self.standing else {
-            return false;
-        };
-        if self.hub.stopping.is_cancelled() {
-            return false;
-        }
-        let registered = peer
-            .forward(address, *port)
-            .map_err(|refusal| refusal.to_string())
-            .and_then(|permit| {
-                let member = Member {
-                    connection: self.connection,
-                    kind: self.flow.kind(),
-                    reach: Reach {
-                        handle: session.handle(),
-                        flow: self.flow.clone(),
-                    },
-                };
-                let mut table = self.hub.table();
-                table
-                    .forward(&permit, address, member, rand::random(), Instant::now())
-                    .map_err(|refusal| refusal.to_string())
-            });
-        match registered {
-            Ok(granted) => {
-                tracing::info!(
-                    device = %peer.id(), connection = self.connection.0, address, port = granted, "forward granted"
-                );
-                *port = u32::from(granted);
-                serves.store(true, Ordering::Relaxed);
-                // From now on others rely on it being alive.
-                self.flow.limit_silence(SILENCE_LIMIT);
-                self.hub.changed();
-                true
-            }
-            Err(reason) => {
-                tracing::warn!(
-                    device = %peer.id(), connection = self.connection.0, address, port = *port, reason, "forward refused"
-                );
-                false
-            }
-        }
-    }
-
-    fn cancel(&self, address: &str, port: u32) -> bool {
-        let permit: Option<ForwardPermit> = self
-            .peer()
-            .and_then(|peer| peer.forward(address, port).ok());
-        let Some(permit) = permit else {
-            return false;
-        };
-        let cancelled = self
-            .hub
-            .table()
-            .cancel(self.connection, &permit, Instant::now());
-        if cancelled {
-            tracing::info!(device = %permit.owner(), connection = self.connection.0, address, port, "forward cancelled");
-            self.hub.changed();
-        }
-        cancelled
-    }
-
-    /// Starts a stream, or gives back the reply to refuse.
-    fn stream(
-        &self,
-        channel: Channel<Msg>,
-        host: &str,
-        port: u32,
-        reply: ChannelOpenHandle,
-    ) -> Result<(), (ChannelOpenHandle, ChannelOpenFailure)> {
-        let Some(peer) = self.peer() else {
-            return Err((reply, ChannelOpenFailure::AdministrativelyProhibited));
-        };
-        if self.flow.streams() >= self.hub.limits.streams_per_connection {
-            tracing::warn!(device = %peer.id(), connection = self.connection.0, "stream refused: too many on one connection");
-            let reason = ChannelOpenFailure::Other {
-                code: ChannelOpenFailure::ResourceShortage.code(),
-                reason: "too many streams on one connection".to_owned(),
-            };
-            return Err((reply, reason));
-        }
-        self.flow.open(channel.id());
-        let request = Request {
-            peer: peer.clone(),
-            host: host.to_owned(),
-            port,
-            end: ChannelEnd::new(channel, self.flow.clone()),
-            reply,
-        };
-        self.hub.tasks.spawn(carry(Arc::clone(&self.hub), request));
-        Ok(())
-    }
-
-    /// Says what this is not, and ends the channel: a client that wants a shell should not be left hanging.
-    fn no_shell(channel: ChannelId, session: &mut Session) -> Result<(), Error> {
-        // Success, because OpenSSH's client does not show what comes before a failure.
-        session.channel_success(channel)?;
-        session.extended_data(channel, STDERR, NO_SHELL)?;
-        session.exit_status_request(channel, 1)?;
-        session.eof(channel)?;
-        session.close(channel)
-    }
 }
 
 impl Handler for Visitor {
@@ -237,13 +75,7 @@ impl Handler for Visitor {
         user: &str,
         offer: PublicKeyOffer<'_>,
     ) -> Result<Auth, Error> {
-        let admitted = Box::pin(self.admit(user, offer.public_key)).await;
-        if admitted.is_none() {
-            let key = offer.public_key.fingerprint(HashAlg::Sha256);
-            tracing::info!(?user, %key, address = %self.address, "key not admitted");
-            return Ok(Auth::reject());
-        }
-        Ok(Auth::Accept)
+        Box::pin(self.offered(user, offer.public_key)).await
     }
 
     async fn auth_publickey(
@@ -251,11 +83,7 @@ impl Handler for Visitor {
         user: &str,
         key: VerifiedPublicKey<'_>,
     ) -> Result<Auth, Error> {
-        let Some(peer) = Box::pin(self.admit(user, key.public_key)).await else {
-            return Ok(Auth::reject());
-        };
-        self.standing = Standing::Proved(peer, key.public_key.clone());
-        Ok(Auth::Accept)
+        Box::pin(self.proved(user, key.public_key)).await
     }
 
     async fn auth_succeeded(&mut self, session: &mut Session) -> Result<(), Error> {
@@ -271,7 +99,9 @@ impl Handler for Visitor {
     ) -> Result<(), Error> {
         self.sessions += 1;
         if self.sessions > self.hub.limits.sessions_per_connection {
-            reply.reject(ChannelOpenFailure::ResourceShortage).await;
+            let code = ChannelOpenFailure::ResourceShortage;
+            let reason = "too many sessions on one connection";
+            reply.reject(refusal(&code, reason)).await;
         } else {
             // The channel's own end is dropped: what it says is not for us.
             drop(channel);
@@ -424,10 +254,3 @@ impl Handler for Visitor {
         Ok(false)
     }
 }
-
-/// RFC 4254, section 5.2.
-const STDERR: u32 = 1;
-
-/// What somebody sees who tries to log in here.
-const NO_SHELL: &[u8] = b"This is a tunnel proxy. It has no shell: it only connects controllers to devices.\r\n\
-Use `tunnel connect USER@DEVICE`, or `ssh -J SYSTEM@PROXY USER@DEVICE`; a device uses `ssh -N -R`.\r\n";

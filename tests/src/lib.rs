@@ -25,6 +25,7 @@ mod payload;
 mod port;
 mod procfs;
 mod python;
+mod python_tool;
 mod session;
 mod sshd;
 mod stopwatch;
@@ -45,9 +46,11 @@ pub use outcome::{Outcome, run};
 pub use payload::{checksum, random_file};
 pub use port::ReservedPort;
 pub use procfs::{
-    Usage, end_marked, established, is_listening, processes_marked, unix_sockets_under, usage,
+    Usage, cpu_time, end_marked, established, is_listening, processes_marked, raise_descriptors,
+    resident, unix_sockets_under, usage,
 };
 pub use python::{PythonError, moto_python};
+pub use python_tool::python_tool;
 pub use session::Session;
 pub use sshd::{Sshd, current_user};
 pub use stopwatch::Stopwatch;

@@ -4,7 +4,9 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, getpgid, getpgrp, getpid, kill_process};
+use rustix::process::{
+    Pid, Resource, Rlimit, Signal, getpgid, getpgrp, getpid, getrlimit, kill_process, setrlimit,
+};
 
 use crate::MARK;
 
@@ -95,6 +97,38 @@ pub fn unix_sockets_under(folder: &Path) -> Vec<String> {
         .map(str::to_owned)
         .collect()
 }
+
+/// A process's memory in bytes, without what is swapped out; 0 when it is gone.
+pub fn resident(pid: u32) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let size = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    size.unwrap_or(0) * 1024
+}
+
+/// The processor time that a process has used so far.
+pub fn cpu_time(pid: u32) -> Duration {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // Behind the name, which may have spaces: user and system time are fields 14 and 15 of all (proc(5)).
+    let fields = text.rsplit_once(')').map_or("", |(_, rest)| rest);
+    let ticks = fields.split_whitespace().skip(11).take(2);
+    let ticks: u64 = ticks.filter_map(|field| field.parse::<u64>().ok()).sum();
+    Duration::from_millis(ticks * 1000 / USER_HZ)
+}
+
+/// Lets this process open as many files as it may.
+pub fn raise_descriptors() {
+    let limits = getrlimit(Resource::Nofile);
+    let wanted = Rlimit {
+        current: limits.maximum,
+        ..limits
+    };
+    // Whoever needs more than there are says so.
+    let _ = setrlimit(Resource::Nofile, wanted);
+}
+
+/// In what parts of a second Linux tells times, on every architecture that we build for (time(7)).
+const USER_HZ: u64 = 100;
 
 /// The kernel's names of TCP states in /proc/net/tcp (`include/net/tcp_states.h`).
 const ESTABLISHED: &str = "01";

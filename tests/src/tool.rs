@@ -95,12 +95,36 @@ pub const TOOLS: &[Tool] = &[
         package: "bsdutils",
     },
     Tool {
+        name: "ssh-keyscan",
+        package: "openssh-client",
+    },
+    Tool {
         name: "python3",
         package: "python3-venv",
     },
     Tool {
         name: "strace",
         package: "strace",
+    },
+    Tool {
+        name: "curl",
+        package: "curl",
+    },
+    Tool {
+        name: "rsync",
+        package: "rsync",
+    },
+    Tool {
+        name: "ip",
+        package: "iproute2",
+    },
+    Tool {
+        name: "tc",
+        package: "iproute2",
+    },
+    Tool {
+        name: "nft",
+        package: "nftables",
     },
 ];
 

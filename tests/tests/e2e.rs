@@ -14,5 +14,6 @@
 )]
 
 mod broker;
+mod data_path;
 mod enrollment;
 mod main_job;

@@ -287,14 +287,6 @@ fn refusals_say_why() {
         "{text}"
     );
 
-    (0..64).for_each(|lease| drop(world.open("controller-a", lease)));
-    assert_eq!(refusal(&world.open("controller-b", 1)).0, RefusalCode::Busy);
-    assert_eq!(
-        world.open("controller-a", 1),
-        [],
-        "a renewal is never too many"
-    );
-
     world.on(Event::ShuttingDown);
     assert_eq!(
         refusal(&world.open("controller-a", 1)).0,
@@ -362,4 +354,40 @@ fn a_refusal_fits_into_a_reply_however_long_its_words_are() {
         unreachable!()
     };
     assert!(Reply::decode(&reply.encode()).is_ok());
+}
+
+#[test]
+fn no_controller_takes_another_s_share_of_the_leases() {
+    let mut world = World::new();
+    let names = [
+        "controller-a",
+        "controller-b",
+        "controller-c",
+        "controller-d",
+    ];
+    for lease in 0..100 {
+        let actions = world.open(names[0], lease);
+        if usize::from(lease) >= MAX_LEASES_PER_CONTROLLER {
+            let (code, text) = refusal(&actions);
+            assert_eq!(code, RefusalCode::Busy);
+            assert_eq!(
+                text,
+                "`controller-a` holds 16 leases of `333.hula.atlas` already; `tunnel disconnect` gives them up"
+            );
+        }
+    }
+    assert_eq!(world.leases.len(), MAX_LEASES_PER_CONTROLLER);
+    assert_eq!(world.open(names[0], 1), [], "a renewal is never too many");
+    for name in &names[1..] {
+        for lease in 0..16 {
+            assert_eq!(world.open(name, lease), [], "{name} finds room");
+        }
+    }
+    let (code, text) = (
+        RefusalCode::Busy,
+        "`333.hula.atlas` holds 64 leases already",
+    );
+    assert_eq!(refusal(&world.open("controller-e", 1)), (code, text));
+    world.close(names[0], None);
+    assert_eq!(world.open("controller-e", 1), []);
 }

@@ -63,7 +63,8 @@ impl server::Handler for Script {
 /// A member at a proxy that does as the script says.
 struct Stand {
     script: Script,
-    commands: mpsc::Sender<Command>,
+    retire: CancellationToken,
+    _commands: mpsc::Sender<Command>,
     events: mpsc::Receiver<(MemberId, Event)>,
     _tasks: JoinSet<()>,
 }
@@ -106,19 +107,22 @@ impl Stand {
             service: service.clone(),
             port: *port,
         });
+        let retire = CancellationToken::new();
         let (commands, command_receiver) = mpsc::channel(8);
         let (event_sender, events) = mpsc::channel(8);
         let seat = Seat {
             id: MemberId(0),
             ports: forwards.collect(),
             joins: !ports.is_empty(),
+            retire: retire.clone(),
             commands: command_receiver,
             events: event_sender,
         };
         tasks.spawn(Member::new(Arc::new(plan), seat).run());
         Self {
             script,
-            commands,
+            retire,
+            _commands: commands,
             events,
             _tasks: tasks,
         }
@@ -145,7 +149,7 @@ async fn what_was_forwarded_is_given_back() {
     let services = [("ssh", 22), ("web", 8080)];
     let mut stand = Stand::new(PeerKind::Own, Script::default(), &services, &[]).await;
     assert!(matches!(stand.told().await, Event::Up(forwards) if forwards.len() == 2));
-    stand.commands.send(Command::Retire).await.unwrap();
+    stand.retire.cancel();
     assert!(matches!(stand.told().await, Event::Retired));
     let expected = [
         "forward localhost:0",

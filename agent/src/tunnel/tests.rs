@@ -65,9 +65,9 @@ impl Seat {
         self.events.send((self.id, event)).await.unwrap();
     }
 
-    async fn is_retired(&mut self) {
-        let command = tokio::time::timeout(LONG, self.commands.recv()).await;
-        assert!(matches!(command, Ok(Some(member::Command::Retire))));
+    async fn is_retired(&self) {
+        let retired = tokio::time::timeout(LONG, self.retire.cancelled()).await;
+        assert!(retired.is_ok(), "it is not retired");
         self.says(member::Event::Retired).await;
     }
 }
@@ -105,7 +105,7 @@ async fn a_tunnel_lives_is_lost_comes_back_and_goes() {
             .await;
         assert!(matches!(stand.told().await, Event::Failed(_)));
     }
-    let mut back = stand.dialled().await;
+    let back = stand.dialled().await;
     back.says(member::Event::Up(forwards(61333))).await;
     assert_opened(&stand.told().await, 61333);
     stand.is_quiet().await;
@@ -121,7 +121,7 @@ async fn a_tunnel_lives_is_lost_comes_back_and_goes() {
 
 #[tokio::test(start_paused = true)]
 async fn a_tunnel_that_a_stream_has_kept_is_told_when_it_is_wanted_again() {
-    let (mut stand, first, mut spare) = Stand::with_a_stream().await;
+    let (mut stand, first, spare) = Stand::with_a_stream().await;
     stand.tunnel.want(false);
     spare.is_retired().await;
     stand.is_quiet().await;
@@ -148,7 +148,7 @@ async fn giving_connections_back_is_no_failure() {
     let mut stand = Stand::new();
     for _ in 0..20 {
         stand.tunnel.want(true);
-        let mut seat = stand.dialled().await;
+        let seat = stand.dialled().await;
         seat.says(member::Event::Up(forwards(61333))).await;
         assert_opened(&stand.told().await, 61333);
         stand.tunnel.want(false);
@@ -204,4 +204,20 @@ async fn a_proxy_without_pools_is_shared() {
     only.says(member::Event::StreamBegan).await;
     assert!(matches!(stand.told().await, Event::Streams(2)));
     stand.is_quiet().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_member_with_a_full_queue_is_retired_all_the_same() {
+    let (mut stand, first, spare) = Stand::with_a_stream().await;
+    // Nobody takes the commands.
+    for _ in 0..2 * QUEUE {
+        stand.tunnel.end_streams("controller-a".parse().unwrap());
+        tokio::task::yield_now().await;
+    }
+    stand.tunnel.want(false);
+    spare.is_retired().await;
+    assert!(!first.retire.is_cancelled(), "its stream keeps it");
+    first.says(member::Event::StreamEnded).await;
+    first.is_retired().await;
+    assert!(matches!(stand.told().await, Event::Streams(0)));
 }

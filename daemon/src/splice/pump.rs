@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::{Side, SpliceLimits};
+use crate::pace::Pace;
 
 /// Where a direction begins.
 pub(super) trait Source: Send {
@@ -72,6 +73,13 @@ impl Stop {
     }
 }
 
+/// What both directions keep to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rules<'a> {
+    pub(super) limits: SpliceLimits,
+    pub(super) pace: Option<&'a Pace>,
+}
+
 /// What the two directions know of each other.
 #[derive(Debug)]
 pub(super) struct Ends {
@@ -127,7 +135,7 @@ pub(super) async fn pump<From: Source, To: Sink>(
     sink: &mut To,
     side: Side,
     ends: &Ends,
-    limits: SpliceLimits,
+    Rules { limits, pace }: Rules<'_>,
     moved: &mut u64,
 ) -> Stop {
     let other_gone = ends.gone(match side {
@@ -140,6 +148,13 @@ pub(super) async fn pump<From: Source, To: Sink>(
             () = other_gone.cancelled() => return Stop::OtherGone,
             () = ends.both_eofs.cancelled() => return Stop::BothEofs,
         };
+        // Before the write, whose time is limited: the pace is nobody's fault.
+        if let (Some(pace), Event::Data(data)) = (pace, &event) {
+            tokio::select! {
+                () = pace.take(data.len()) => {}
+                () = other_gone.cancelled() => return Stop::OtherGone,
+            }
+        }
         let (written, len) = match event {
             Event::Data(data) => {
                 let len = data.len();

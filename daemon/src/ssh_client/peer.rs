@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-use russh::client::{self, ChannelOpenHandle, Msg};
+use russh::client::{self, ChannelOpenHandle, DisconnectReason, Msg};
 use russh::keys::ssh_key::Fingerprint;
 use russh::keys::{HashAlg, PublicKey, PublicKeyOrCertificate};
 use russh::{Channel, ChannelId, ChannelOpenFailure, Names};
@@ -46,6 +46,8 @@ pub(super) struct Peer {
     pub(super) kind: Arc<OnceLock<PeerKind>>,
     /// The proxy's words when it does not open a stream.
     pub(super) refused: mpsc::Sender<String>,
+    /// The proxy's words when it ends the connection.
+    pub(super) farewell: mpsc::Sender<String>,
     pub(super) pinned: Vec<PublicKey>,
     pub(super) forwarded: mpsc::Sender<ForwardedStream>,
 }
@@ -61,6 +63,19 @@ pub(super) enum PeerError {
 
 impl client::Handler for Peer {
     type Error = PeerError;
+
+    async fn disconnected(&mut self, reason: DisconnectReason<PeerError>) -> Result<(), PeerError> {
+        match reason {
+            DisconnectReason::ReceivedDisconnect(info) => {
+                let words = printable(&info.message);
+                tracing::info!(reason = words, "the proxy ends the connection");
+                // There is one, and if nobody asks, nobody wants to know.
+                let _ = self.farewell.try_send(words);
+                Ok(())
+            }
+            DisconnectReason::Error(error) => Err(error),
+        }
+    }
 
     async fn check_server_key(
         &mut self,
@@ -110,9 +125,8 @@ impl client::Handler for Peer {
         _language: &str,
         _session: &mut client::Session,
     ) -> Result<(), PeerError> {
-        let words = description.chars().filter(|c| !c.is_control());
         // When nobody fetches them, the oldest are good enough.
-        let _ = self.refused.try_send(words.take(MAX_REFUSAL).collect());
+        let _ = self.refused.try_send(printable(description));
         Ok(())
     }
 
@@ -228,6 +242,12 @@ impl client::Handler for Peer {
     ) -> Result<(), PeerError> {
         Ok(())
     }
+}
+
+/// What a proxy says is shown to people.
+fn printable(words: &str) -> String {
+    let words = words.chars().filter(|c| !c.is_control());
+    words.take(MAX_REFUSAL).collect()
 }
 
 fn connect_failed(reason: &str) -> ChannelOpenFailure {

@@ -3,9 +3,11 @@
 use proptest::prelude::*;
 use russh::keys::PublicKey;
 
+use super::ports::STALE_MARKS;
 use super::*;
 use crate::admission::Peer;
 use crate::keys::Keys;
+use crate::limits::FIRST_ALLOCATED_PORT;
 
 const KEY: &str =
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIPb/GgeZSjv8gbUtwhA0/LFLa4UxB5XjlVnBJ59zqV1g";
@@ -243,6 +245,7 @@ fn a_cancelled_forward_is_gone_and_the_connection_is_not() {
     assert_eq!(
         world.table.occupancy(),
         Occupancy {
+            waiting: 0,
             members: 1,
             tunnels: 1
         }
@@ -386,4 +389,81 @@ proptest! {
         world.table.expire(world.now);
         prop_assert!(world.table.entries.is_empty() && world.table.connections.is_empty());
     }
+}
+
+fn has_rung(bell: &Notify) -> bool {
+    futures_util::FutureExt::now_or_never(bell.notified()).is_some()
+}
+
+#[test]
+fn a_waiter_hears_of_its_own_place_and_of_no_other() {
+    let mut world = World::new();
+    let controller = "controller.hula.atlas";
+    let wait = |table: &mut Table<u64>, host: &str, port: u32| {
+        let permit = peer(controller).stream(host, port).unwrap();
+        let waiting = table.wait(Some(&permit), &controller.parse().unwrap());
+        waiting.unwrap().1
+    };
+    let by_port = wait(&mut world.table, "localhost", 20_000);
+    let by_name = wait(&mut world.table, "333", 22);
+    let web = wait(&mut world.table, "333", 80);
+    let other = wait(&mut world.table, "334", 22);
+    world.forward("333.hula.atlas", "", 20_000, own(1)).unwrap();
+    assert!(
+        has_rung(&by_port) && has_rung(&by_name),
+        "either may mean it"
+    );
+    assert!(!has_rung(&web) && !has_rung(&other));
+    world.forward("333.hula.atlas", "333", 80, own(1)).unwrap();
+    assert!(has_rung(&web) && !has_rung(&by_name) && !has_rung(&other));
+    // Busy, and then not any more.
+    assert_eq!(member_of(world.pick("333", 80)), 1);
+    world.table.release(ConnectionId(1));
+    assert!(has_rung(&web) && has_rung(&by_port) && !has_rung(&other));
+}
+
+#[test]
+fn so_many_wait_and_no_more_whether_or_not_in_vain() {
+    let mut table = Table::<u64>::new(&Limits {
+        waiting: 5,
+        waiting_per_system: 4,
+        waiting_per_controller: 3,
+        ..Limits::default()
+    });
+    let permit = peer("controller.hula.atlas").stream("333", 22).unwrap();
+    let wait = |table: &mut Table<u64>, id: &str, permit: Option<&StreamPermit>| {
+        table.wait(permit, &id.parse().unwrap()).map(|(id, _)| id)
+    };
+    let hula = "controller.hula.atlas";
+    let first = wait(&mut table, hula, Some(&permit)).unwrap();
+    wait(&mut table, hula, None).unwrap();
+    wait(&mut table, hula, Some(&permit)).unwrap();
+    assert_eq!(wait(&mut table, hula, Some(&permit)), Err(TooManyWaiting));
+    assert_eq!(wait(&mut table, hula, None), Err(TooManyWaiting));
+    wait(&mut table, "controller-b.hula.atlas", None).unwrap();
+    let third = "controller-c.hula.atlas";
+    assert_eq!(wait(&mut table, third, None), Err(TooManyWaiting), "system");
+    wait(&mut table, "controller.lono.atlas", None).unwrap();
+    let fourth = "controller.lani.atlas";
+    assert_eq!(
+        wait(&mut table, fourth, None),
+        Err(TooManyWaiting),
+        "in all"
+    );
+    table.stop_waiting(first);
+    table.stop_waiting(first);
+    assert_eq!(table.occupancy().waiting, 4);
+    wait(&mut table, fourth, None).unwrap();
+}
+
+#[test]
+fn who_has_waited_leaves_nothing_behind() {
+    let mut table = table();
+    let permit = peer("controller.hula.atlas").stream("333", 22).unwrap();
+    for _ in 0..1000 {
+        let controller = "controller.hula.atlas".parse().unwrap();
+        let (id, _) = table.wait(Some(&permit), &controller).unwrap();
+        table.stop_waiting(id);
+    }
+    assert!(table.waiting.is_empty());
 }

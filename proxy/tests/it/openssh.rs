@@ -16,7 +16,11 @@ use crate::world::{LONG, World, open, quick, receive, send, send_counted};
 const MIB: u64 = 1024 * 1024;
 
 /// `ssh -N -R 0:127.0.0.1:PORT`, and the port that it was given.
-async fn ssh_member(world: &World, id: &str, service: std::net::SocketAddr) -> (Child, u16) {
+pub(crate) async fn ssh_member(
+    world: &World,
+    id: &str,
+    service: std::net::SocketAddr,
+) -> (Child, u16) {
     world.key(id);
     let mut ssh = world.ssh(id);
     ssh.args(["-N", "-R", &format!("0:{service}"), "127.0.0.1"]);
@@ -36,14 +40,14 @@ async fn ssh_member(world: &World, id: &str, service: std::net::SocketAddr) -> (
     (ssh, port)
 }
 
-struct Piped {
-    ssh: Child,
-    stdin: ChildStdin,
-    stdout: ChildStdout,
+pub(crate) struct Piped {
+    pub(crate) ssh: Child,
+    pub(crate) stdin: ChildStdin,
+    pub(crate) stdout: ChildStdout,
 }
 
 /// `ssh -W HOST:PORT`.
-fn ssh_stream(world: &World, id: &str, to: &str) -> Piped {
+pub(crate) fn ssh_stream(world: &World, id: &str, to: &str) -> Piped {
     let mut ssh = world.ssh(id);
     ssh.args(["-W", to, "127.0.0.1"]);
     piped(ssh)
@@ -57,7 +61,7 @@ fn piped(mut ssh: Command) -> Piped {
 }
 
 impl Piped {
-    async fn ping(&mut self) {
+    pub(crate) async fn ping(&mut self) {
         self.stdin.write_all(b"ping").await.unwrap();
         let mut word = [0; 4];
         timeout(LONG, self.stdout.read_exact(&mut word))

@@ -4,8 +4,8 @@ use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use daemon::shutdown::Shutdown;
@@ -31,6 +31,7 @@ pub(crate) struct World {
     pub(crate) home: TempDir,
     pub(crate) address: SocketAddr,
     pub(crate) host_key: PublicKey,
+    pub(crate) private_host_key: PrivateKey,
     pub(crate) shutdown: Shutdown,
     pub(crate) tasks: JoinSet<()>,
     stats: StatsReader,
@@ -49,22 +50,21 @@ impl World {
         Self::with(Limits::default()).await
     }
 
+    #[expect(clippy::large_types_passed_by_value, reason = "made for the call")]
     pub(crate) async fn with(limits: Limits) -> Self {
+        Self::with_bandwidth(limits, "").await
+    }
+
+    /// A proxy where the streams of `hula` have this rate.
+    #[expect(clippy::large_types_passed_by_value, reason = "made for the call")]
+    pub(crate) async fn with_bandwidth(limits: Limits, rate: &str) -> Self {
+        listen_to_logs();
         let home = tempfile::tempdir().unwrap();
         fs::create_dir(home.path().join("keys")).unwrap();
         let host_key = PrivateKey::random(&mut safe_rng(), Algorithm::Ed25519).unwrap();
         let public = host_key.public_key().clone();
-        let proxy = Proxy::bind(ProxyConfig {
-            listen: "127.0.0.1:0".parse().unwrap(),
-            realm: "atlas".parse().unwrap(),
-            host_keys: vec![host_key],
-            keys: home.path().join("keys"),
-            permits: KeyPermission::everyone_with_write_access(),
-            reload: Duration::from_millis(200),
-            limits,
-        })
-        .await
-        .unwrap();
+        let config = config(home.path(), vec![host_key.clone()], limits, rate);
+        let proxy = Proxy::bind(config).await.unwrap();
         let (address, stats) = (proxy.local_addr(), proxy.stats());
         let shutdown = Shutdown::new(Duration::from_secs(5));
         let mut tasks = JoinSet::new();
@@ -79,10 +79,16 @@ impl World {
             home,
             address,
             host_key: public,
+            private_host_key: host_key,
             shutdown,
             tasks,
             stats,
         }
+    }
+
+    /// What another proxy for the same devices would be started with.
+    pub(crate) fn config(&self, host_keys: Vec<PrivateKey>) -> ProxyConfig {
+        config(self.home.path(), host_keys, Limits::default(), "")
     }
 
     pub(crate) fn stats(&self) -> Stats {
@@ -248,6 +254,77 @@ impl World {
         self.tasks.abort_all();
         while self.tasks.join_next().await.is_some() {}
     }
+}
+
+#[expect(clippy::large_types_passed_by_value, reason = "made for the call")]
+fn config(
+    home: &std::path::Path,
+    host_keys: Vec<PrivateKey>,
+    limits: Limits,
+    rate: &str,
+) -> ProxyConfig {
+    ProxyConfig {
+        listen: "127.0.0.1:0".parse().unwrap(),
+        realm: "atlas".parse().unwrap(),
+        host_keys,
+        keys: home.join("keys"),
+        permits: KeyPermission::everyone_with_write_access(),
+        reload: Duration::from_millis(200),
+        limits,
+        bandwidth: rate
+            .parse()
+            .ok()
+            .map(|rate| ("hula".parse().unwrap(), rate))
+            .into_iter()
+            .collect(),
+    }
+}
+
+/// What the proxies of this process have logged, line by line.
+pub(crate) fn logged() -> Vec<String> {
+    let bytes = LOG.lock().unwrap().clone();
+    String::from_utf8_lossy(&bytes)
+        .lines()
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Waits for a line of the log with all of these in it.
+pub(crate) async fn until_logged(parts: &[&str]) -> String {
+    let start = Instant::now();
+    loop {
+        let all = logged();
+        let has = |line: &&String| parts.iter().all(|part| line.contains(part));
+        if let Some(line) = all.iter().find(has) {
+            return line.clone();
+        }
+        assert!(start.elapsed() < LONG, "{parts:?} is not in {all:#?}");
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
+static LOG: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+
+struct Log;
+
+impl std::io::Write for Log {
+    fn write(&mut self, buffer: &[u8]) -> std::io::Result<usize> {
+        LOG.lock().unwrap().extend_from_slice(buffer);
+        Ok(buffer.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+fn listen_to_logs() {
+    // Another test of this process may listen already.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter("proxy=debug")
+        .with_ansi(false)
+        .with_writer(|| Log)
+        .try_init();
 }
 
 /// What an agent does with the streams of one connection.

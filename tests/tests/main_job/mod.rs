@@ -21,26 +21,26 @@ use std::process::Command;
 use e2e::{Daemon, Device, Sshd, World, current_user};
 
 /// The smallest realm that does the job: `tunnel serve`, an agent with a real sshd behind it, one controller.
-struct Job {
+pub(crate) struct Job {
     // Fields are dropped in this order: the world, which prints the logs of a failed test, goes last.
-    agent: Option<Daemon>,
-    serve: Option<Daemon>,
-    sshd: Sshd,
-    device: Device,
-    controller: Device,
-    world: World,
+    pub(crate) agent: Option<Daemon>,
+    pub(crate) serve: Option<Daemon>,
+    pub(crate) sshd: Sshd,
+    pub(crate) device: Device,
+    pub(crate) controller: Device,
+    pub(crate) world: World,
 }
 
 impl Job {
     /// Everything running, the device seen online by the controller.
     #[track_caller]
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self::with_services(&[])
     }
 
     /// Like [`start`](Self::start), with more services at the device as (name, address).
     #[track_caller]
-    fn with_services(services: &[(&str, &str)]) -> Self {
+    pub(crate) fn with_services(services: &[(&str, &str)]) -> Self {
         let world = World::new();
         let serve = world.serve();
         Self::around(world, Some(serve), services)
@@ -48,7 +48,7 @@ impl Job {
 
     /// Device, controller and agent in a world whose broker, proxy and signer run already.
     #[track_caller]
-    fn around(world: World, serve: Option<Daemon>, services: &[(&str, &str)]) -> Self {
+    pub(crate) fn around(world: World, serve: Option<Daemon>, services: &[(&str, &str)]) -> Self {
         let sshd = Sshd::start("sshd", world.folder(), &world.logs());
         let device = world.enroll("hula", "333");
         let controller = world.enroll("hula", "controller-a");
@@ -68,31 +68,31 @@ impl Job {
 
     /// Another controller of the system, let in by the device's sshd.
     #[track_caller]
-    fn second_controller(&self) -> Device {
+    pub(crate) fn second_controller(&self) -> Device {
         let controller = self.world.enroll("hula", "controller-b");
         self.sshd.authorize(&controller);
         controller
     }
 
     /// `tunnel connect USER@333 -- COMMAND`
-    fn connect(&self, command: &str) -> Command {
+    pub(crate) fn connect(&self, command: &str) -> Command {
         self.connect_as(&self.controller, command)
     }
 
     /// `tunnel connect USER@333 -- COMMAND`, by this controller.
-    fn connect_as(&self, controller: &Device, command: &str) -> Command {
+    pub(crate) fn connect_as(&self, controller: &Device, command: &str) -> Command {
         let whom = format!("{}@{}", current_user(), self.device.device());
         self.world
             .tunnel_as(controller, &["connect", &whom, "--", command])
     }
 
     /// Stock `ssh` with this system's device known by the names that people would use.
-    fn stock(&self, program: &str) -> Command {
+    pub(crate) fn stock(&self, program: &str) -> Command {
         self.stock_as(program, &self.controller)
     }
 
     /// Stock `ssh`, by this controller.
-    fn stock_as(&self, program: &str, controller: &Device) -> Command {
+    pub(crate) fn stock_as(&self, program: &str, controller: &Device) -> Command {
         let key = self.sshd.host_key();
         self.world.stock(
             program,
@@ -102,7 +102,7 @@ impl Job {
     }
 
     /// A ProxyCommand into the tunnel, for stock programs.
-    fn proxy_command(&self) -> String {
+    pub(crate) fn proxy_command(&self) -> String {
         let directory = self.controller.dir().display();
         format!(
             "ProxyCommand={} stdio --dir {directory} %h",
@@ -112,16 +112,16 @@ impl Job {
 }
 
 /// The parts of a realm in processes of their own, so that one can be killed.
-struct Parts {
-    broker: Option<Daemon>,
-    proxy: Option<Daemon>,
-    _signer: Daemon,
-    job: Job,
+pub(crate) struct Parts {
+    pub(crate) broker: Option<Daemon>,
+    pub(crate) proxy: Option<Daemon>,
+    pub(crate) _signer: Daemon,
+    pub(crate) job: Job,
 }
 
 impl Parts {
     #[track_caller]
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let world = World::new();
         let (broker, proxy, signer) = (world.broker(), world.proxy(), world.signer());
         let job = Job::around(world, None, &[]);
@@ -135,7 +135,7 @@ impl Parts {
 }
 
 /// How long the tunnels of these tests outlive their last lease: long enough to be seen, short enough to be waited for.
-const GRACE: &str = "1s";
+pub(crate) const GRACE: &str = "1s";
 
 /// Somewhat more than the grace period: what a tunnel that nobody uses any more may take to be gone.
-const GONE: std::time::Duration = std::time::Duration::from_secs(10);
+pub(crate) const GONE: std::time::Duration = std::time::Duration::from_secs(10);

@@ -1,0 +1,136 @@
+//! Who a connection is: from the first key that it offers to its place inside.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use daemon::ssh::{PeerKind, known_peer};
+use daemon::ssh_client::SILENCE_LIMIT;
+use russh::Error;
+use russh::keys::{HashAlg, PublicKey};
+use russh::server::Auth;
+use tokio::time::{Instant, sleep};
+
+use super::Visitor;
+use crate::admission::Peer;
+use crate::crowd::{Crowded, Place};
+
+/// What the connection's task is told when its peer has logged in.
+#[derive(Debug)]
+pub(crate) struct Admitted {
+    pub(crate) peer: Peer,
+    pub(crate) key: PublicKey,
+    pub(crate) serves: Arc<AtomicBool>,
+    pub(crate) _place: Place,
+}
+
+/// Why a connection is not let in, although it proved a key or might have one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum TurnedDown {
+    #[error(transparent)]
+    Crowded(Crowded),
+    #[error("too many keys were offered")]
+    TooManyKeys,
+}
+
+/// Whether a connection has offered a key that is not admitted. Clones are about the same connection.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tried(Arc<AtomicBool>);
+
+impl Tried {
+    pub(crate) fn in_vain(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// How far a connection has come.
+pub(super) enum Standing {
+    Stranger,
+    /// The key is proved; the client is about to hear of it.
+    Proved(Peer, PublicKey),
+    Member(Peer, Arc<AtomicBool>),
+}
+
+impl Visitor {
+    pub(super) async fn offered(&mut self, user: &str, key: &PublicKey) -> Result<Auth, Error> {
+        // russh counts refusals only, and an answer to a question is none.
+        self.offers += 1;
+        if self.offers > self.hub.limits.key_offers {
+            self.turn_down(TurnedDown::TooManyKeys);
+            return Ok(Auth::reject());
+        }
+        if self.admit(user, key).await.is_none() {
+            self.hold_back(user, key).await;
+            return Ok(Auth::reject());
+        }
+        Ok(Auth::Accept)
+    }
+
+    pub(super) async fn proved(&mut self, user: &str, key: &PublicKey) -> Result<Auth, Error> {
+        let Some(peer) = self.admit(user, key).await else {
+            self.hold_back(user, key).await;
+            return Ok(Auth::reject());
+        };
+        self.standing = Standing::Proved(peer, key.clone());
+        Ok(Auth::Accept)
+    }
+
+    /// The device of a key, after a second look if the key is not known.
+    async fn admit(&self, user: &str, key: &PublicKey) -> Option<Peer> {
+        let keys = self.hub.keys.current();
+        if let Some(peer) = Peer::admit(user, key, &keys) {
+            return Some(peer);
+        }
+        self.hub.keys.refresh().await;
+        Peer::admit(user, key, &self.hub.keys.current())
+    }
+
+    /// Notes that a key is not admitted. The answer comes later for an address from which many failed.
+    async fn hold_back(&self, user: &str, key: &PublicKey) {
+        let address = self.address.ip();
+        let delay = self.hub.penalties.delay(address, Instant::now());
+        let key = key.fingerprint(HashAlg::Sha256);
+        tracing::info!(?user, %key, address = %self.address, ?delay, "key not admitted");
+        self.tried.0.store(true, Ordering::Relaxed);
+        sleep(delay).await;
+    }
+
+    fn turn_down(&mut self, why: TurnedDown) {
+        // It stays a stranger until it is told so and cut off. If nobody listens, it is being ended.
+        if let Some(admitted) = self.admitted.take() {
+            let _ = admitted.send(Err(why));
+        }
+    }
+
+    pub(super) fn succeeded(&mut self, sshid: &[u8]) {
+        let Standing::Proved(peer, key) = std::mem::replace(&mut self.standing, Standing::Stranger)
+        else {
+            return;
+        };
+        let place = match self.hub.crowd.enter(peer.id()) {
+            Ok(place) => place,
+            Err(crowded) => {
+                tracing::warn!(device = %peer.id(), address = %self.address, connection = self.connection.0, reason = %crowded, "login refused");
+                self.turn_down(TurnedDown::Crowded(crowded));
+                return;
+            }
+        };
+        let kind = known_peer(sshid);
+        self.flow.set_kind(kind);
+        self.flow.limit_silence(match kind {
+            PeerKind::Own => SILENCE_LIMIT,
+            PeerKind::Foreign => self.hub.limits.idle_silence,
+        });
+        let serves = Arc::new(AtomicBool::new(false));
+        tracing::info!(device = %peer.id(), address = %self.address, connection = self.connection.0, ?kind, "logged in");
+        self.standing = Standing::Member(peer.clone(), Arc::clone(&serves));
+        // If nobody listens, the connection is being ended.
+        if let Some(admitted) = self.admitted.take() {
+            let _ = admitted.send(Ok(Admitted {
+                peer,
+                key,
+                serves,
+                _place: place,
+            }));
+        }
+    }
+}

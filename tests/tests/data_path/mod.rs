@@ -1,0 +1,7 @@
+//! The data path beside the main job: what a device offers, links that fail, and the proxy as strangers meet it.
+
+mod attacks;
+mod audit;
+mod hooks;
+mod host_key;
+mod services;
