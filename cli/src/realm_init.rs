@@ -8,7 +8,8 @@ use daemon::host_port::HostPort;
 use daemon::ports::Ports;
 use daemon::realm_dir::RealmDir;
 use daemon::realm_file::{
-    BrokerAddress, ProxyAddress, REALM_FILE_VERSION, RealmFile, RegistryPlace, SignedBy, SubscribeQos,
+    BrokerAddress, ProxyAddress, REALM_FILE_VERSION, RealmFile, RegistryPlace, SignedBy,
+    SubscribeQos,
 };
 use daemon::registry_place::GitHubPlace;
 use daemon::server_file::ServerFile;

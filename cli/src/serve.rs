@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use broker::{Broker, BrokerConfig, Pem};
 use daemon::descriptors::raise_limit;
-use daemon::identity;
 use daemon::realm_dir::RealmDir;
 use daemon::realm_file::RealmFile;
 use daemon::server_file::ServerFile;

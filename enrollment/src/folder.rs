@@ -263,7 +263,7 @@ fn stamp(status: &rustix::fs::Stat) -> Revision {
 
 fn changed(status: &rustix::fs::Stat) -> u64 {
     let seconds = u64::try_from(status.st_ctime).unwrap_or_default();
-    let nanoseconds = u64::try_from(status.st_ctime_nsec).unwrap_or_default();
+    let nanoseconds = status.st_ctime_nsec;
     seconds
         .saturating_mul(1_000_000_000)
         .saturating_add(nanoseconds)

@@ -106,10 +106,14 @@ mod tests {
             suffix: "".parse().unwrap(),
             permission: UploadPermission::asking(
                 |_, _| panic!("nobody is asked here"),
-                |author, _| match author {
-                    Author::LocalUser { uid: 1 } => Decision::Permitted,
-                    Author::LocalUser { uid: 2 } => Decision::Undecided,
-                    _ => Decision::Refused,
+                |author, _| {
+                    if *author == (Author::LocalUser { uid: 1 }) {
+                        Decision::Permitted
+                    } else if *author == (Author::LocalUser { uid: 2 }) {
+                        Decision::Undecided
+                    } else {
+                        Decision::Refused
+                    }
                 },
             ),
         };

@@ -11,7 +11,7 @@ use std::thread;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::github::http::{self, Reply, Request, Response};
-use crate::{CEILING, Daemon, ReservedPort, World, moto_python, wait_until};
+use crate::{CEILING, Daemon, Packages, ReservedPort, World, wait_until};
 
 /// AWS IoT Core in one region, with the policies `tunnel.target` and `tunnel.controller`.
 #[derive(Debug)]
@@ -80,7 +80,7 @@ impl Aws {
     /// When moto cannot be installed or started.
     #[track_caller]
     pub fn start(world: &World) -> Self {
-        let python = moto_python().unwrap_or_else(|error| panic!("{error}"));
+        let python = Packages::Moto.folder().join("bin/python");
         let (reserved, ca) = (ReservedPort::take(), world.path("iot-ca.pem"));
         let mut command = Command::new(python);
         world.mark(&mut command);

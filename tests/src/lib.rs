@@ -15,17 +15,16 @@ mod build;
 mod daemon;
 mod device;
 mod echo;
-mod foreign;
+
 pub mod github;
 mod mosquitto;
 mod nats;
 mod original;
 mod outcome;
+mod packages;
 mod payload;
 mod port;
 mod procfs;
-mod python;
-mod python_tool;
 mod session;
 mod sshd;
 mod stopwatch;
@@ -38,19 +37,17 @@ pub use build::{build_tunnel, cargo, tunnel_binary};
 pub use daemon::Daemon;
 pub use device::Device;
 pub use echo::{EchoServer, SilentServer};
-pub use foreign::{node_modules_with, python_with};
 pub use mosquitto::Mosquitto;
 pub use nats::NatsCluster;
 pub use original::{OriginalTarget, ReverseForward, original_order, original_order_command};
 pub use outcome::{Outcome, run};
+pub use packages::{Packages, PackagesError};
 pub use payload::{checksum, random_file};
 pub use port::ReservedPort;
 pub use procfs::{
     Usage, cpu_time, end_marked, established, is_listening, processes_marked, raise_descriptors,
     resident, unix_sockets_under, usage,
 };
-pub use python::{PythonError, moto_python};
-pub use python_tool::python_tool;
 pub use session::Session;
 pub use sshd::{Sshd, current_user};
 pub use stopwatch::Stopwatch;

@@ -106,14 +106,9 @@ pub fn resident(pid: u32) -> u64 {
     size.unwrap_or(0) * 1024
 }
 
-/// The processor time that a process has used so far.
+/// The processor time that a process has used so far; none when it has ended.
 pub fn cpu_time(pid: u32) -> Duration {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // Behind the name, which may have spaces: user and system time are fields 14 and 15 of all (proc(5)).
-    let fields = text.rsplit_once(')').map_or("", |(_, rest)| rest);
-    let ticks = fields.split_whitespace().skip(11).take(2);
-    let ticks: u64 = ticks.filter_map(|field| field.parse::<u64>().ok()).sum();
-    Duration::from_millis(ticks * 1000 / USER_HZ)
+    usage(pid).unwrap_or_default().cpu
 }
 
 /// Lets this process open as many files as it may.
@@ -126,9 +121,6 @@ pub fn raise_descriptors() {
     // Whoever needs more than there are says so.
     let _ = setrlimit(Resource::Nofile, wanted);
 }
-
-/// In what parts of a second Linux tells times, on every architecture that we build for (time(7)).
-const USER_HZ: u64 = 100;
 
 /// The kernel's names of TCP states in /proc/net/tcp (`include/net/tcp_states.h`).
 const ESTABLISHED: &str = "01";

@@ -99,10 +99,6 @@ pub const TOOLS: &[Tool] = &[
         package: "openssh-client",
     },
     Tool {
-        name: "python3",
-        package: "python3-venv",
-    },
-    Tool {
         name: "strace",
         package: "strace",
     },

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
-use e2e::missing_tools;
+use e2e::{Packages, missing_tools};
 
 use crate::step::{ChoreError, step};
 
@@ -34,11 +34,13 @@ pub(crate) fn ensure() -> Result<(), ChoreError> {
     )))
 }
 
-/// Makes the Python environment of those tests that need one.
-pub(crate) fn ensure_python() -> Result<(), ChoreError> {
-    e2e::moto_python()
-        .map(drop)
-        .map_err(|error| ChoreError::Missing(error.to_string()))
+/// Installs what the tests need of the Python and Node package indexes.
+pub(crate) fn ensure_foreign() -> Result<(), ChoreError> {
+    for set in Packages::ALL {
+        set.install()
+            .map_err(|error| ChoreError::Missing(error.to_string()))?;
+    }
+    Ok(())
 }
 
 fn install(packages: &BTreeSet<&str>) -> Command {

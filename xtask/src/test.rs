@@ -16,7 +16,7 @@ pub(crate) fn run(fast: bool, for_runner: &[String]) -> Result<(), ChoreError> {
     let watch = Stopwatch::start();
     if !fast {
         packages::ensure()?;
-        packages::ensure_python()?;
+        packages::ensure_foreign()?;
     }
     // Everything at once, so that no crate is built for two sets of features.
     println!("\n== build");

@@ -153,7 +153,7 @@ impl KeyStore {
         for (name, stamp) in listing {
             match before.remove(&name) {
                 Some(known) if same_rule && known.stamp == stamp => {
-                    drop(memory.files.insert(name, known))
+                    memory.files.insert(name, known);
                 }
                 replaced => fresh.push((name, stamp, replaced)),
             }

@@ -139,6 +139,7 @@ impl Answer {
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "a table of routes")]
 fn carry_out(
     shared: &Shared,
     state: &mut State,

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use e2e::{CEILING, World, python_tool, run};
+use e2e::{CEILING, Packages, World, run};
 
 /// Warned about and kept all the same: OpenSSH before 9.9, Debian 12's among them, has no other key exchange that is as good
 /// and that we have too.
@@ -62,7 +62,7 @@ fn older_host_keys_are_there_when_they_are_asked_for() {
 }
 
 fn audit(world: &World) -> Command {
-    let mut command = Command::new(python_tool("ssh-audit", "3.9.0"));
+    let mut command = Command::new(Packages::SshAudit.folder().join("bin/ssh-audit"));
     world.mark(&mut command);
     // The rate at which connections are taken is for a fleet behind one address, and none of them costs a slow exchange.
     command.args(["-n", "--skip-rate-test", "-p"]);

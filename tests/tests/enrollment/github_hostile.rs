@@ -10,6 +10,7 @@ use super::hostile::{P256, request, subject, with_wrong_signature};
 type Deed = fn(&Stage, u64);
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn each_hostile_issue_is_refused_with_its_own_comment() {
     let stage = Stage::new();
     let world = &stage.world;

@@ -280,8 +280,10 @@ fn a_proxy_that_reads_the_registry_needs_no_sync() {
 #[test]
 fn a_proxy_that_reads_the_registry_shuts_out_who_is_revoked() {
     let world = World::new();
-    let (_signer, _proxy) = (world.signer(), world.proxy());
+    let (signer, _proxy) = (world.signer(), world.proxy());
     let (device, other) = (world.enroll("hula", "333"), world.enroll("hula", "334"));
+    // A running one would take the key out of the registry.
+    drop(signer);
     let mut live = login(&world, &device, "live");
     live.wait_for_line("Allocated port");
     let mut stays = login(&world, &other, "stays");

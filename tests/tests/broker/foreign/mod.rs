@@ -9,7 +9,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 
-use e2e::{CEILING, Device, Mosquitto, node_modules_with, python_with, run, tool, wait_until};
+use e2e::{CEILING, Device, Mosquitto, Packages, run, tool, wait_until};
 
 use super::realm::{CONTROL, ORDER, PRESENCE, PRESENCES, Realm};
 
@@ -113,10 +113,9 @@ impl Library {
     /// Its script, and what runs it.
     #[track_caller]
     fn command(self) -> Command {
-        let build = Path::new(env!("CARGO_TARGET_TMPDIR"));
         let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/broker/foreign");
         let python = |script: &str| {
-            let mut command = Command::new(python_with(build, PYTHON));
+            let mut command = Command::new(Packages::MqttPython.folder().join("bin/python"));
             command.arg(scripts.join(script));
             command
         };
@@ -125,16 +124,16 @@ impl Library {
             Self::AwsIot => python("with_awsiot.py"),
             Self::MqttJs => {
                 let mut command = Command::new(tool("node"));
-                command.env("NODE_PATH", node_modules_with(build, NODE));
+                command.env(
+                    "NODE_PATH",
+                    Packages::MqttNode.folder().join("node_modules"),
+                );
                 command.arg(scripts.join("with_mqttjs.js"));
                 command
             }
         }
     }
 }
-
-const PYTHON: &[&str] = &["paho-mqtt==2.1.0", "awsiotsdk==1.31.0"];
-const NODE: &[&str] = &["mqtt@5.16.0"];
 
 /// A running script. Dropping it kills it.
 struct Foreign {
