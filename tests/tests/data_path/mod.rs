@@ -1,5 +1,6 @@
 //! The data path beside the main job: what a device offers, links that fail, and the proxy as strangers meet it.
 
+mod always_on;
 mod attacks;
 mod audit;
 mod hooks;
