@@ -3,6 +3,7 @@
 mod always_on;
 mod attacks;
 mod audit;
+mod faults;
 mod hooks;
 mod host_key;
 mod services;
