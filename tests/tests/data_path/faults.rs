@@ -59,17 +59,17 @@ fn a_cut_link_is_noticed_by_all_in_time_and_the_tunnel_is_back_soon() {
 }
 
 #[test]
-fn a_lossy_link_is_slow_and_right() {
+fn a_lossy_link_gives_no_wrong_byte_and_does_not_hang() {
     let stage = Stage::start();
     stage.link.rule("numgen random mod 100 < 20 drop");
-    stage.transfer(3_000_000, "20 % of all packets lost each way");
+    stage.transfer(3_000_000, "20 % of all packets lost each way", true);
 }
 
 #[test]
 fn a_link_with_a_low_rate_is_slow_and_right() {
     let stage = Stage::start();
     stage.link.rate("20mbit");
-    stage.transfer(4_000_000, "20 Mbit/s");
+    stage.transfer(4_000_000, "20 Mbit/s", false);
 }
 
 #[test]
@@ -165,10 +165,9 @@ impl Stage {
         });
     }
 
-    /// Sends so many bytes (or as many as `TUNNEL_FAULT_BYTES` says) there and back at once. A link that lets anything through
-    /// at all is no reason to give up.
+    /// Sends so many bytes (or as many as `TUNNEL_FAULT_BYTES` says) there and back at once.
     #[track_caller]
-    fn transfer(&self, bytes: usize, link: &str) {
+    fn transfer(&self, bytes: usize, link: &str, may_break: bool) {
         let wanted = std::env::var("TUNNEL_FAULT_BYTES").ok();
         let bytes = wanted.map_or(bytes, |wanted| wanted.parse().unwrap());
         let (sent, received) = (self.world.path("sent"), self.world.path("received"));
@@ -178,8 +177,18 @@ impl Stage {
         let mut stdio = self.stdio();
         let outcome = self.world.run_through(&mut stdio, &sent, &received, limit);
         println!("{bytes} bytes there and back, {link}: {:?}", outcome.took);
-        assert_eq!(outcome.code, Some(0), "{}", outcome.report());
-        assert_eq!(checksum(&received), checksum(&sent));
+        if outcome.code == Some(0) {
+            assert_eq!(checksum(&received), checksum(&sent));
+        } else {
+            // Given up with words, at both ends, and without a wrong byte. A link that only is slow is no reason for it.
+            assert!(may_break, "{}", outcome.report());
+            assert_eq!(outcome.code, Some(69), "{}", outcome.report());
+            let whole = fs::read(&sent).unwrap();
+            assert!(whole.starts_with(&fs::read(&received).unwrap()));
+            wait_until("the agent to hear of it", NOTICED, || {
+                logged(&self.agent, "a stream has ended")
+            });
+        }
         self.link.rule("");
         self.assert_baseline(idle);
     }
