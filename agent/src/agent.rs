@@ -1,6 +1,5 @@
 //! The agent's run loop: it decides nothing itself and never waits for anything slow.
 
-use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use daemon::clock;
@@ -17,7 +16,6 @@ use protocol::{
     DecodeError, DeviceId, Epoch, Label, Order, PlainOrder, PlainState, Presence, RefusalCode,
     Reply, ReplyBody, Role, Topic, filter,
 };
-use russh::keys::PublicKey;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
 
@@ -25,7 +23,7 @@ use crate::deadline::reached;
 use crate::hooks::Hooks;
 use crate::host_keys;
 use crate::leases::{Action, Event, Leases, bounded};
-use crate::member::Plan;
+use crate::plan::Plan;
 use crate::tunnel::{self, Tunnel};
 
 /// A remote computer's agent, ready to run.
@@ -53,6 +51,12 @@ pub enum AgentError {
         /// How many it names.
         count: usize,
     },
+    /// Its controllers could not find it.
+    #[error("`{id}` has no port: its name is no number within the ports of its system")]
+    NoPort {
+        /// What it is.
+        id: DeviceId,
+    },
     /// TLS cannot be set up with what the directory holds.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -67,26 +71,10 @@ pub enum AgentError {
 impl Agent {
     /// Checks that everything that the agent needs is there and fits together. Nothing is connected yet.
     pub fn new(membership: &Membership, identity: &Identity) -> Result<Self, AgentError> {
+        let plan = Plan::new(membership, Arc::clone(&identity.ssh_key))?;
         let Membership { realm, device, id } = membership;
-        if id.role() == Role::Controller {
-            return Err(AgentError::Controller { id: id.clone() });
-        }
-        let proxy = realm.proxy().ok_or(AgentError::NoProxy)?;
-        let host_keys = proxy
-            .host_keys
-            .iter()
-            .map(|key| PublicKey::from_openssh(key))
-            .collect::<Result<Vec<_>, _>>();
-        let mut services: Vec<_> = device.services.clone().into_iter().collect();
-        if services.len() > MAX_SERVICES {
-            return Err(AgentError::TooManyServices {
-                count: services.len(),
-            });
-        }
-        // What is reached by the device's name alone comes first.
-        services.sort_by_key(|(name, _)| name.as_str() != daemon::device_file::SSH_SERVICE);
-        let names = services.iter().map(|(name, _)| name.clone()).collect();
-        let address = proxy.address.to_string();
+        let names = plan.services.iter().map(|(name, _)| name.clone()).collect();
+        let address = plan.proxy.to_string();
         let known = host_keys::read(device.host_keys.as_deref());
         let will = id.clone();
         Ok(Self {
@@ -105,18 +93,7 @@ impl Agent {
                     presence(&will, false, true, epoch.0 / 1000, epoch)
                 })),
             },
-            plan: Plan {
-                device: id.clone(),
-                proxy: proxy.address.clone(),
-                host_keys: host_keys.map_err(AgentError::ProxyHostKey)?,
-                key: Arc::clone(&identity.ssh_key),
-                port: device
-                    .port
-                    .map(NonZeroU16::get)
-                    .or_else(|| realm.ports.of(id))
-                    .unwrap_or(0),
-                services,
-            },
+            plan,
             hooks: device.hooks.clone(),
         })
     }

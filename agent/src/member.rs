@@ -8,27 +8,15 @@ use daemon::host_port::HostPort;
 use daemon::report::one_line;
 use daemon::ssh::PeerKind;
 use daemon::ssh_client::{self, Dialed, ForwardedStream, RequestError};
-use protocol::{DeviceId, Forward, Label};
-use russh::keys::{PrivateKey, PublicKey};
+use protocol::{Forward, Label};
 use tokio::sync::mpsc;
 use tokio::task::{Id, JoinSet};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::plan::Plan;
 use crate::pool::MemberId;
 use crate::stream;
-
-/// What every member of a device does.
-pub(crate) struct Plan {
-    pub(crate) device: DeviceId,
-    pub(crate) proxy: HostPort,
-    pub(crate) host_keys: Vec<PublicKey>,
-    pub(crate) key: Arc<PrivateKey>,
-    /// The port that the first service is to have; 0 for any.
-    pub(crate) port: u16,
-    /// The services, `ssh` first: a name without a port means the first.
-    pub(crate) services: Vec<(Label, HostPort)>,
-}
 
 /// What a member tells its pool.
 #[derive(Debug)]
@@ -109,14 +97,17 @@ impl Member {
             forwards: Vec::new(),
             named: Vec::new(),
         };
-        for (service, address) in &plan.services {
-            let port = self.forward(&dialed, service).await?;
-            granted.forwards.push(Forward {
-                service: service.clone(),
-                port,
-            });
+        for (index, (service, address)) in plan.services.iter().enumerate() {
+            // Where nobody orders, nobody could be told of more than one port.
+            if index == 0 || plan.always_on.is_none() {
+                let port = self.forward(&dialed, service).await?;
+                granted.forwards.push(Forward {
+                    service: service.clone(),
+                    port,
+                });
+            }
             // By name, for whoever writes `333:80`. Only our own proxy knows names; another would take the port itself.
-            if granted.forwards.len() > 1 && dialed.kind() == PeerKind::Own {
+            if index > 0 && dialed.kind() == PeerKind::Own {
                 let port = address.port();
                 match dialed.request_forward(self.name(), port, REQUEST).await {
                     Ok(_) => granted.named.push(port),
@@ -150,6 +141,8 @@ impl Member {
         };
         match after_refusal(&error, dialed.kind(), self.seat.joins, before) {
             Next::Share => Err(Event::NotPooled),
+            // Controllers look for it at this port and at no other: whoever has it may go.
+            Next::AnyPort if self.plan.always_on.is_some() => Err(failed(&error)),
             Next::AnyPort => {
                 let any = dialed.request_forward(HOST, 0, REQUEST).await;
                 any.map_err(|error| failed(&error))

@@ -15,6 +15,8 @@ pub(crate) struct Pool {
     wanted: bool,
     members: BTreeMap<MemberId, Member>,
     next: u64,
+    /// How many connections there are at least, while a tunnel is wanted.
+    links: usize,
     /// The proxy lets only one connection forward a port, as a stock OpenSSH server does: all streams share it.
     shared: bool,
 }
@@ -57,6 +59,14 @@ struct Member {
 }
 
 impl Pool {
+    /// A pool of so many connections at least, while a tunnel is wanted, and always one that is idle.
+    pub(crate) fn of(links: usize) -> Self {
+        Self {
+            links,
+            ..Self::default()
+        }
+    }
+
     /// Decides on one event.
     pub(crate) fn on_event(&mut self, event: Event) -> Vec<Action> {
         match event {
@@ -114,7 +124,15 @@ impl Pool {
     }
 
     fn settle(&mut self) -> Vec<Action> {
-        let spares = if self.wanted { MAX_SPARES } else { 0 };
+        let kept = self.members.values().filter(|member| !member.retired);
+        let busy = kept.clone().filter(|member| member.streams > 0).count();
+        let links = self.links.saturating_sub(busy);
+        let spares = if self.wanted {
+            MAX_SPARES.max(links)
+        } else {
+            0
+        };
+        let few = kept.count() < self.links;
         let idle: Vec<MemberId> = self
             .members
             .iter()
@@ -130,7 +148,7 @@ impl Pool {
             }
         }
         let alone = self.shared && !self.members.is_empty();
-        if self.wanted && idle.is_empty() && !alone && self.members.len() < MAX_MEMBERS {
+        if self.wanted && (idle.is_empty() || few) && !alone && self.members.len() < MAX_MEMBERS {
             let id = MemberId(self.next);
             self.next += 1;
             self.members.insert(id, Member::default());
@@ -181,6 +199,31 @@ mod tests {
             pool.on_event(Event::StreamEnded(id(1))),
             [Action::Retire(id(2))]
         );
+    }
+
+    #[test]
+    fn as_many_links_as_were_asked_for_are_kept() {
+        let mut pool = Pool::of(3);
+        assert_eq!(pool.on_event(Event::Wanted(true)), [Action::Dial(id(0))]);
+        assert_eq!(pool.on_event(Event::Up(id(0))), [Action::Dial(id(1))]);
+        assert_eq!(pool.on_event(Event::Up(id(1))), [Action::Dial(id(2))]);
+        assert_eq!(pool.on_event(Event::Up(id(2))), []);
+        // Busy ones count; and one is always idle.
+        assert_eq!(pool.on_event(Event::StreamBegan(id(0))), []);
+        assert_eq!(pool.on_event(Event::StreamBegan(id(1))), []);
+        assert_eq!(
+            pool.on_event(Event::StreamBegan(id(2))),
+            [Action::Dial(id(3))]
+        );
+        pool.on_event(Event::Up(id(3)));
+        for member in 0..3 {
+            let actions = pool.on_event(Event::StreamEnded(id(member)));
+            let retired = [Action::Retire(id(3))];
+            assert_eq!(actions, if member == 1 { &retired[..] } else { &[] });
+        }
+        // One that is lost is made again.
+        assert_eq!(pool.on_event(Event::Down(id(1))), []);
+        assert_eq!(pool.on_event(Event::Retry), [Action::Dial(id(4))]);
     }
 
     #[test]

@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use agent::Agent;
-use daemon::identity::Identity;
+use agent::{Agent, AlwaysOn};
+use daemon::device_dir::{DeviceDir, Membership};
+use daemon::identity::{self, Identity};
 use daemon::lock::FileLock;
 use daemon::shutdown::Shutdown;
 
@@ -17,12 +18,7 @@ use crate::runtime::{self, device_dir};
 pub(crate) fn run(dir: Option<PathBuf>, arguments: &arguments::Agent) -> Result<u8, Failure> {
     let dir = device_dir(dir)?;
     let membership = dir.membership()?;
-    let identity = Identity::load(&dir, &membership)?;
-    let place = (dir.clone(), membership.clone());
-    let agent =
-        Agent::new(&membership, &identity)?.reloading(&membership, &identity, move || {
-            Identity::load(&place.0, &place.1)
-        })?;
+    let agent = Either::new(&dir, &membership)?;
     if arguments.check {
         output::line(format_args!(
             "`{}` can serve as `{}`",
@@ -51,6 +47,35 @@ pub(crate) fn run(dir: Option<PathBuf>, arguments: &arguments::Agent) -> Result<
         }
         Ok(exit::OK)
     })
+}
+
+/// The agent that the realm's file asks for.
+enum Either {
+    Ordered(Box<Agent>),
+    AlwaysOn(Box<AlwaysOn>),
+}
+
+impl Either {
+    fn new(dir: &DeviceDir, membership: &Membership) -> Result<Self, Failure> {
+        let id = &membership.id;
+        if membership.realm.ports.is_always_on(id.system()) {
+            let key = identity::ssh_key(&dir.ssh_key(id))?;
+            return Ok(Self::AlwaysOn(Box::new(AlwaysOn::new(membership, key)?)));
+        }
+        let identity = Identity::load(dir, membership)?;
+        let place = (dir.clone(), membership.clone());
+        let load = move || Identity::load(&place.0, &place.1);
+        let agent = Agent::new(membership, &identity)?;
+        let agent = agent.reloading(membership, &identity, load)?;
+        Ok(Self::Ordered(Box::new(agent)))
+    }
+
+    async fn run(self, shutdown: &Shutdown) {
+        match self {
+            Self::Ordered(agent) => agent.run(shutdown).await,
+            Self::AlwaysOn(agent) => agent.run(shutdown).await,
+        }
+    }
 }
 
 /// How long open streams may take to end at a shutdown: a command may finish, and a supervisor is not kept waiting.

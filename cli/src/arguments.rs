@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::ffi::OsString;
+use std::num::NonZeroU16;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -93,6 +94,9 @@ pub(crate) struct Connect {
     /// Speak the original's plain grammar with the device
     #[arg(long)]
     pub(crate) plain: bool,
+    /// The device's port at the proxy, when it is known otherwise: then nothing is ordered
+    #[arg(long, conflicts_with = "plain")]
+    pub(crate) port: Option<NonZeroU16>,
     /// Who, and where: `333`, `333.hula` or `333.hula.atlas`
     #[arg(value_name = "[USER@]DEVICE")]
     pub(crate) target: String,
@@ -113,6 +117,9 @@ pub(crate) struct Stdio {
     /// Speak the original's plain grammar with the device
     #[arg(long)]
     pub(crate) plain: bool,
+    /// The device's port at the proxy, when it is known otherwise: then nothing is ordered
+    #[arg(long, conflicts_with = "plain")]
+    pub(crate) port: Option<NonZeroU16>,
     /// `333`, `333.hula` or `333.hula.atlas`
     pub(crate) device: String,
     /// Which of its services

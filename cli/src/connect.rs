@@ -22,6 +22,7 @@ pub(crate) fn run(dir: Option<PathBuf>, arguments: &Connect) -> Result<u8, Failu
         device: target.device,
         service: ssh_service()?,
         plain: arguments.plain,
+        port: arguments.port,
     };
     runtime::block_on(async {
         let interruption = Interruption::watch()?;

@@ -106,7 +106,9 @@ impl From<controller::OpenError> for Failure {
             OpenError::NotAController { .. }
             | OpenError::Unknown { .. }
             | OpenError::Refused { .. } => exit::REFUSED,
-            OpenError::NoProxy | OpenError::ProxyHostKey { .. } => exit::CONFIG,
+            OpenError::NoProxy | OpenError::NoPort { .. } | OpenError::ProxyHostKey { .. } => {
+                exit::CONFIG
+            }
             OpenError::Interrupted { .. } => exit::FAILURE,
             OpenError::ForeignProxy { .. } | OpenError::NoService { .. } => exit::DATA,
             OpenError::Broker { source, .. } => broker_code(source),
@@ -136,7 +138,8 @@ impl From<controller::DisconnectError> for Failure {
 impl From<controller::ListError> for Failure {
     fn from(error: controller::ListError) -> Self {
         let hint = error.hint();
-        Self::new(error, hint, exit::UNAVAILABLE)
+        let code = broker_code(error.broker());
+        Self::new(error, hint, code)
     }
 }
 
@@ -252,7 +255,7 @@ fn registry_code(error: &enrollment::RegistryError) -> u8 {
 
 fn broker_code(error: &controller::BrokerError) -> u8 {
     match error {
-        controller::BrokerError::Tls(_) => exit::CONFIG,
+        controller::BrokerError::Tls(_) | controller::BrokerError::AlwaysOn { .. } => exit::CONFIG,
         controller::BrokerError::Link(_)
         | controller::BrokerError::Turn(_)
         | controller::BrokerError::Ended => exit::UNAVAILABLE,

@@ -2,10 +2,11 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use controller::{Account, OpenError};
 use daemon::device_dir::DeviceDir;
-use daemon::identity::Identity;
+use daemon::identity::{self, Identity};
 use protocol::Role;
 use tokio::runtime::Builder;
 
@@ -67,10 +68,20 @@ pub(crate) fn account(dir: Option<PathBuf>) -> Result<Account, Failure> {
         // A session of this name would throw this computer's own agent out of the broker.
         return Err(OpenError::NotAController { id: membership.id }.into());
     }
-    let identity = Identity::load(&dir, &membership)?;
+    let always_on = membership.realm.ports.is_always_on(membership.id.system());
+    let (ssh_key, identity) = if always_on {
+        (
+            Arc::new(identity::ssh_key(&dir.ssh_key(&membership.id))?),
+            None,
+        )
+    } else {
+        let identity = Identity::load(&dir, &membership)?;
+        (Arc::clone(&identity.ssh_key), Some(identity))
+    };
     Ok(Account {
         dir,
         membership,
+        ssh_key,
         identity,
     })
 }

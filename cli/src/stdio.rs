@@ -23,6 +23,7 @@ pub(crate) fn run(dir: Option<PathBuf>, arguments: &Stdio) -> Result<u8, Failure
         device,
         service: arguments.service.clone(),
         plain: arguments.plain,
+        port: arguments.port,
     };
     runtime::block_on(async {
         let interruption = Interruption::watch()?;

@@ -1,5 +1,6 @@
 //! A controller's session with the broker.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,7 +9,8 @@ use daemon::identity::Identity;
 use daemon::mqtt::{Link, LinkError, LinkEvent, LinkSettings, Message};
 use daemon::shutdown::Shutdown;
 use daemon::tls::{self, TlsError};
-use protocol::{DeviceId, Topic};
+use protocol::{DeviceId, Label, Topic};
+use russh::keys::PrivateKey;
 
 use crate::turn::{Turn, TurnError};
 
@@ -18,8 +20,10 @@ pub struct Account {
     pub dir: DeviceDir,
     /// Its configuration.
     pub membership: Membership,
-    /// Its keys.
-    pub identity: Identity,
+    /// Its key for the proxy.
+    pub ssh_key: Arc<PrivateKey>,
+    /// What it shows the broker; a controller of an always-on system needs none.
+    pub identity: Option<Identity>,
 }
 
 /// Why there is no session with the broker.
@@ -34,6 +38,12 @@ pub enum BrokerError {
     /// Other commands of this controller are in the way.
     #[error(transparent)]
     Turn(#[from] TurnError),
+    /// There is nobody to ask.
+    #[error("the tunnels of system `{system}` are always on, without a broker")]
+    AlwaysOn {
+        /// The system.
+        system: Label,
+    },
     /// The link's task has ended.
     #[error("the session with the broker has been ended")]
     Ended,
@@ -48,12 +58,18 @@ impl BrokerError {
                 "sessions of one controller take turns; wait, or enroll another controller"
                     .to_owned(),
             ),
-            Self::Tls(_) | Self::Ended => None,
+            Self::Tls(_) | Self::AlwaysOn { .. } | Self::Ended => None,
         }
     }
 }
 
 impl Account {
+    /// Whether the tunnels of its system are always on, so that nobody orders them.
+    pub fn is_always_on(&self) -> bool {
+        let ports = &self.membership.realm.ports;
+        ports.is_always_on(self.id().system())
+    }
+
     /// The controller's own id.
     pub fn id(&self) -> &DeviceId {
         &self.membership.id
@@ -75,12 +91,16 @@ impl Session {
         account: &Account,
         filters: Vec<String>,
     ) -> Result<Self, BrokerError> {
+        let Some(identity) = &account.identity else {
+            let system = account.id().system().clone();
+            return Err(BrokerError::AlwaysOn { system });
+        };
         let turn = Turn::take(&account.dir).await?;
         let realm = &account.membership.realm;
         let settings = LinkSettings {
             brokers: realm.brokers(),
             subscribe_qos: realm.broker.subscribe_qos,
-            tls: tls::client(realm.broker_ca(), &account.identity)?,
+            tls: tls::client(realm.broker_ca(), identity)?,
             client_id: realm.client_id_suffix.client_id(account.id()),
             filters,
             will: None,

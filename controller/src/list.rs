@@ -34,6 +34,11 @@ pub struct ListError {
 }
 
 impl ListError {
+    /// Why the broker could not be asked.
+    pub fn broker(&self) -> &BrokerError {
+        &self.source
+    }
+
     /// What the person can do about it.
     pub fn hint(&self) -> Option<String> {
         self.source.hint()

@@ -1,8 +1,10 @@
 //! A tunnel to one service of a device: an order, a login at the proxy, and a stream.
 
+use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
 
+use daemon::device_file::SSH_SERVICE;
 use daemon::shutdown::Shutdown;
 use daemon::splice::ChannelEnd;
 use daemon::ssh_client::{self, Dialed, OPEN_LIMIT};
@@ -45,6 +47,8 @@ pub struct Wanted {
     pub service: Label,
     /// Whether to speak the original's grammar from the beginning.
     pub plain: bool,
+    /// The port at the proxy, when it is known: then nothing is ordered.
+    pub port: Option<NonZeroU16>,
 }
 
 impl Tunnel {
@@ -58,10 +62,14 @@ impl Tunnel {
         cancel: &Shutdown,
     ) -> Result<(Self, Stream), OpenError> {
         check(account.id(), &wanted.device)?;
+        if account.is_always_on() || wanted.port.is_some() {
+            return Self::open_known(account, wanted, timing, on_wait, cancel).await;
+        }
         let Wanted {
             device,
             service,
             plain,
+            port: _,
         } = wanted;
         let asked = Asked {
             controller: account.id().clone(),
@@ -75,7 +83,7 @@ impl Tunnel {
             let (opened, proxy) = tokio::try_join!(ordering, log_in(&account, &device, timing))?;
             known_proxy(&account, &device, opened.proxy.as_deref())?;
             on_wait("the stream");
-            let stream = stream(&proxy, &asked, &opened, timing).await?;
+            let stream = stream(&proxy, &device, port(&asked, &opened)?, timing).await?;
             Ok((opened, proxy, stream))
         };
         let result = tokio::select! {
@@ -104,6 +112,51 @@ impl Tunnel {
             },
             stream,
         ))
+    }
+
+    /// Opens a stream to a tunnel that is there without an order, at a port that needs not be told: the one of the device's
+    /// number in its system's range, or the one that was given.
+    async fn open_known(
+        account: Arc<Account>,
+        wanted: Wanted,
+        timing: &Timing,
+        on_wait: impl Fn(&'static str),
+        cancel: &Shutdown,
+    ) -> Result<(Self, Stream), OpenError> {
+        let Wanted {
+            device,
+            service,
+            port,
+            ..
+        } = wanted;
+        let computed = || match service.as_str() {
+            SSH_SERVICE => account.membership.realm.ports.of(&device),
+            _ => None,
+        };
+        let port = port.map(NonZeroU16::get).or_else(computed);
+        let port = port.ok_or_else(|| OpenError::NoPort {
+            device: device.clone(),
+            service: service.clone(),
+        })?;
+        let opening = async {
+            on_wait("the proxy");
+            let proxy = log_in(&account, &device, timing).await?;
+            on_wait("the stream");
+            let stream = stream(&proxy, &device, port, timing).await?;
+            Ok((proxy, stream))
+        };
+        let (proxy, stream) = tokio::select! {
+            result = opening => result?,
+            () = cancel.requested() => return Err(OpenError::Interrupted { device }),
+        };
+        let tunnel = Self {
+            account,
+            device,
+            proxy,
+            host_keys: Vec::new(),
+            is_plain: false,
+        };
+        Ok((tunnel, stream))
     }
 
     /// The host keys that the device reported, `TYPE BASE64` each.
@@ -199,7 +252,7 @@ async fn log_in(
         .collect::<Result<Vec<_>, _>>()
         .map_err(|source| OpenError::ProxyHostKey { source })?;
     let address = proxy.address.to_string();
-    let key = Arc::clone(&account.identity.ssh_key);
+    let key = Arc::clone(&account.ssh_key);
     let user = account.id().system().as_str();
     let dialed = ssh_client::dial(&address, user, key, &host_keys, LOGIN)
         .await
@@ -213,17 +266,16 @@ async fn log_in(
 
 async fn stream(
     proxy: &Dialed,
-    asked: &Asked,
-    opened: &Opened,
+    device: &DeviceId,
+    port: u16,
     timing: &Timing,
 ) -> Result<Stream, OpenError> {
     let began = Instant::now();
-    let port = port(asked, opened)?;
     let stream = proxy
         .open("localhost", port, OPEN_LIMIT)
         .await
         .map_err(|source| OpenError::Stream {
-            device: asked.device.clone(),
+            device: device.clone(),
             source,
         })?;
     timing.record(Step::Stream, began);

@@ -21,6 +21,10 @@ pub struct PortRange {
     pub start: u16,
     /// The last port.
     pub end: u16,
+    /// Whether the tunnels of the system's targets are always on: nobody orders them, and agents and controllers of the system
+    /// have nothing to do with the broker. Default: no.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub always_on: bool,
 }
 
 /// Why the ranges cannot be used.
@@ -52,6 +56,11 @@ impl Ports {
     /// Whether this system has a range.
     pub fn has(&self, system: &Label) -> bool {
         self.0.contains_key(system)
+    }
+
+    /// Whether the tunnels of this system are always on.
+    pub fn is_always_on(&self, system: &Label) -> bool {
+        self.0.get(system).is_some_and(|range| range.always_on)
     }
 
     /// The systems that have a range.
@@ -124,6 +133,16 @@ mod tests {
         ] {
             assert_eq!(of(none), None, "{none}");
         }
+    }
+
+    #[test]
+    fn a_system_is_always_on_only_when_it_says_so() {
+        let text = "hula = { start = 61000, end = 61999, always_on = true }\ntau = { start = 62000, end = 62999 }";
+        let ports = ports(text).unwrap();
+        let is = |system: &str| ports.is_always_on(&system.parse().unwrap());
+        assert!(is("hula") && !is("tau") && !is("other"));
+        let written = toml::to_string(&ports).unwrap();
+        assert_eq!(toml::from_str::<Ports>(&written).unwrap(), ports);
     }
 
     #[test]

@@ -283,7 +283,7 @@ async fn log_in(
         proxy: proxy.to_owned(),
         source,
     };
-    let socket = TcpStream::connect(proxy).await.map_err(connect)?;
+    let socket = reach(proxy).await.map_err(connect)?;
     let (stream, flow) = Flow::over(socket).map_err(connect)?;
     // Whoever it is: only TCP slows a server down, since russh's client ignores what `adjust_window` says.
     flow.set_kind(PeerKind::Own);
@@ -335,6 +335,18 @@ async fn log_in(
         refusals: Mutex::new(refusals),
         _pings: pings,
     })
+}
+
+/// Connects, and asks anew while nobody answers: the kernel asks after 1, 3, 7 and 15 s, so that a link which comes back would lie
+/// idle for half of the time that it was away.
+async fn reach(proxy: &str) -> std::io::Result<TcpStream> {
+    loop {
+        if let Ok(connected) = timeout(CONNECT_PATIENCE, TcpStream::connect(proxy)).await {
+            return connected;
+        }
+        // The caller's deadline ends it.
+        tracing::debug!(proxy, "no answer yet; asking again");
+    }
 }
 
 /// What became of a connection that ended before the login: the proxy's words say more than the failure.
@@ -389,6 +401,9 @@ fn fingerprints(keys: &[PublicKey]) -> String {
         .collect();
     all.join(" or ")
 }
+
+/// How long one try to connect waits: for the answers to three requests of the kernel's, the last of which may be a second on its way.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(4);
 
 /// How often a connection pings: twice within [`SILENCE_LIMIT`], with a second for the way.
 pub const PING_INTERVAL: Duration = Duration::from_secs(4);

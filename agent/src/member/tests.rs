@@ -1,8 +1,8 @@
 use std::sync::Mutex;
 
 use daemon::ssh;
-use russh::keys::Algorithm;
 use russh::keys::key::safe_rng;
+use russh::keys::{Algorithm, PrivateKey};
 use russh::server::{self, Auth, Session, VerifiedPublicKey};
 use russh::{Disconnect, SshId};
 use tokio::io::AsyncReadExt;
@@ -101,6 +101,7 @@ impl Stand {
             host_keys,
             key: Arc::new(PrivateKey::random(&mut safe_rng(), Algorithm::Ed25519).unwrap()),
             services: services.collect(),
+            always_on: None,
         };
         let forwards = plan.services.iter().zip(ports);
         let forwards = forwards.map(|((service, _), port)| Forward {

@@ -20,7 +20,7 @@ impl Stand {
         };
         let shutdown = Shutdown::new(LONG);
         Self {
-            tunnel: Tunnel::with_dialler(Box::new(make), &shutdown),
+            tunnel: Tunnel::with_dialler(Box::new(make), Pool::default(), LAST_RETRY, &shutdown),
             dialled,
             shutdown,
         }
@@ -220,4 +220,33 @@ async fn a_member_with_a_full_queue_is_retired_all_the_same() {
     first.says(member::Event::StreamEnded).await;
     first.is_retired().await;
     assert!(matches!(stand.told().await, Event::Streams(0)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_a_connection_that_lasted_ends_the_backing_off() {
+    let mut stand = Stand::new();
+    stand.tunnel.want(true);
+    let mut waited = Duration::ZERO;
+    let mut began = Instant::now();
+    // A proxy that accepts and closes is no success, however often it does.
+    for _ in 0..40 {
+        let seat = stand.dialled().await;
+        waited += began.elapsed();
+        seat.says(member::Event::Up(forwards(61333))).await;
+        assert_opened(&stand.told().await, 61333);
+        seat.says(member::Event::Down("closed".to_owned())).await;
+        assert!(matches!(stand.told().await, Event::Lost));
+        began = Instant::now();
+    }
+    // With jitter the mean is a half of the bound; were each a success, it would be 40 times a quarter of a second.
+    assert!(waited > 10 * LAST_RETRY, "{waited:?}");
+    let seat = stand.dialled().await;
+    seat.says(member::Event::Up(forwards(61333))).await;
+    assert_opened(&stand.told().await, 61333);
+    tokio::time::sleep(LASTING).await;
+    seat.says(member::Event::Down("closed".to_owned())).await;
+    assert!(matches!(stand.told().await, Event::Lost));
+    let lost = Instant::now();
+    stand.dialled().await;
+    assert!(lost.elapsed() <= FIRST_RETRY, "{:?}", lost.elapsed());
 }

@@ -62,6 +62,14 @@ pub enum OpenError {
         /// The service.
         service: Label,
     },
+    /// Nobody has been told where it is, and it cannot be computed.
+    #[error("the port of service `{service}` of `{device}` is not known")]
+    NoPort {
+        /// The device.
+        device: DeviceId,
+        /// The service.
+        service: Label,
+    },
     /// The device names a proxy that the realm does not have.
     #[error("`{device}` names the proxy `{proxy}`, which is not this realm's")]
     ForeignProxy {
@@ -147,6 +155,9 @@ impl OpenError {
                 "its link to the broker may just have broken: try again in a minute"
             }
             Self::NoService { .. } => "services are set in the device's `device.toml`",
+            Self::NoPort { .. } => {
+                "without orders only `ssh` of a device whose name is a number within its system's `[ports]` has a known port: name another with `--port`"
+            }
             Self::ForeignProxy { .. } => "one of the two has an old `realm.toml`",
             Self::NoProxy | Self::ProxyHostKey { .. } => {
                 "ask the realm's admin for the present `realm.toml`"

@@ -12,7 +12,7 @@ mod setup;
 mod shutdown;
 mod signals;
 mod stage;
-mod stock_proxy;
+pub(crate) mod stock_proxy;
 mod supervision;
 mod wire;
 

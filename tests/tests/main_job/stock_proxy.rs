@@ -56,7 +56,7 @@ fn a_stock_sshd_serves_as_the_proxy() {
 
 /// Puts another proxy into the realm's file, before anybody gets a copy of it.
 #[track_caller]
-fn name_as_proxy(world: &World, proxy: &Sshd) {
+pub(crate) fn name_as_proxy(world: &World, proxy: &Sshd) {
     let path = world.realm().join("realm.toml");
     let key = fs::read_to_string(proxy.host_key()).unwrap();
     let key: Vec<&str> = key.split_whitespace().take(2).collect();
