@@ -123,14 +123,14 @@ fn what_was_acknowledged_is_never_lost_and_nobody_is_online_who_is_not() {
 /// A store of no use is said to be, with what to do, and stays as it is.
 #[test]
 fn a_store_that_cannot_be_used_is_not_wiped() {
-    let realm = Realm::new();
-    let store = realm.world.realm().join("broker/store/broker.redb");
-    assert!(realm.world.broker().terminate().success());
+    let world = World::new();
+    let store = world.realm().join("broker/store/broker.redb");
+    assert!(world.broker().terminate().success());
     fs::write(&store, "not a database ".repeat(1000)).unwrap();
     let before = fs::read(&store).unwrap();
     for command in ["broker", "serve"] {
-        let mut start = realm.world.tunnel();
-        start.arg(command).arg("--dir").arg(realm.world.realm());
+        let mut start = world.tunnel();
+        start.arg(command).arg("--dir").arg(world.realm());
         let outcome = run(&mut start, CEILING);
         let said = &outcome.stderr;
         assert_ne!(outcome.code, Some(0), "{}", outcome.report());
