@@ -14,10 +14,10 @@ use tokio::time::Instant;
 use crate::attachment::Attachment;
 use crate::counters::{Counters, QueueDepths};
 use crate::gate::{Accepted, Admitted, Gate, Granted};
-use crate::journal::{Journal, Mark};
+use crate::journal::{Batch, Journal, Mark};
 use crate::limits::{Limits, RECHECK_COUNT};
 use crate::message::{Message, Qos};
-use crate::retained::RetainedFull;
+use crate::retained::{ByTopic, RetainedFull};
 use crate::routing::Routing;
 use crate::seat::{Cut, Seat};
 use crate::seats::Seats;
@@ -167,7 +167,7 @@ impl Hub {
         match will {
             None => {}
             Some(_) if cleanly => self.journal.will(seat.client_id(), None),
-            Some(_) if state.draining => {}
+            Some(will) if state.draining => state.routing.keep_will(seat.client_id(), will),
             Some(will) => {
                 state
                     .routing
@@ -278,6 +278,29 @@ impl Hub {
                 }
             }
         }
+    }
+
+    /// All that there is to keep, with what waits to be written.
+    pub(crate) fn everything(&self) -> Batch {
+        let state = self.lock();
+        let mut batch = self.journal.take();
+        batch.retained = state
+            .routing
+            .retained()
+            .map(|message| ByTopic(Arc::clone(message)))
+            .collect();
+        let held = state.routing.held().iter();
+        let held = held.map(|(client_id, will)| (Arc::clone(client_id), Arc::clone(will)));
+        let live = state.seats.iter().filter_map(|seat| {
+            let will = seat.will()?;
+            Some((Arc::clone(seat.client_id()), will))
+        });
+        batch.wills = held
+            .chain(live)
+            .map(|(client_id, will)| (client_id, Some(will)))
+            .collect();
+        batch.is_everything = true;
+        batch
     }
 
     /// What waits for clients now.

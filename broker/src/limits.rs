@@ -160,8 +160,10 @@ pub(crate) const STORE_LINGER: Duration = Duration::from_millis(100);
 /// come back, and nobody notices 5 ms.
 pub(crate) const STORE_GATHER: Duration = Duration::from_millis(5);
 
-/// The pause after a transaction failed, as on a full disk.
-pub(crate) const STORE_RETRY: Duration = Duration::from_secs(1);
+/// The first and longest pause after a transaction failed, as on a full disk: each try reads the whole file to see whether it
+/// is still good, some 10 ms for a MiB. The longest is less than [`Limits::keeping`].
+pub(crate) const STORE_RETRY: (Duration, Duration) =
+    (Duration::from_secs(1), Duration::from_secs(10));
 
 /// How long the last transactions may take when the broker ends: well within the grace period of a shutdown.
 pub(crate) const STORE_FINISH: Duration = Duration::from_secs(5);

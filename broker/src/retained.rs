@@ -37,14 +37,17 @@ impl Retained {
     }
 
     /// Takes a message that was published with `retain`: it replaces the one of its topic, or deletes that if empty
-    /// (MQTT-3.3.1-5, -10 and -11).
-    pub(crate) fn apply(&mut self, message: &Arc<Message>) -> Result<(), RetainedFull> {
+    /// (MQTT-3.3.1-5, -10 and -11). Returned is whether that has changed anything.
+    pub(crate) fn apply(&mut self, message: &Arc<Message>) -> Result<bool, RetainedFull> {
         let topic = message.topic.as_str();
-        let old = self.messages.get(topic).map_or(0, |old| old.0.weight());
+        let before = self.messages.get(topic).map(|before| &before.0);
+        if before.is_some_and(|before| before == message) {
+            return Ok(false);
+        }
+        let old = before.map_or(0, |before| before.weight());
         if message.payload.is_empty() {
-            self.messages.remove(topic);
             self.bytes -= old;
-            return Ok(());
+            return Ok(self.messages.remove(topic));
         }
         let bytes = self.bytes - old + message.weight();
         if bytes > self.max_bytes || (old == 0 && self.messages.len() >= self.max_messages) {
@@ -52,7 +55,7 @@ impl Retained {
         }
         self.messages.replace(ByTopic(Arc::clone(message)));
         self.bytes = bytes;
-        Ok(())
+        Ok(true)
     }
 
     /// Takes back a message that was kept on the disk. It has been promised to be, whatever the limits are now.
@@ -77,6 +80,11 @@ impl Retained {
             .map(|entry| &entry.0)
             .take_while(move |message| message.topic.as_str().starts_with(prefix))
             .filter(|message| filter.matches(&message.topic))
+    }
+
+    /// All of them.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Message>> {
+        self.messages.iter().map(|entry| &entry.0)
     }
 
     /// How many topics have one.
@@ -156,6 +164,21 @@ mod tests {
         retained.apply(&message("a", "")).unwrap();
         retained.apply(&message("nobody", "")).unwrap();
         assert_eq!((retained.len(), retained.bytes()), (1, 2));
+    }
+
+    #[test]
+    fn what_changes_nothing_says_so() {
+        let mut retained = Retained::new(2, 10);
+        for (text, changes) in [
+            ("", false),
+            ("1", true),
+            ("1", false),
+            ("2", true),
+            ("", true),
+            ("", false),
+        ] {
+            assert_eq!(retained.apply(&message("a", text)), Ok(changes), "{text:?}");
+        }
     }
 
     #[test]

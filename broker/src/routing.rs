@@ -77,8 +77,12 @@ impl Routing {
         will: &Arc<Message>,
     ) {
         hub.counters.wills.increment();
-        // A full store has been logged, and nobody is left to be told.
-        self.route(hub, seats, will).ok();
+        if self.route(hub, seats, will).is_err() {
+            // It is told all the same, and what is not true any more is not kept.
+            self.forget(hub, will);
+            self.deliver(hub, seats, will);
+            self.outlet.send(will, &hub.counters);
+        }
         hub.journal.will(client_id, None);
     }
 
@@ -94,6 +98,11 @@ impl Routing {
         } else {
             Mark::default()
         };
+        self.deliver(hub, seats, message);
+        Ok(mark)
+    }
+
+    fn deliver(&mut self, hub: &Hub, seats: &Seats, message: &Arc<Message>) {
         let mut found = std::mem::take(&mut self.found);
         self.subscriptions
             .matching(&message.topic, |id, qos| found.push((id, qos)));
@@ -111,14 +120,15 @@ impl Routing {
             }
         }
         self.found = found;
-        Ok(mark)
     }
 
     /// From now on the session gets what the filter matches, and at once what is retained (MQTT-3.3.1-6).
     pub(crate) fn subscribe(&mut self, hub: &Hub, seat: &Seat, filter: &TopicFilter, qos: Qos) {
         self.subscriptions.insert(filter, seat.id(), qos);
         for message in self.retained.matching(filter) {
-            let message = self.held.view(message);
+            let Some(message) = self.held.view(message) else {
+                continue;
+            };
             let delivery = Delivery {
                 message: Arc::clone(message),
                 qos: message.qos.min(qos),
@@ -142,7 +152,15 @@ impl Routing {
     ) {
         match self.held.take_over(client_id, new) {
             None => {}
-            Some(TakenOver::Replaced) => hub.counters.held_wills.set(self.held.len()),
+            Some(TakenOver::Replaced { stood_in }) => {
+                hub.counters.held_wills.set(self.held.len());
+                // Its new will says nothing when the client leaves with a goodbye. Nobody is told: who looks has seen it.
+                if let Some(old) = stood_in
+                    && self.retain(hub, &old).is_err()
+                {
+                    self.forget(hub, &old);
+                }
+            }
             Some(TakenOver::ToPublish(old)) => {
                 hub.counters.held_wills.set(self.held.len());
                 self.route_will(hub, seats, client_id, &old);
@@ -158,6 +176,16 @@ impl Routing {
         hub.counters.held_wills.set(self.held.len());
         self.route_will(hub, seats, &client_id, &will);
         true
+    }
+
+    /// The client of this will has to go because the broker does; the next one will have it.
+    pub(crate) fn keep_will(&mut self, client_id: &Arc<str>, will: Arc<Message>) {
+        self.held.keep(client_id, will);
+    }
+
+    /// The retained messages.
+    pub(crate) fn retained(&self) -> impl Iterator<Item = &Arc<Message>> {
+        self.retained.iter()
     }
 
     /// See [`Outlet::take_late`].
@@ -193,12 +221,28 @@ impl Routing {
         };
         hub.counters.retained_messages.set(self.retained.len());
         hub.counters.retained_bytes.set(self.retained.bytes());
-        if let Err(full) = applied {
+        let changed = applied.inspect_err(|_| {
             hub.counters.retained_refused.increment();
             tracing::warn!(topic = %message.topic, "the store of retained messages is full");
-            return Err(full);
-        }
+        })?;
         self.held.outdated(&message.topic);
-        Ok(hub.journal.retain(message))
+        Ok(if changed {
+            hub.journal.retain(message)
+        } else {
+            // The disk has it, or will with what was noted before.
+            hub.journal.noted()
+        })
+    }
+
+    /// Deletes what is retained on the topic of a message that there is no room for.
+    fn forget(&mut self, hub: &Hub, message: &Message) {
+        let topic = message.topic.clone();
+        let nothing = Arc::new(Message::new(topic, b"", message.qos, true));
+        if message.retain && self.retained.apply(&nothing) == Ok(true) {
+            self.held.outdated(&message.topic);
+            hub.journal.retain(&nothing);
+            hub.counters.retained_messages.set(self.retained.len());
+            hub.counters.retained_bytes.set(self.retained.bytes());
+        }
     }
 }

@@ -187,6 +187,11 @@ impl Seat {
         withdrawn
     }
 
+    /// The will of the connection that has the seat.
+    pub(crate) fn will(&self) -> Option<Arc<Message>> {
+        self.lock().link.as_ref()?.will.clone()
+    }
+
     /// Adds what waits for the client.
     pub(crate) fn add_depth(&self, depths: &mut QueueDepths) {
         let (messages, bytes, inflight) = self.lock().session.depth();

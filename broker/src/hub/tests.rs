@@ -106,6 +106,66 @@ async fn what_has_lost_its_seat_says_nothing() {
     }
 }
 
+/// Retained and wills, as text.
+fn kept(hub: &Hub) -> (Vec<String>, Vec<String>) {
+    let everything = hub.everything();
+    assert!(everything.is_everything);
+    let text = |message: &Message| String::from_utf8(message.payload.to_vec()).unwrap();
+    let mut wills: Vec<_> = everything
+        .wills
+        .values()
+        .map(|will| text(will.as_ref().unwrap()))
+        .collect();
+    wills.sort();
+    let retained = everything.retained.iter();
+    (retained.map(|one| text(&one.0)).collect(), wills)
+}
+
+#[tokio::test]
+async fn everything_is_what_is_retained_and_every_will_also_while_draining() {
+    let will = |text: &str| Message::new(name(PRESENCE), text.as_bytes(), Qos::AtLeastOnce, true);
+    let left = Kept {
+        retained: vec![will("online")],
+        wills: vec![("334.hula.atlas".into(), will("334 is lost"))],
+    };
+    let (hub, _for_bus) = Hub::new(gate(), Limits::default(), Some(left));
+    let lost = presence(&hub, "333 is lost");
+    let device = hub
+        .attach(admitted(&hub.gate, DEVICE), true, Some(lost))
+        .unwrap();
+    let expected = (
+        vec!["online".to_owned()],
+        vec!["333 is lost".to_owned(), "334 is lost".to_owned()],
+    );
+    assert_eq!(kept(&hub), expected);
+    hub.drain();
+    drop(device);
+    assert_eq!(kept(&hub), expected);
+}
+
+/// Better nothing than what is not true.
+#[tokio::test]
+async fn a_will_for_which_there_is_no_room_is_told_and_nobody_stays_online() {
+    let limits = Limits {
+        retained_bytes: PRESENCE.len() + 6,
+        ..Limits::default()
+    };
+    let (hub, mut for_bus) = Hub::new(gate(), limits, None);
+    let witness = attach(&hub, CONTROLLER, true);
+    watch(&hub, &witness);
+    let lost = presence(&hub, "lost, and too long");
+    let device = hub
+        .attach(admitted(&hub.gate, DEVICE), true, Some(lost))
+        .unwrap();
+    device.publish(presence(&hub, "online")).unwrap();
+    drop(device);
+    assert_eq!(next(&witness).as_deref(), Some("online"));
+    assert_eq!(next(&witness).as_deref(), Some("lost, and too long"));
+    assert_eq!(hub.counters.snapshot().retained_messages, 0);
+    assert_eq!(for_bus.recv().await.unwrap().payload, "online");
+    assert_eq!(for_bus.recv().await.unwrap().payload, "lost, and too long");
+}
+
 #[tokio::test]
 async fn a_draining_hub_lets_nobody_in_and_everybody_go() {
     let (hub, _for_bus) = hub();
@@ -190,13 +250,14 @@ async fn who_was_online_is_seen_as_lost_until_it_is_back() {
     watch(&hub, &early);
     assert_eq!(next(&early).as_deref(), Some(LOST));
     let device = attach_with_will(&hub, "lost again");
-    // It is connected, so what it had said is true again; nothing was published.
+    // What it had said was of another session, and it says nothing before it speaks; nothing was published.
     let late = attach(&hub, "controller-b.hula.atlas", true);
     watch(&hub, &late);
-    assert_eq!(next(&late).as_deref(), Some("online"));
+    assert_eq!(next(&late).as_deref(), Some(LOST));
     assert_eq!(next(&early), None);
     assert!(for_bus.try_recv().is_err());
-    assert_eq!(on_disk(&hub), (None, Some(Some("lost again".to_owned()))));
+    let expected = (Some(LOST.to_owned()), Some(Some("lost again".to_owned())));
+    assert_eq!(on_disk(&hub), expected);
     assert_eq!(hub.counters.snapshot().held_wills, 0);
     assert!(!hub.give_up(10));
     drop(device);
@@ -272,7 +333,7 @@ async fn a_draining_hub_leaves_the_wills_to_the_next_one() {
 async fn a_goodbye_takes_the_will_along() {
     let (hub, _for_bus) = restarted();
     attach_with_will(&hub, "never").disconnect();
-    assert_eq!(on_disk(&hub), (None, Some(None)));
+    assert_eq!(on_disk(&hub), (Some(LOST.to_owned()), Some(None)));
     // Who has no will costs the disk nothing.
     attach(&hub, CONTROLLER, true).disconnect();
     drop(attach(&hub, CONTROLLER, true));
