@@ -214,6 +214,7 @@ pub(crate) mod tests {
             id,
             address: "127.0.0.1:1".parse().unwrap(),
             certificate: CertificateName::default(),
+            intermediates: Box::default(),
             subject,
         })
         .unwrap()

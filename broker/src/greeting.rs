@@ -23,6 +23,7 @@ use crate::hub::Hub;
 use crate::limits::TLS_BUFFER;
 use crate::packet::{self, Frame, PacketError};
 use crate::peer::Peer;
+use crate::revocation::CertificateName;
 use crate::tls::Front;
 use crate::transport::{Exchanged, Transport};
 
@@ -167,9 +168,15 @@ impl Door {
 
     /// The device that the certificate names. Who has none of this realm is told in the way that MQTT has for it.
     fn peer(&self, stream: &TlsStream<TcpStream>, address: SocketAddr) -> Result<Peer, GreetError> {
-        let der = chain_of(stream).first().map(AsRef::as_ref);
-        let der = der.unwrap_or_default();
-        Peer::of_certificate(der, address, &self.realm, &self.client_id_suffix).map_err(|error| {
+        let chain = chain_of(stream);
+        let der = chain.first().map(AsRef::as_ref).unwrap_or_default();
+        let others = chain.get(1..).unwrap_or_default();
+        let peer = Peer::of_certificate(der, address, &self.realm, &self.client_id_suffix);
+        peer.map(|peer| Peer {
+            intermediates: others.iter().filter_map(CertificateName::of_der).collect(),
+            ..peer
+        })
+        .map_err(|error| {
             self.hub.counters.refused_peers.increment();
             audit::refused_claim(der, address, &one_line(&error));
             GreetError::Refused

@@ -19,6 +19,8 @@ pub(crate) struct Peer {
     pub(crate) address: SocketAddr,
     /// Which of the device's certificates it is.
     pub(crate) certificate: CertificateName,
+    /// The certificates that came with it. Each of them may be revoked too.
+    pub(crate) intermediates: Box<[CertificateName]>,
     /// What policies are asked about; its client id is the certificate's common name.
     pub(crate) subject: Subject,
 }
@@ -85,6 +87,7 @@ impl Peer {
             id,
             address,
             certificate: CertificateName::of(&certificate),
+            intermediates: Box::default(),
             subject,
         })
     }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use daemon::report::one_line;
-use policies::RoleDocument;
+use policies::{PolicySet, RoleDocument};
 use protocol::Label;
 use tokio::sync::Notify;
 use tokio::task::spawn_blocking;
@@ -18,7 +18,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::config::{BrokerConfig, Pem};
 use crate::greeting::Door;
 use crate::limits::LOOK_INTERVAL;
-use crate::policy_files;
+use crate::policy_files::{self, PoliciesError};
 use crate::tls::{self, Front};
 use crate::trust::Trust;
 
@@ -51,6 +51,8 @@ pub(crate) struct Watched {
     identity: Group,
     trust: Group,
     policies: Group,
+    /// The realm's own policies that were there when the policies were read.
+    own: Vec<PathBuf>,
 }
 
 /// Files of which all are read when one has changed.
@@ -107,7 +109,24 @@ impl Sources {
             identity: Group::new(pems(&[&self.certificates, &self.key])),
             trust: Group::new(trust),
             policies: Group::new(policies.collect()),
+            own: self.own_policies(),
         }
+    }
+
+    fn own_policies(&self) -> Vec<PathBuf> {
+        let directory = self.policies.as_deref();
+        let own = |role| policy_files::own(directory?, role).ok().flatten();
+        RoleDocument::ALL.into_iter().filter_map(own).collect()
+    }
+
+    /// The policies, unless one that decided has gone: whoever writes a new one may not have finished, and the program's own
+    /// may permit more. A restart takes it as it is.
+    fn load_policies(&self, before: &[PathBuf]) -> Result<PolicySet, PoliciesError> {
+        let now = self.own_policies();
+        if let Some(path) = before.iter().find(|path| !now.contains(path)) {
+            return Err(PoliciesError::Gone { path: path.clone() });
+        }
+        policy_files::load_policies(self.policies.as_deref(), &self.realm)
     }
 }
 
@@ -202,8 +221,9 @@ fn look(sources: &Sources, door: &Door, watched: &mut Watched, asked: bool) {
         }
     }
     if watched.policies.is_due(asked) {
-        match policy_files::load_policies(sources.policies.as_deref(), &sources.realm) {
+        match sources.load_policies(&watched.own) {
             Ok(policies) => {
+                watched.own = sources.own_policies();
                 if door.hub.gate.replace(policies) {
                     door.hub.recheck();
                 }
@@ -223,8 +243,7 @@ fn trust(door: &Door, front: &Front, now: Trust) {
             // Newcomers first: who is in the hub by then is seen by the second line, and who is not by the first.
             door.replace(next);
             let change = now.since(&front.trust);
-            door.hub
-                .cut_where(|client| change.objection(&client.peer().certificate));
+            door.hub.cut_where(|client| change.objection(client.peer()));
             door.hub.counters.reloads.increment();
             tracing::info!(
                 authorities,
