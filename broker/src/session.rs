@@ -248,6 +248,21 @@ mod tests {
     }
 
     #[test]
+    fn what_is_found_in_the_retained_store_has_a_limit_of_its_own() {
+        let mut session = Session::new();
+        let found = || delivery("a text that is long", Qos::AtLeastOnce, true);
+        for _ in 0..3 {
+            session.enqueue(found(), &limits()).unwrap();
+        }
+        assert_eq!(session.enqueue(found(), &limits()), Err(QueueFull));
+        // It takes nothing of the other one, and what has been sent makes room.
+        let live = delivery("1", Qos::AtMostOnce, false);
+        session.enqueue(live, &limits()).unwrap();
+        assert!(session.next(&limits()).is_some());
+        session.enqueue(found(), &limits()).unwrap();
+    }
+
+    #[test]
     fn the_window_holds_and_order_is_kept() {
         let mut session = Session::new();
         for (text, qos) in [
