@@ -78,11 +78,7 @@ impl Peer {
         if id.realm() != realm {
             return Err(PeerError::Realm { id });
         }
-        let subject = Subject::new(common_name)
-            .and_then(|subject| subject.with_common_name(common_name))
-            .and_then(|subject| subject.with_organization(organization))
-            .and_then(|subject| subject.with_organizational_unit(unit))
-            .map_err(PeerError::Subject)?;
+        let subject = subject_of(common_name, &id).map_err(PeerError::Subject)?;
         Ok(Self {
             id,
             address,
@@ -91,6 +87,14 @@ impl Peer {
             subject,
         })
     }
+}
+
+/// What policies are asked about for a device with this client id: its certificate says the same three times.
+pub(crate) fn subject_of(client_id: &str, id: &DeviceId) -> Result<Subject, SubjectError> {
+    Subject::new(client_id)?
+        .with_common_name(client_id)?
+        .with_organization(id.system().as_str())?
+        .with_organizational_unit(id.device().as_str())
 }
 
 /// The one value of an attribute. Of two, one would be checked and the other believed somewhere else.

@@ -69,8 +69,8 @@ impl Retained {
         self.messages.get(topic).map(|found| &found.0)
     }
 
-    /// The messages that a new subscription is to be sent, in the order of their topics.
-    pub(crate) fn matching<'a>(
+    /// The messages that a new subscription has to look at, in the order of their topics: all that it finds, and others.
+    pub(crate) fn near<'a>(
         &'a self,
         filter: &'a TopicFilter,
     ) -> impl Iterator<Item = &'a Arc<Message>> {
@@ -79,7 +79,6 @@ impl Retained {
             .range::<str, _>((Bound::Included(prefix), Bound::Unbounded))
             .map(|entry| &entry.0)
             .take_while(move |message| message.topic.as_str().starts_with(prefix))
-            .filter(|message| filter.matches(&message.topic))
     }
 
     /// All of them.
@@ -202,7 +201,8 @@ mod tests {
         }
         let filter = filter("a/#");
         let found: Vec<_> = retained
-            .matching(&filter)
+            .near(&filter)
+            .filter(|found| filter.matches(&found.topic))
             .map(|found| found.topic.as_str())
             .collect();
         assert_eq!(found, ["a", "a/b"]);
@@ -221,7 +221,7 @@ mod tests {
                     model.insert(topic.as_str(), payload.clone());
                 }
             }
-            let found: Vec<_> = retained.matching(&filter).map(|found| found.topic.clone()).collect();
+            let found: Vec<_> = retained.near(&filter).map(|found| found.topic.clone()).filter(|topic| filter.matches(topic)).collect();
             let expected: Vec<_> = model.keys().map(|topic| name(topic)).filter(|topic| filter.matches(topic)).collect();
             prop_assert_eq!(found, expected);
             prop_assert_eq!(retained.len(), model.len());

@@ -31,7 +31,7 @@ fn presence(hub: &Hub, text: &str) -> Accepted {
 fn watch(hub: &Hub, attachment: &Attachment) {
     let client = admitted(&hub.gate, CONTROLLER);
     let granted = hub.gate.subscribe(&client, filter(PRESENCE)).unwrap();
-    assert_eq!(attachment.subscribe(&[(granted, Qos::AtLeastOnce)]), [true]);
+    attachment.subscribe(&granted, Qos::AtLeastOnce).unwrap();
 }
 
 fn next(attachment: &Attachment) -> Option<String> {
@@ -394,4 +394,90 @@ async fn a_journal_that_is_full_is_said_to_be() {
     assert_eq!(hub.counters.snapshot().retained_refused, 1);
     hub.journal.take();
     device.publish(presence(&hub, "3")).unwrap();
+}
+
+/// From now on nobody may say or hear a presence.
+fn forbid(hub: &Hub) {
+    let home = tempfile::tempdir().unwrap();
+    for role in policies::RoleDocument::ALL {
+        let narrowed = role.json().replace("/tunnel/presence", "/tunnel/nothing");
+        assert_ne!(narrowed, role.json());
+        std::fs::write(crate::policy_files::path(home.path(), role), narrowed).unwrap();
+    }
+    let realm = "atlas".parse().unwrap();
+    let policies = crate::policy_files::load_policies(Some(home.path()), &realm).unwrap();
+    assert!(hub.gate.replace(policies));
+}
+
+/// Who asks between new policies and their recheck was let in by the old ones.
+#[tokio::test]
+async fn what_was_decided_by_old_policies_is_decided_again() {
+    let (hub, _for_bus) = hub();
+    let controller = attach(&hub, CONTROLLER, true);
+    let client = admitted(&hub.gate, CONTROLLER);
+    let granted = hub.gate.subscribe(&client, filter(PRESENCE)).unwrap();
+    let (device, will) = (admitted(&hub.gate, DEVICE), presence(&hub, LOST));
+    forbid(&hub);
+    assert!(matches!(
+        controller.subscribe(&granted, Qos::AtLeastOnce),
+        Err(SubscribeError::Refused(_))
+    ));
+    assert_eq!(hub.lock().routing.subscribers(&name(PRESENCE)), 0);
+    let refused = hub.attach(device.clone(), true, Some(will)).map(drop);
+    assert!(matches!(refused, Err(AttachError::Refused(_))));
+    assert_eq!(hub.counters.snapshot().sessions, 1);
+    assert!(hub.attach(device, true, None).is_ok());
+}
+
+#[tokio::test]
+async fn a_will_that_is_no_longer_permitted_is_not_published() {
+    // Of one who goes, of one who is displaced, and of one that an earlier broker left behind.
+    for how in 0..3 {
+        let (hub, mut for_bus) = if how == 2 { restarted() } else { hub() };
+        let device = (how < 2).then(|| attach_with_will(&hub, LOST));
+        forbid(&hub);
+        hub.recheck();
+        match how {
+            0 => drop(device),
+            1 => drop(attach(&hub, DEVICE, true)),
+            _ => assert!(!hub.give_up(10)),
+        }
+        assert!(for_bus.try_recv().is_err(), "{how}");
+        let count = hub.counters.snapshot();
+        assert_eq!((count.wills, count.withdrawn_wills), (0, 1), "{how}");
+        if how == 2 {
+            assert_eq!(on_disk(&hub), (None, Some(None)));
+        }
+    }
+}
+
+/// A controller that costs memory may cost others nothing: those who read have their share.
+#[tokio::test]
+async fn what_waits_for_all_is_bounded_and_nobody_who_reads_is_cut() {
+    let limits = Limits {
+        all_queues_bytes: 200_000,
+        ..Limits::default()
+    };
+    let (hub, _for_bus) = Hub::new(gate(), limits, None);
+    let greedy: Vec<_> = ["controller-a.hula.atlas", "controller-b.hula.atlas"]
+        .map(|id| {
+            let attachment = attach(&hub, id, true);
+            watch(&hub, &attachment);
+            attachment
+        })
+        .into();
+    let reader = attach(&hub, "controller-c.hula.atlas", true);
+    watch(&hub, &reader);
+    let device = attach(&hub, DEVICE, true);
+    let text = "x".repeat(10_000);
+    for _ in 0..20 {
+        device.publish(presence(&hub, &text)).unwrap();
+        let outgoing = reader.next().unwrap().unwrap();
+        reader.acknowledge(outgoing.pkid.unwrap());
+    }
+    for greedy in &greedy {
+        assert_eq!(greedy.standing(), Err(Cut::QueueFull));
+    }
+    assert_eq!(reader.standing(), Ok(()));
+    assert!(hub.queue_depths().bytes <= 200_000 + 64 * 1024);
 }
