@@ -8,7 +8,8 @@ use crate::gate::{Accepted, Granted};
 use crate::hub::{Hub, PublishError};
 use crate::journal::Mark;
 use crate::message::Qos;
-use crate::seat::{Cut, Seat};
+use crate::routing::Search;
+use crate::seat::{Cut, Seat, SubscribeError};
 use crate::session::Outgoing;
 use crate::topic::TopicFilter;
 
@@ -62,8 +63,9 @@ impl Attachment {
         self.seat.standing(self.generation)
     }
 
-    pub(crate) fn acknowledge(&self, pkid: u16) {
-        self.seat.acknowledge(self.generation, pkid);
+    /// Whether the acknowledgement was awaited.
+    pub(crate) fn acknowledge(&self, pkid: u16) -> bool {
+        self.seat.acknowledge(self.generation, pkid)
     }
 
     /// Publishes a message of the client, unless another connection speaks for it by now. Returned is when it is durable.
@@ -81,9 +83,10 @@ impl Attachment {
         self.hub.journal.until_durable(mark).await;
     }
 
-    /// Subscribes; which of the filters fitted.
-    pub(crate) fn subscribe(&self, filters: &[(Granted, Qos)]) -> Vec<bool> {
-        self.hub.subscribe(&self.seat, self.generation, filters)
+    /// Subscribes; how much was looked at for it.
+    pub(crate) fn subscribe(&self, granted: &Granted, qos: Qos) -> Result<Search, SubscribeError> {
+        self.hub
+            .subscribe(&self.seat, self.generation, granted, qos)
     }
 
     pub(crate) fn unsubscribe(&self, filters: &[TopicFilter]) {

@@ -110,7 +110,7 @@ impl Broker {
         let sources = Sources::of(&config);
         let watched = sources.watch();
         let (front, policies) = read(&config)?;
-        let gate = Gate::new(policies);
+        let gate = Gate::new(policies, config.client_id_suffix.clone());
         let fail = |source| BindError::Listen {
             address: config.listen,
             source,

@@ -4,9 +4,11 @@
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::sync::Arc;
 
 use policies::RoleDocument;
+use protocol::Label;
 use rustls::RootCertStore;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
@@ -19,6 +21,7 @@ use x509_parser::prelude::FromDer;
 use crate::broker::{BindError, read};
 use crate::config::BrokerConfig;
 use crate::policy_files;
+use crate::store::{Store, StoreError};
 use crate::tls::Front;
 
 /// What devices know of the broker before they meet it.
@@ -40,6 +43,7 @@ pub struct Served {
     authorities: Vec<String>,
     revoked: Option<usize>,
     policies: Vec<String>,
+    store: Option<String>,
 }
 
 /// Why a broker of this configuration would not serve, or not be accepted.
@@ -90,18 +94,24 @@ impl CheckError {
 pub fn check(config: &BrokerConfig, expected: Expected<'_>) -> Result<Served, CheckError> {
     let (front, _) = read(config)?;
     accepted(&front, expected)?;
-    let policies = RoleDocument::ALL.map(|role| {
-        let own = config
-            .policies
-            .as_deref()
-            .map(|at| policy_files::path(at, role));
-        let from = own.filter(|path| path.exists());
-        let from = from.map_or_else(
+    let mut policies = Vec::new();
+    for role in RoleDocument::ALL {
+        let directory = config.policies.as_deref();
+        let own = directory
+            .map(|at| policy_files::own(at, role))
+            .transpose()
+            .map_err(BindError::Policies)?;
+        let from = own.flatten().map_or_else(
             || "the program's own".to_owned(),
             |path| path.display().to_string(),
         );
-        format!("{} ({from})", role.name())
-    });
+        policies.push(format!("{} ({from})", role.name()));
+    }
+    let store = config
+        .store
+        .as_deref()
+        .map(|directory| store(directory, &config.realm))
+        .transpose()?;
     Ok(Served {
         listen: config.listen,
         taken: is_taken(config.listen).map_err(|source| BindError::Listen {
@@ -121,8 +131,20 @@ pub fn check(config: &BrokerConfig, expected: Expected<'_>) -> Result<Served, Ch
             .map(|one| described(one))
             .collect(),
         revoked: front.trust.has_list().then(|| front.trust.revoked()),
-        policies: policies.into(),
+        policies,
+        store,
     })
+}
+
+/// Opens the store as a start would, unless a broker has it.
+fn store(directory: &Path, realm: &Label) -> Result<String, BindError> {
+    let state = match Store::check(directory, realm) {
+        Ok(true) => "",
+        Ok(false) => " (new)",
+        Err(StoreError::InUse { .. }) => " (in use: is it running?)",
+        Err(error) => return Err(error.into()),
+    };
+    Ok(format!("{}{state}", directory.display()))
 }
 
 /// Asks what a device asks in its handshake.
@@ -198,6 +220,9 @@ impl fmt::Display for Served {
                 "\n             "
             };
             write!(f, "{label}{policy}")?;
+        }
+        if let Some(store) = &self.store {
+            write!(f, "\nstore        {store}")?;
         }
         Ok(())
     }

@@ -11,16 +11,16 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use crate::accounts::Account;
 use crate::acknowledgements::Acknowledgements;
 use crate::attachment::Attachment;
-use crate::audit;
+use crate::cost;
 use crate::gate::{Admitted, Refusal};
 use crate::hub::{Hub, PublishError};
-use crate::limits::{FILTER_TOKENS, MAX_PACKET};
+use crate::limits::MAX_PACKET;
 use crate::message::{Message, Qos};
-use crate::pace::Pace;
 use crate::packet::{self, PacketError, Request};
-use crate::seat::Cut;
+use crate::seat::{Cut, SubscribeError};
 use crate::session::Outgoing;
 use crate::topic::TopicFilter;
 use crate::transport::{Exchanged, Transport};
@@ -36,7 +36,7 @@ pub(crate) struct Connection<S> {
     /// The longest silence that is allowed.
     silence: Duration,
     heard: Instant,
-    pace: Pace,
+    account: Arc<Account>,
     /// When a client that is slowed is listened to again.
     resume: Option<Instant>,
     refused_filters: u32,
@@ -87,15 +87,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let silence = keepalive.map_or(hub.limits.idle, |keepalive| {
             (keepalive * 3 / 2).min(hub.limits.idle)
         });
+        let account = hub.accounts.of(client.peer().subject.client_id());
         Self {
             transport,
             attachment,
+            account,
             acknowledgements: Acknowledgements::default(),
             client,
             hub,
             silence,
             heard: Instant::now(),
-            pace: Pace::default(),
             resume: None,
             refused_filters: 0,
             published: false,
@@ -116,6 +117,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// The session is left before the socket is closed, which may take a while. No future holds what is moved here: it
     /// would keep the room for it all the time, for each of many connections.
+    #[expect(
+        clippy::boxed_local,
+        clippy::unnecessary_box_returns,
+        reason = "what is not in a box is in the future, of each connection and all the time"
+    )]
     fn leave(self: Box<Self>, end: &End) -> Box<Transport<S>> {
         let Self {
             transport,
@@ -180,7 +186,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             if self.unkept_at().is_some_and(|at| at <= now) {
                 return End::Unkept;
             }
-            if self.pace.is_flood(now, &self.hub.limits) {
+            if self.account.is_flood(now, &self.hub.limits) {
                 return self.cut_flood();
             }
             if self.silent_at() <= now {
@@ -224,7 +230,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             while let Some(pkid) = self.acknowledgements.next(self.attachment.durable()) {
                 self.write(&Packet::PubAck(PubAck { pkid }))?;
             }
-            self.resume = self.pace.held_until(Instant::now(), &self.hub.limits);
+            self.resume = self.account.held_until(Instant::now(), &self.hub.limits);
             let held = !self.acknowledgements.has_room() || self.resume.is_some();
             if std::mem::replace(&mut self.transport.held, held) && !held {
                 // Nobody has listened; from now on somebody does.
@@ -240,33 +246,28 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Whether requests are handled now, or wait in the link.
     fn takes_more(&self) -> bool {
-        let held = self.pace.held_until(Instant::now(), &self.hub.limits);
+        let held = self.account.held_until(Instant::now(), &self.hub.limits);
         self.acknowledgements.has_room() && held.is_none()
     }
 
     /// A request is paid for, and who cannot pay is slowed.
-    fn pay(&mut self, request: &Request) {
-        let tokens = match request {
-            Request::PubAck(_) | Request::Disconnect => return,
-            Request::Publish(..) | Request::Ping => 1,
-            Request::Subscribe(_, filters) => filter_tokens(filters.len()),
-            Request::Unsubscribe(_, filters) => filter_tokens(filters.len()),
-        };
-        if self.pace.spend(tokens, self.heard, &self.hub.limits) {
+    fn pay(&self, tokens: u32) {
+        let limits = &self.hub.limits;
+        if tokens > 0 && self.account.spend(tokens, self.heard, limits) {
             self.hub.counters.slowed.increment();
-            let peer = self.client.peer();
-            let rate = self.hub.limits.rate;
-            tracing::warn!(device = %peer.id, address = %peer.address, rate, "asks for too much and is slowed");
+            self.hub.audit.slowed(&self.client, limits.rate);
         }
     }
 
     fn cut_flood(&self) -> End {
         let limits = &self.hub.limits;
         let rule = format!(
-            "at most {} requests a second, and slowed for {:?} it does not stop",
+            "a device earns {} tokens a second, and slowed for {:?} it does not stop",
             limits.rate, limits.flood
         );
-        audit::refused(&self.client, &Refusal::new("rate", "connection", rule));
+        self.hub
+            .audit
+            .refused(&self.client, &Refusal::new("rate", "connection", rule));
         End::Flood
     }
 
@@ -289,10 +290,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         {
             let request = frame.request()?;
             self.heard = Instant::now();
-            self.pay(&request);
+            self.pay(cost::of_request(&request));
             match request {
                 Request::Publish(message, pkid) => self.publish(message, pkid)?,
-                Request::PubAck(pkid) => self.attachment.acknowledge(pkid),
+                // One that nobody waits for is work for nothing.
+                Request::PubAck(pkid) => {
+                    if !self.attachment.acknowledge(pkid) {
+                        self.pay(1);
+                    }
+                }
                 Request::Subscribe(pkid, filters) => self.subscribe(pkid, filters)?,
                 Request::Unsubscribe(pkid, filters) => {
                     self.attachment.unsubscribe(&filters);
@@ -332,7 +338,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     fn refuse_publish(&self, refusal: &Refusal) -> End {
         self.hub.counters.refused_publishes.increment();
-        audit::refused(&self.client, refusal);
+        self.hub.audit.refused(&self.client, refusal);
         End::Refused
     }
 
@@ -341,43 +347,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         pkid: u16,
         filters: Vec<(Result<TopicFilter, String>, Qos)>,
     ) -> Result<(), End> {
-        let mut granted = Vec::with_capacity(filters.len());
+        // A connection that has lost its session is not judged by what it still wants to have.
+        self.attachment.standing()?;
         let mut codes = Vec::with_capacity(filters.len());
         for (filter, qos) in filters {
-            let decided = filter
-                .map_err(|text| {
-                    Refusal::new(
-                        "iot:Subscribe",
-                        &text,
-                        "it is longer or deeper than any topic",
-                    )
-                })
-                .and_then(|filter| self.hub.gate.subscribe(&self.client, filter));
-            match decided {
-                Ok(filter) => {
-                    granted.push((filter, qos));
-                    codes.push(SubscribeReasonCode::Success(wire_qos(qos)));
-                }
+            codes.push(match self.subscribe_one(filter, qos)? {
+                Ok(()) => SubscribeReasonCode::Success(wire_qos(qos)),
                 Err(refusal) => {
                     self.refuse_filter(&refusal);
-                    codes.push(SubscribeReasonCode::Failure);
+                    SubscribeReasonCode::Failure
                 }
-            }
-        }
-        let fitted = self.attachment.subscribe(&granted);
-        let allowed = codes
-            .iter_mut()
-            .filter(|code| matches!(code, SubscribeReasonCode::Success(_)));
-        for ((code, fits), (filter, _)) in allowed.zip(fitted).zip(&granted) {
-            if !fits {
-                *code = SubscribeReasonCode::Failure;
-                let filter = filter.filter().as_str().to_owned();
-                let rule = format!(
-                    "a session has at most {} subscriptions",
-                    self.hub.limits.subscriptions
-                );
-                self.refuse_filter(&Refusal::new("iot:Subscribe", &filter, rule));
-            }
+            });
         }
         self.write(&Packet::SubAck(SubAck {
             pkid,
@@ -390,10 +370,38 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
+    fn subscribe_one(
+        &self,
+        filter: Result<TopicFilter, String>,
+        qos: Qos,
+    ) -> Result<Result<(), Refusal>, Cut> {
+        let refuse = |filter: &str, rule: &str| Refusal::new("iot:Subscribe", filter, rule);
+        let decided = filter
+            .map_err(|text| refuse(&text, "it is longer or deeper than any topic"))
+            .and_then(|filter| self.hub.gate.subscribe(&self.client, filter));
+        let granted = match decided {
+            Ok(granted) => granted,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        match self.attachment.subscribe(&granted, qos) {
+            Ok(search) => {
+                self.pay(cost::of_search(search.walked, search.found));
+                Ok(Ok(()))
+            }
+            Err(SubscribeError::Cut(cut)) => Err(cut),
+            Err(SubscribeError::Refused(refusal)) => Ok(Err(refusal)),
+            Err(SubscribeError::TooMany) => {
+                let most = self.hub.limits.subscriptions;
+                let rule = format!("a session has at most {most} subscriptions");
+                Ok(Err(refuse(granted.filter().as_str(), &rule)))
+            }
+        }
+    }
+
     fn refuse_filter(&mut self, refusal: &Refusal) {
         self.refused_filters += 1;
         self.hub.counters.refused_filters.increment();
-        audit::refused(&self.client, refusal);
+        self.hub.audit.refused(&self.client, refusal);
     }
 
     fn write(&mut self, packet: &Packet) -> Result<(), End> {
@@ -450,12 +458,6 @@ fn publish_packet(outgoing: &Outgoing) -> Publish {
         pkid: outgoing.pkid.unwrap_or_default(),
         payload: message.payload.clone(),
     }
-}
-
-fn filter_tokens(filters: usize) -> u32 {
-    u32::try_from(filters)
-        .unwrap_or(u32::MAX)
-        .saturating_mul(FILTER_TOKENS)
 }
 
 fn wire_qos(qos: Qos) -> QoS {

@@ -71,7 +71,7 @@ counters! {
     accepted,
     /// Times that accepting failed, as with no file descriptor left.
     accept_errors,
-    /// Connections closed at once because too many had not finished their CONNECT.
+    /// Connections closed because too many had not finished their CONNECT: at once, or to make room.
     refused_full,
     /// Connections closed at once because their address had its share, of all or of those without a CONNECT.
     refused_address,
@@ -121,6 +121,8 @@ counters! {
     slowed,
     /// Connections ended because that did not help.
     floods,
+    /// CONNECTs refused because the device has asked for too much before.
+    refused_floods,
     /// Messages accepted from devices, wills included.
     published,
     /// Connections ended because the store could not take their retained message in time.
@@ -133,6 +135,8 @@ counters! {
     held_wills,
     /// Wills published.
     wills,
+    /// Wills that were not, because the policies of the time did not permit them any more.
+    withdrawn_wills,
     /// Messages sent to devices, repetitions included.
     delivered,
     /// Deliveries that policy forbade, though a filter asked for them.

@@ -2,20 +2,23 @@
 //!
 //! [`Admitted`], [`Accepted`] and [`Granted`] can be made nowhere else, and the hub takes nothing else from devices.
 
+use std::error::Error;
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use policies::{Action, Decision, PolicySet, RoleDocument};
-use protocol::Role;
+use daemon::report::one_line;
+use policies::{Action, Decision, PolicySet, RoleDocument, Subject};
+use protocol::{ClientIdSuffix, Role};
 
 use crate::message::Message;
-use crate::peer::Peer;
+use crate::peer::{self, Peer};
 use crate::topic::{TopicFilter, TopicName};
 
 /// The realm's policies, as they are now.
 #[derive(Debug)]
 pub(crate) struct Gate {
     policies: RwLock<Arc<PolicySet>>,
+    client_id_suffix: ClientIdSuffix,
 }
 
 /// A device that may be connected under its client id.
@@ -45,9 +48,10 @@ pub(crate) struct Refusal {
 }
 
 impl Gate {
-    pub(crate) fn new(policies: PolicySet) -> Self {
+    pub(crate) fn new(policies: PolicySet, client_id_suffix: ClientIdSuffix) -> Self {
         Self {
             policies: RwLock::new(Arc::new(policies)),
+            client_id_suffix,
         }
     }
 
@@ -64,13 +68,18 @@ impl Gate {
 
     /// Decides a CONNECT whose client id is the certificate's common name.
     pub(crate) fn connect(&self, peer: Peer) -> Result<Admitted, Refusal> {
-        self.decide(&peer, Action::Connect, peer.subject.client_id())?;
+        self.decide(
+            peer.id.role(),
+            &peer.subject,
+            Action::Connect,
+            peer.subject.client_id(),
+        )?;
         Ok(Admitted { peer })
     }
 
     /// Decides a PUBLISH, or the will of a CONNECT.
     pub(crate) fn publish(&self, client: &Admitted, message: Message) -> Result<Accepted, Refusal> {
-        self.may_publish(client, &message)?;
+        self.may_publish(client.role(), client.subject(), &message)?;
         Ok(Accepted { message })
     }
 
@@ -80,25 +89,38 @@ impl Gate {
         client: &Admitted,
         filter: TopicFilter,
     ) -> Result<Granted, Refusal> {
-        self.decide(&client.peer, Action::Subscribe, filter.as_str())?;
+        self.decide(
+            client.role(),
+            client.subject(),
+            Action::Subscribe,
+            filter.as_str(),
+        )?;
         Ok(Granted { filter })
     }
 
     /// Decides a delivery. A subscription may be wider than what its owner may see.
     pub(crate) fn may_receive(&self, client: &Admitted, topic: &TopicName) -> bool {
         let policies = self.policies();
-        decision(&policies, &client.peer, Action::Receive, topic.as_str()).is_allowed()
+        decision(
+            &policies,
+            client.role(),
+            client.subject(),
+            Action::Receive,
+            topic.as_str(),
+        )
+        .is_allowed()
     }
 
     /// Why a device that was let in before would not be let in now with the same will.
     pub(crate) fn objection(&self, client: &Admitted, will: Option<&Message>) -> Option<Refusal> {
         self.decide(
-            &client.peer,
+            client.role(),
+            client.subject(),
             Action::Connect,
-            client.peer.subject.client_id(),
+            client.subject().client_id(),
         )
         .and_then(|()| match will {
-            Some(will) => self.may_publish(client, will),
+            Some(will) => self.may_publish(client.role(), client.subject(), will),
             None => Ok(()),
         })
         .err()
@@ -110,14 +132,35 @@ impl Gate {
         client: &Admitted,
         filter: &TopicFilter,
     ) -> Option<Refusal> {
-        self.decide(&client.peer, Action::Subscribe, filter.as_str())
-            .err()
+        self.decide(
+            client.role(),
+            client.subject(),
+            Action::Subscribe,
+            filter.as_str(),
+        )
+        .err()
     }
 
-    fn may_publish(&self, client: &Admitted, message: &Message) -> Result<(), Refusal> {
-        self.decide(&client.peer, Action::Publish, message.topic.as_str())?;
+    /// Why a will is not published now. Its client may have gone long ago, before the broker was started; all that
+    /// policies ask for is in its client id, which its certificate could not contradict.
+    pub(crate) fn will_objection(&self, client_id: &str, will: &Message) -> Option<Refusal> {
+        let refuse =
+            |error: &dyn Error| Refusal::new("iot:Publish", will.topic.as_str(), one_line(error));
+        let decided = self
+            .client_id_suffix
+            .device_id(client_id)
+            .map_err(|error| refuse(&error))
+            .and_then(|id| {
+                let subject = peer::subject_of(client_id, &id).map_err(|error| refuse(&error))?;
+                self.may_publish(id.role(), &subject, will)
+            });
+        decided.err()
+    }
+
+    fn may_publish(&self, role: Role, subject: &Subject, message: &Message) -> Result<(), Refusal> {
+        self.decide(role, subject, Action::Publish, message.topic.as_str())?;
         if message.retain {
-            self.decide(&client.peer, Action::RetainPublish, message.topic.as_str())?;
+            self.decide(role, subject, Action::RetainPublish, message.topic.as_str())?;
         }
         Ok(())
     }
@@ -127,9 +170,15 @@ impl Gate {
         Arc::clone(&current)
     }
 
-    fn decide(&self, peer: &Peer, action: Action, resource: &str) -> Result<(), Refusal> {
+    fn decide(
+        &self,
+        role: Role,
+        subject: &Subject,
+        action: Action,
+        resource: &str,
+    ) -> Result<(), Refusal> {
         let policies = self.policies();
-        let rule = match decision(&policies, peer, action, resource) {
+        let reason = match decision(&policies, role, subject, action, resource) {
             Decision::Allowed { .. } => return Ok(()),
             Decision::ExplicitDeny { statement } => format!("statement `{statement}` denies it"),
             Decision::NoMatch => "no statement allows it".to_owned(),
@@ -137,7 +186,7 @@ impl Gate {
         Err(Refusal {
             action: action.name(),
             resource: resource.to_owned(),
-            rule,
+            rule: reason,
         })
     }
 }
@@ -146,9 +195,21 @@ impl Admitted {
     pub(crate) fn peer(&self) -> &Peer {
         &self.peer
     }
+
+    fn role(&self) -> Role {
+        self.peer.id.role()
+    }
+
+    fn subject(&self) -> &Subject {
+        &self.peer.subject
+    }
 }
 
 impl Accepted {
+    pub(crate) fn message(&self) -> &Message {
+        &self.message
+    }
+
     pub(crate) fn into_message(self) -> Message {
         self.message
     }
@@ -173,22 +234,20 @@ impl Refusal {
 
 fn decision<'a>(
     policies: &'a PolicySet,
-    peer: &Peer,
+    role: Role,
+    subject: &Subject,
     action: Action,
     resource: &str,
 ) -> Decision<'a> {
-    let document = match peer.id.role() {
+    let document = match role {
         Role::Controller => RoleDocument::Controller,
         Role::Target => RoleDocument::Target,
     };
-    policies
-        .get(document)
-        .decide(&peer.subject, action, resource)
+    policies.get(document).decide(subject, action, resource)
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use policies::Subject;
     use protocol::DeviceId;
 
     use super::*;
@@ -198,22 +257,19 @@ pub(crate) mod tests {
 
     /// The gate of the realm `atlas`.
     pub(crate) fn gate() -> Gate {
-        Gate::new(PolicySet::for_realm("atlas").unwrap())
+        Gate::new(PolicySet::for_realm("atlas").unwrap(), "".parse().unwrap())
     }
 
     /// An admitted device of the realm `atlas`.
     pub(crate) fn admitted(gate: &Gate, id: &str) -> Admitted {
         let id: DeviceId = id.parse().unwrap();
         let text = id.to_string();
-        let subject = Subject::new(&text)
-            .and_then(|subject| subject.with_common_name(&text))
-            .and_then(|subject| subject.with_organization(id.system().as_str()))
-            .and_then(|subject| subject.with_organizational_unit(id.device().as_str()))
-            .unwrap();
+        let subject = peer::subject_of(&text, &id).unwrap();
         gate.connect(Peer {
             id,
             address: "127.0.0.1:1".parse().unwrap(),
             certificate: CertificateName::default(),
+            intermediates: Box::default(),
             subject,
         })
         .unwrap()
@@ -250,6 +306,27 @@ pub(crate) mod tests {
         );
         assert!(gate.may_receive(&controller, &name("atlas/hula/333/tunnel/presence")));
         assert!(!gate.may_receive(&controller, &name("atlas/other/333/tunnel/presence")));
+    }
+
+    #[test]
+    fn a_will_is_decided_by_its_client_id_alone() {
+        let gate = gate();
+        let will = |topic| Message::new(name(topic), b"1", Qos::AtLeastOnce, true);
+        let (own, foreign) = (
+            will("atlas/hula/333/tunnel/presence"),
+            will("atlas/hula/334/tunnel/presence"),
+        );
+        assert_eq!(gate.will_objection("333.hula.atlas", &own), None);
+        for (client_id, will) in [
+            ("333.hula.atlas", &foreign),
+            ("controller-a.hula.atlas", &own),
+            ("nobody", &own),
+        ] {
+            assert!(
+                gate.will_objection(client_id, will).is_some(),
+                "{client_id}"
+            );
+        }
     }
 
     #[test]

@@ -15,14 +15,15 @@ use tokio::time::Instant;
 use tokio_rustls::server::TlsStream;
 
 use crate::attachment::Attachment;
-use crate::audit;
 use crate::connect::{self, Connect, ConnectError, REFUSED_V5};
 use crate::connection::Connection;
+use crate::cost;
 use crate::gate::{Admitted, Refusal};
-use crate::hub::Hub;
+use crate::hub::{AttachError, Hub};
 use crate::limits::TLS_BUFFER;
 use crate::packet::{self, Frame, PacketError};
 use crate::peer::Peer;
+use crate::revocation::CertificateName;
 use crate::tls::Front;
 use crate::transport::{Exchanged, Transport};
 
@@ -42,6 +43,10 @@ pub(crate) enum GreetError {
     Handshake(#[source] io::Error),
     #[error("the connection is lost before CONNECT")]
     Lost(#[source] io::Error),
+    #[error("another one needs the place, and of its address there are most")]
+    Crowded,
+    #[error("no CONNECT in time")]
+    Late,
     #[error("the peer has left before CONNECT")]
     Left,
     #[error("the first packet is no CONNECT that can be served")]
@@ -62,7 +67,9 @@ impl Door {
         // A message is one packet and should leave at once.
         stream.set_nodelay(true).map_err(GreetError::Lost)?;
         let front = self.front();
-        let mut stream = audit::handshake(address, front.acceptor.accept(stream))
+        let handshake = front.acceptor.accept(stream);
+        let handshake = self.hub.audit.handshake(address, handshake);
+        let mut stream = handshake
             .await
             .map_err(|error| self.handshake_failed(error, address))?;
         let counters = &self.hub.counters;
@@ -116,7 +123,7 @@ impl Door {
             // The verifier has written its line.
             Some(rustls::Error::InvalidCertificate(_)) => {}
             Some(none @ rustls::Error::NoCertificatesPresented) => {
-                audit::refused_claim(&[], address, none);
+                self.hub.audit.refused_claim(&[], address, none);
             }
             Some(_) | None => return GreetError::Handshake(error),
         }
@@ -138,13 +145,13 @@ impl Door {
             .verify(leaf, others, UnixTime::now())
             .map_err(|error| {
                 self.hub.counters.refused_certificates.increment();
-                audit::refused_claim(leaf, address, &error);
+                self.hub.audit.refused_claim(leaf, address, &error);
                 GreetError::Refused
             })
     }
 
-    /// A client whose certificate or permission has gone since the handshake is seen here or, having its seat by now, by
-    /// whoever makes the change.
+    /// A client whose certificate has gone since the handshake is seen here or, having its seat by now, by whoever makes the
+    /// change.
     fn confirm(
         &self,
         front: &Arc<Front>,
@@ -157,21 +164,24 @@ impl Door {
             self.verify(&present, chain_of(transport.stream()), peer.address)
                 .map_err(|error| (NOT_AUTHORIZED, error))?;
         }
-        if let Some(refusal) = self.hub.gate.objection(&admitted.0, None) {
-            self.hub.counters.refused_connects.increment();
-            audit::refused(&admitted.0, &refusal);
-            return Err((NOT_AUTHORIZED, GreetError::Refused));
-        }
         Ok(admitted)
     }
 
     /// The device that the certificate names. Who has none of this realm is told in the way that MQTT has for it.
     fn peer(&self, stream: &TlsStream<TcpStream>, address: SocketAddr) -> Result<Peer, GreetError> {
-        let der = chain_of(stream).first().map(AsRef::as_ref);
-        let der = der.unwrap_or_default();
-        Peer::of_certificate(der, address, &self.realm, &self.client_id_suffix).map_err(|error| {
+        let chain = chain_of(stream);
+        let der = chain.first().map(AsRef::as_ref).unwrap_or_default();
+        let others = chain.get(1..).unwrap_or_default();
+        let peer = Peer::of_certificate(der, address, &self.realm, &self.client_id_suffix);
+        peer.map(|peer| Peer {
+            intermediates: others.iter().filter_map(CertificateName::of_der).collect(),
+            ..peer
+        })
+        .map_err(|error| {
             self.hub.counters.refused_peers.increment();
-            audit::refused_claim(der, address, &one_line(&error));
+            self.hub
+                .audit
+                .refused_claim(der, address, &one_line(&error));
             GreetError::Refused
         })
     }
@@ -198,13 +208,14 @@ impl Door {
                 &connect.client_id,
                 "the certificate is for another client id",
             );
-            audit::refused_peer(&id, address, &refusal);
+            self.hub.audit.refused_peer(&id, address, &refusal);
             return Err((BAD_CLIENT_ID, GreetError::Refused));
         }
         let refuse = |refusal: Refusal| {
-            audit::refused_peer(&id, address, &refusal);
+            self.hub.audit.refused_peer(&id, address, &refusal);
             (NOT_AUTHORIZED, GreetError::Refused)
         };
+        self.charge(&peer, &connect)?;
         let client = self.hub.gate.connect(peer).map_err(|refusal| {
             counters.refused_connects.increment();
             refuse(refusal)
@@ -219,13 +230,35 @@ impl Door {
             refuse(refusal)
         })?;
         let attached = self.hub.attach(client.clone(), connect.clean_session, will);
-        let attachment = attached.map_err(|error| {
-            counters.refused_load.increment();
-            let refusal = Refusal::new("CONNECT", "session", one_line(&error));
-            audit::refused_peer(&id, address, &refusal);
-            (UNAVAILABLE, GreetError::Refused)
+        let attachment = attached.map_err(|error| match error {
+            AttachError::Refused(refusal) => {
+                counters.refused_connects.increment();
+                refuse(refusal)
+            }
+            AttachError::Draining | AttachError::Full | AttachError::Will(_) => {
+                counters.refused_load.increment();
+                let refusal = Refusal::new("CONNECT", "session", one_line(&error));
+                self.hub.audit.refused_peer(&id, address, &refusal);
+                (UNAVAILABLE, GreetError::Refused)
+            }
         })?;
         Ok((client, connect, attachment))
+    }
+
+    /// A CONNECT is paid for like anything else, and who owes too much does not come in by it.
+    fn charge(&self, peer: &Peer, connect: &Connect) -> Result<(), (&'static [u8], GreetError)> {
+        let (limits, now) = (&self.hub.limits, Instant::now());
+        let account = self.hub.accounts.of(peer.subject.client_id());
+        if account.may_connect(now, limits) {
+            account.spend(cost::of_connect(connect.will.as_ref()), now, limits);
+            return Ok(());
+        }
+        self.hub.counters.refused_floods.increment();
+        let refusal = Refusal::new("rate", "CONNECT", "it has asked for too much before");
+        self.hub
+            .audit
+            .refused_peer(&peer.id, peer.address, &refusal);
+        Err((UNAVAILABLE, GreetError::Refused))
     }
 
     /// The first packet is no CONNECT that can be served, and there is a line of its own about it if it is known whose.
@@ -239,7 +272,9 @@ impl Door {
             return (answer, GreetError::Connect(error));
         };
         let refusal = Refusal::new("CONNECT", "packet", one_line(&error));
-        audit::refused_peer(&peer.id, peer.address, &refusal);
+        self.hub
+            .audit
+            .refused_peer(&peer.id, peer.address, &refusal);
         (answer, GreetError::Refused)
     }
 

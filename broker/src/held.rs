@@ -22,7 +22,10 @@ pub(crate) struct HeldWills {
 #[derive(Debug)]
 pub(crate) enum TakenOver {
     /// The client's new will says what this one would have said.
-    Replaced,
+    Replaced {
+        /// What stood in for the retained message until now, and is the truth until the client says something.
+        stood_in: Option<Arc<Message>>,
+    },
     /// Nobody else would ever say it.
     ToPublish(Arc<Message>),
 }
@@ -49,12 +52,27 @@ impl HeldWills {
         self.by_client.contains_key(client_id)
     }
 
-    /// What a new subscriber is sent in place of this retained message.
-    pub(crate) fn view<'a>(&'a self, retained: &'a Arc<Message>) -> &'a Arc<Message> {
-        self.stand_in
+    /// What a new subscriber is sent in place of this retained message; nothing, if the will would delete it.
+    pub(crate) fn view<'a>(&'a self, retained: &'a Arc<Message>) -> Option<&'a Arc<Message>> {
+        let will = self
+            .stand_in
             .get(&retained.topic)
-            .and_then(|client_id| self.by_client.get(client_id))
-            .unwrap_or(retained)
+            .and_then(|client_id| self.by_client.get(client_id));
+        match will {
+            Some(will) if will.payload.is_empty() => None,
+            Some(will) => Some(will),
+            None => Some(retained),
+        }
+    }
+
+    /// All of them.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<Message>)> {
+        self.by_client.iter()
+    }
+
+    /// The client of this will has to go because the broker does.
+    pub(crate) fn keep(&mut self, client_id: &Arc<str>, will: Arc<Message>) {
+        self.by_client.insert(Arc::clone(client_id), will);
     }
 
     /// Somebody has retained something newer on this topic.
@@ -68,10 +86,12 @@ impl HeldWills {
         client_id: &str,
         new: Option<&Message>,
     ) -> Option<TakenOver> {
-        let old = self.remove(client_id)?;
+        let (old, stood_in) = self.remove(client_id)?;
         let same = new.is_some_and(|new| new.topic == old.topic && new.retain == old.retain);
         Some(if same {
-            TakenOver::Replaced
+            TakenOver::Replaced {
+                stood_in: stood_in.then_some(old),
+            }
         } else {
             TakenOver::ToPublish(old)
         })
@@ -80,24 +100,25 @@ impl HeldWills {
     /// Any one that is left, to be published because its client has not come back.
     pub(crate) fn give_up_one(&mut self) -> Option<(Arc<str>, Arc<Message>)> {
         let client_id = self.by_client.keys().next().map(Arc::clone)?;
-        let will = self.remove(&client_id)?;
+        let (will, _) = self.remove(&client_id)?;
         Some((client_id, will))
     }
 
-    fn remove(&mut self, client_id: &str) -> Option<Arc<Message>> {
+    /// Returned too is whether it stood in for what is retained.
+    fn remove(&mut self, client_id: &str) -> Option<(Arc<Message>, bool)> {
         let will = self.by_client.remove(client_id)?;
-        if self
+        let stood_in = self
             .stand_in
             .get(&will.topic)
-            .is_some_and(|owner| **owner == *client_id)
-        {
+            .is_some_and(|owner| **owner == *client_id);
+        if stood_in {
             self.stand_in.remove(&will.topic);
         }
         if self.by_client.is_empty() {
             // What a whole fleet needed for a while is given back.
             *self = Self::default();
         }
-        Some(will)
+        Some((will, stood_in))
     }
 }
 
@@ -120,7 +141,8 @@ mod tests {
 
     fn seen(held: &HeldWills, topic: &str) -> Vec<u8> {
         let retained = Arc::new(message(topic, "online", true));
-        held.view(&retained).payload.to_vec()
+        let seen = held.view(&retained);
+        seen.map_or_else(Vec::new, |seen| seen.payload.to_vec())
     }
 
     #[test]
@@ -132,7 +154,7 @@ mod tests {
         let new = message("t/a", "again lost", true);
         assert!(matches!(
             held.take_over("a", Some(&new)),
-            Some(TakenOver::Replaced)
+            Some(TakenOver::Replaced { stood_in: Some(old) }) if old.payload == "a is lost"
         ));
         assert_eq!(seen(&held, "t/a"), b"online");
         assert!(held.take_over("a", Some(&new)).is_none());
@@ -141,6 +163,19 @@ mod tests {
         held.outdated(&name("t/a"));
         assert_eq!(seen(&held, "t/a"), b"online");
         assert!(held.has("a"), "it is published all the same");
+        assert!(matches!(
+            held.take_over("a", Some(&new)),
+            Some(TakenOver::Replaced { stood_in: None })
+        ));
+    }
+
+    #[test]
+    fn a_will_that_would_delete_hides() {
+        let held = HeldWills::new(vec![("a".into(), message("t/a", "", true))]);
+        assert!(
+            held.view(&Arc::new(message("t/a", "online", true)))
+                .is_none()
+        );
     }
 
     #[test]

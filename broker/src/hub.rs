@@ -1,7 +1,7 @@
 //! Sessions, subscriptions and retained messages, and how a message gets from one to the others.
 //!
 //! One lock makes all of it one order: what is retained, what a subscriber was sent last and what is on the disk never
-//! differ in it. It is held for the few map look-ups of one operation, and never over an await or the disk. What a
+//! differ in it. It is held for the few map look-ups of one operation, and never over an await, the disk or the log. What a
 //! connection does alone, taking its next message and acknowledging one, needs only the lock of its seat.
 //!
 //! The order of the locks is hub, then seat or journal; neither of these two is taken with the other held.
@@ -11,15 +11,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use crate::accounts::Accounts;
 use crate::attachment::Attachment;
+use crate::audit::Audit;
 use crate::counters::{Counters, QueueDepths};
-use crate::gate::{Accepted, Admitted, Gate, Granted};
-use crate::journal::{Journal, Mark};
+use crate::gate::{Accepted, Admitted, Gate, Granted, Refusal};
+use crate::journal::{Batch, Journal, Mark};
 use crate::limits::{Limits, RECHECK_COUNT};
 use crate::message::{Message, Qos};
-use crate::retained::RetainedFull;
-use crate::routing::Routing;
-use crate::seat::{Cut, Seat};
+use crate::retained::{ByTopic, RetainedFull};
+use crate::routing::{RefusedWill, Routing, Search};
+use crate::seat::{Cut, Seat, SubscribeError};
 use crate::seats::Seats;
 use crate::store::Kept;
 use crate::topic::TopicFilter;
@@ -30,18 +32,22 @@ pub(crate) struct Hub {
     state: Mutex<State>,
     pub(crate) journal: Journal,
     pub(crate) gate: Gate,
+    pub(crate) accounts: Accounts,
+    pub(crate) audit: Arc<Audit>,
     pub(crate) limits: Limits,
     pub(crate) counters: Counters,
 }
 
 /// Why a client cannot be given a session now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub(crate) enum AttachError {
     #[error("the broker is draining")]
     Draining,
     #[error("there are too many sessions")]
     Full,
+    #[error("the policies no longer permit it")]
+    Refused(Refusal),
     #[error("its will cannot be kept")]
     Will(#[source] RetainedFull),
 }
@@ -82,6 +88,8 @@ impl Hub {
             state: Mutex::new(state),
             journal,
             gate,
+            accounts: Accounts::default(),
+            audit: Arc::default(),
             limits,
             counters: Counters::default(),
         };
@@ -102,6 +110,11 @@ impl Hub {
         if state.draining {
             return Err(AttachError::Draining);
         }
+        // Once more: there may be other policies since, and who rechecks them comes before this or finds the seat.
+        let message = will.as_ref().map(Accepted::message);
+        if let Some(refusal) = self.gate.objection(&client, message) {
+            return Err(AttachError::Refused(refusal));
+        }
         let client_id: Arc<str> = client.peer().subject.client_id().into();
         let old = state.seats.of_client(&client_id).map(Arc::clone);
         let held = state.routing.held();
@@ -115,12 +128,13 @@ impl Hub {
         if will.is_some() && !self.journal.has_room() {
             return Err(AttachError::Will(RetainedFull));
         }
-        if let Some(will) = old.as_ref().and_then(|seat| seat.displace()) {
+        let displaced = old.as_ref().and_then(|seat| seat.displace());
+        let displaced = displaced.and_then(|will| {
             state
                 .routing
-                .route_will(self, &state.seats, &client_id, &will);
-        }
-        state
+                .route_will(self, &state.seats, &client_id, &will)
+        });
+        let held = state
             .routing
             .take_over(self, &state.seats, &client_id, will.as_deref());
         if let Some(will) = &will {
@@ -138,6 +152,8 @@ impl Hub {
         if let Some(expiry) = expiry {
             state.seats.keep(expiry, seat.id());
         }
+        drop(guard);
+        self.log_wills([displaced, held].into_iter().flatten());
         Ok(Attachment::new(
             Arc::clone(self),
             seat,
@@ -164,16 +180,22 @@ impl Hub {
         } else {
             state.seats.keep_until(expiry, seat.id());
         }
-        match will {
-            None => {}
-            Some(_) if cleanly => self.journal.will(seat.client_id(), None),
-            Some(_) if state.draining => {}
-            Some(will) => {
-                state
-                    .routing
-                    .route_will(self, &state.seats, seat.client_id(), &will);
+        let refused = match will {
+            None => None,
+            Some(_) if cleanly => {
+                self.journal.will(seat.client_id(), None);
+                None
             }
-        }
+            Some(will) if state.draining => {
+                state.routing.keep_will(seat.client_id(), will);
+                None
+            }
+            Some(will) => state
+                .routing
+                .route_will(self, &state.seats, seat.client_id(), &will),
+        };
+        drop(guard);
+        self.log_wills(refused);
     }
 
     /// Publishes a message of the client whose connection has the seat. A connection that has lost it says nothing in its
@@ -202,25 +224,18 @@ impl Hub {
             .map(drop)
     }
 
-    /// Subscribes, and queues what is retained. Returns which of them fit. Nothing happens for a connection that no longer
-    /// has the seat.
+    /// Subscribes, and queues what is retained; how much was looked at for it. Nothing happens for a connection that no
+    /// longer has the seat.
     pub(crate) fn subscribe(
         &self,
         seat: &Seat,
         generation: u64,
-        filters: &[(Granted, Qos)],
-    ) -> Vec<bool> {
+        granted: &Granted,
+        qos: Qos,
+    ) -> Result<Search, SubscribeError> {
         let mut state = self.lock();
-        let mut fitted = Vec::with_capacity(filters.len());
-        for (granted, qos) in filters {
-            let filter = granted.filter();
-            let fits = seat.subscribe(generation, filter, *qos, &self.limits);
-            fitted.push(fits);
-            if fits {
-                state.routing.subscribe(self, seat, filter, *qos);
-            }
-        }
-        fitted
+        seat.subscribe(generation, granted, qos, &self.gate, &self.limits)?;
+        Ok(state.routing.subscribe(self, seat, granted.filter(), qos))
     }
 
     /// Unsubscribes; filters that were not subscribed to are no error.
@@ -233,14 +248,21 @@ impl Hub {
         }
     }
 
-    /// Forgets the sessions that were kept for clients which did not come back in time.
+    /// Forgets the sessions that were kept for clients which did not come back in time, and what else is over.
     pub(crate) fn sweep(&self, now: Instant) {
+        let mut expired = Vec::new();
         let mut state = self.lock();
         while let Some(seat) = state.seats.next_expired(now) {
-            tracing::info!(client = &**seat.client_id(), "the session has expired");
             state.remove(seat.client_id());
+            expired.push(seat);
         }
         self.counters.sessions.set(state.seats.len());
+        drop(state);
+        for seat in expired {
+            tracing::info!(client = &**seat.client_id(), "the session has expired");
+        }
+        self.accounts.sweep(now);
+        self.audit.sweep(now);
     }
 
     /// Publishes the wills of up to `count` sessions of an earlier broker whose clients have not come back; false when
@@ -248,8 +270,15 @@ impl Hub {
     pub(crate) fn give_up(&self, count: usize) -> bool {
         let mut guard = self.lock();
         let state = &mut *guard;
-        // The next broker will have them.
-        !state.draining && (0..count).all(|_| state.routing.give_up_one(self, &state.seats))
+        if state.draining {
+            // The next broker will have them.
+            return false;
+        }
+        let mut refused = Vec::new();
+        let more = (0..count).all(|_| state.routing.give_up_one(self, &state.seats, &mut refused));
+        drop(guard);
+        self.log_wills(refused);
+        more
     }
 
     /// From now on there are no new connections and no wills, and every connection ends.
@@ -271,13 +300,43 @@ impl Hub {
     /// The gate has other policies: what they do not permit is taken back. Who comes meanwhile is under them already.
     pub(crate) fn recheck(&self) {
         for seats in self.seats().chunks(RECHECK_COUNT) {
+            let mut refused = Vec::new();
             let mut state = self.lock();
             for seat in seats {
-                for filter in seat.recheck(&self.gate) {
-                    state.routing.unsubscribe(seat, &filter);
+                let withdrawn = seat.recheck(&self.gate);
+                for filter in &withdrawn.filters {
+                    state.routing.unsubscribe(seat, filter);
                 }
+                refused.extend(withdrawn.refused);
+            }
+            drop(state);
+            for (client, refusal) in &refused {
+                self.audit.refused(client, refusal);
             }
         }
+    }
+
+    /// All that there is to keep, with what waits to be written.
+    pub(crate) fn everything(&self) -> Batch {
+        let state = self.lock();
+        let mut batch = self.journal.take();
+        batch.retained = state
+            .routing
+            .retained()
+            .map(|message| ByTopic(Arc::clone(message)))
+            .collect();
+        let held = state.routing.held().iter();
+        let held = held.map(|(client_id, will)| (Arc::clone(client_id), Arc::clone(will)));
+        let live = state.seats.iter().filter_map(|seat| {
+            let will = seat.will()?;
+            Some((Arc::clone(seat.client_id()), will))
+        });
+        batch.wills = held
+            .chain(live)
+            .map(|(client_id, will)| (client_id, Some(will)))
+            .collect();
+        batch.is_everything = true;
+        batch
     }
 
     /// What waits for clients now.
@@ -287,6 +346,12 @@ impl Hub {
             seat.add_depth(&mut depths);
         }
         depths
+    }
+
+    fn log_wills(&self, refused: impl IntoIterator<Item = RefusedWill>) {
+        for (client_id, refusal) in refused {
+            self.audit.refused_will(&client_id, &refusal);
+        }
     }
 
     fn seats(&self) -> Vec<Arc<Seat>> {

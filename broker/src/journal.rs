@@ -38,6 +38,8 @@ pub(crate) struct Batch {
     pub(crate) retained: BTreeSet<ByTopic>,
     /// The newest will of each client, if it has one.
     pub(crate) wills: HashMap<Arc<str>, Option<Arc<Message>>>,
+    /// Whether that is all there is to keep: what else is on the disk goes.
+    pub(crate) is_everything: bool,
     /// Nothing before this is missing once it is written.
     upto: Mark,
 }
@@ -134,6 +136,11 @@ impl Journal {
                 ..Batch::default()
             },
         )
+    }
+
+    /// Up to where everything has been noted: a change that is none is as durable as the ones before it.
+    pub(crate) fn noted(&self) -> Mark {
+        self.lock().changes.upto
     }
 
     /// Whether there is something to write.

@@ -18,6 +18,7 @@
 //! realm's policies (gate), and everything is bounded ([`Limits`]). What decides is pure: session, subscriptions,
 //! retained, topic, packet and connect know no socket and no clock.
 
+mod accounts;
 mod acknowledgements;
 mod attachment;
 mod audit;
@@ -27,6 +28,7 @@ mod check;
 mod config;
 mod connect;
 mod connection;
+mod cost;
 mod counters;
 #[cfg(any(fuzzing, test))]
 #[doc(hidden)]
@@ -38,7 +40,9 @@ mod histogram;
 mod hub;
 mod journal;
 mod limits;
+mod lines;
 mod listener;
+mod load;
 mod local_bus;
 mod message;
 mod outlet;

@@ -8,11 +8,12 @@ use protocol::limits::{MAX_PAYLOAD, MAX_TOPIC};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Connections that have not finished their CONNECT; default 2,048. A handshake in flight costs about 10 KB, so
-    /// silent peers cost at most 20 MB and are gone after [`Self::greeting`].
+    /// silent peers cost at most 20 MB and are gone after [`Self::greeting`]. When there are that many, a newcomer gets the
+    /// place of the oldest one of the address (of one /48 with IPv6) that has most: a few who are silent keep nobody out.
     pub handshakes: usize,
     /// Those of them that may be of one address (of one /64 with IPv6); default 256. A site of 10,000 devices behind one
     /// address is back in some ten seconds after a restart: a handshake takes a few milliseconds and some round trips,
-    /// and who is turned away comes again. It takes eight addresses to fill the doorway.
+    /// and who is turned away comes again.
     pub handshakes_per_address: usize,
     /// Connections in all; default 100,000, as [`Self::sessions`]. Each is one file descriptor: a service that is to have
     /// that many needs `LimitNOFILE` to say so, and without it the broker waits for others to leave.
@@ -45,6 +46,9 @@ pub struct Limits {
     pub queue_messages: usize,
     /// Topics and payloads that wait for one subscriber, in bytes; default 4 MiB: 10,000 presences of 400 bytes.
     pub queue_bytes: usize,
+    /// Topics and payloads that wait for all subscribers, or are not acknowledged, in bytes; default 512 MiB. Beyond it a
+    /// session has [`QUEUE_SHARE`] and no more; many that are slow cost no memory of those who read.
+    pub all_queues_bytes: usize,
     /// Retained messages that wait for one subscriber; default 100,000, the most there can be. They are shared with the
     /// store, so that one costs a pointer.
     pub queue_retained: usize,
@@ -61,12 +65,14 @@ pub struct Limits {
     /// 10 s, and again after up to 30 s; the rest is for the handshakes of a fleet. Until then it is shown by its will
     /// to whoever asks, but nobody is told that it is lost.
     pub reconnect_window: Duration,
-    /// Requests of one connection a second; default 500. A message costs some 20 µs, so that one device takes 1 % of a core.
-    /// A PUBLISH and a PINGREQ are one, each filter of a SUBSCRIBE or UNSUBSCRIBE ten; acknowledgements are not counted.
-    /// Who is faster is not read from until its time has come. AWS IoT Core takes 100 messages a second.
+    /// Tokens that a device earns in a second, on whichever connection; default 500. One is some 20 µs of a core, so that a
+    /// device takes 1 % of it. A message costs one for each KiB, and [`RETAIN_TOKENS`] more if it is retained; a PINGREQ one, and
+    /// so does the acknowledgement of what was not sent; a CONNECT [`CONNECT_TOKENS`] and what its will costs; a filter
+    /// [`FILTER_TOKENS`] and, in a SUBSCRIBE, what it finds. Who is faster is not read from until its time has come. That is
+    /// 500 KiB a second; AWS IoT Core takes 512, and 100 messages.
     pub rate: u32,
-    /// What a connection may ask for beyond that when it has rested; default 1,000: all filters of a session twice, or the
-    /// messages that an agent has kept while it was away.
+    /// What a device may ask for beyond that when it has rested; default 1,000: one controller's view of a system of 9,000
+    /// devices, or the messages that an agent has kept while it was away. Who owes as much again cannot connect.
     pub burst: u32,
     /// For how long a client may be slowed without a pause; default 30 s. Work ends by then; what goes on is a flood, and
     /// its connection is closed.
@@ -94,6 +100,7 @@ impl Default for Limits {
             inflight: 32,
             queue_messages: 10_000,
             queue_bytes: 4 * 1024 * 1024,
+            all_queues_bytes: 512 * 1024 * 1024,
             queue_retained: 100_000,
             retained_messages: 100_000,
             retained_bytes: 64 * 1024 * 1024,
@@ -115,8 +122,30 @@ pub(crate) const MAX_PACKET: usize = MAX_PAYLOAD + MAX_TOPIC + 2 * 1024;
 /// The most filters in one SUBSCRIBE or UNSUBSCRIBE: AWS IoT Core takes 8.
 pub(crate) const MAX_FILTERS: usize = 8;
 
-/// What a filter of a SUBSCRIBE or UNSUBSCRIBE counts in [`Limits::rate`]: retained messages are looked for.
+/// Bytes that may wait for one subscriber however much waits for all: it reads, or is cut by its own limits.
+pub(crate) const QUEUE_SHARE: usize = 64 * 1024;
+
+/// What a filter of a SUBSCRIBE or UNSUBSCRIBE costs in [`Limits::rate`], whatever it finds.
 pub(crate) const FILTER_TOKENS: u32 = 10;
+
+/// How many retained messages found cost one token: the decision whether the subscriber may receive one takes 4 µs.
+pub(crate) const FOUND_PER_TOKEN: usize = 20;
+
+/// How many retained messages looked at cost one token, found or not.
+pub(crate) const WALKED_PER_TOKEN: usize = 100;
+
+/// What a CONNECT costs: a handshake, and the changes of a session. Ten a second are more than any device needs.
+pub(crate) const CONNECT_TOKENS: u32 = 40;
+
+/// What a retained message costs beyond its size: it goes to the disk, and 40 a second are more than any device has states.
+pub(crate) const RETAIN_TOKENS: u32 = 10;
+
+/// Sources whose lines are counted one by one; beyond that they share one count. Each takes some hundred bytes.
+pub(crate) const LINE_SOURCES: usize = 4_096;
+
+/// Lines about one device or one address that are written at once, and the time after which it has one more: a stranger's
+/// handshakes would fill the disk with some hundred thousand lines an hour.
+pub(crate) const LINES: (u32, Duration) = (20, Duration::from_secs(10));
 
 /// Bytes for a peer that wait outside its session, before its packets are no longer read; 64 KiB are about four of the
 /// largest messages, and acknowledgements to a peer that only writes end there too.
@@ -143,6 +172,9 @@ pub(crate) const MAX_CHAIN_BYTES: usize = 12 * 1024;
 /// microseconds.
 pub(crate) const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
+/// The pause after a look has panicked.
+pub(crate) const LOOK_AGAIN: Duration = Duration::from_secs(10);
+
 /// Sessions that are looked at in one go when there are other policies: a millisecond under the hub's lock.
 pub(crate) const RECHECK_COUNT: usize = 256;
 
@@ -160,8 +192,10 @@ pub(crate) const STORE_LINGER: Duration = Duration::from_millis(100);
 /// come back, and nobody notices 5 ms.
 pub(crate) const STORE_GATHER: Duration = Duration::from_millis(5);
 
-/// The pause after a transaction failed, as on a full disk.
-pub(crate) const STORE_RETRY: Duration = Duration::from_secs(1);
+/// The first and longest pause after a transaction failed, as on a full disk: each try reads the whole file to see whether it
+/// is still good, some 10 ms for a MiB. The longest is less than [`Limits::keeping`].
+pub(crate) const STORE_RETRY: (Duration, Duration) =
+    (Duration::from_secs(1), Duration::from_secs(10));
 
 /// How long the last transactions may take when the broker ends: well within the grace period of a shutdown.
 pub(crate) const STORE_FINISH: Duration = Duration::from_secs(5);
@@ -191,6 +225,8 @@ mod tests {
     fn the_limits_fit_each_other() {
         let limits = Limits::default();
         assert!(limits.queue_bytes > MAX_PAYLOAD + MAX_TOPIC);
+        assert!(limits.all_queues_bytes > limits.queue_bytes && limits.queue_bytes > QUEUE_SHARE);
+        const { assert!(QUEUE_SHARE > MAX_PACKET) };
         assert!(limits.queue_retained >= limits.retained_messages);
         assert!(limits.retained_messages >= limits.sessions);
         assert!(limits.write < limits.idle && limits.close < limits.greeting);
@@ -235,6 +271,7 @@ mod tests {
             inflight,
             queue_messages,
             queue_bytes,
+            all_queues_bytes,
             queue_retained,
             retained_messages,
             retained_bytes,
@@ -261,6 +298,7 @@ mod tests {
             ("inflight", count(inflight)),
             ("queue_messages", count(queue_messages)),
             ("queue_bytes", size(queue_bytes)),
+            ("all_queues_bytes", size(all_queues_bytes)),
             ("queue_retained", count(queue_retained)),
             ("retained_messages", count(retained_messages)),
             ("retained_bytes", size(retained_bytes)),

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use daemon::backoff::Backoff;
 use daemon::doorway::{Doorway, Full, Pass};
-use daemon::report::one_line;
 use daemon::shutdown::Shutdown;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinError, JoinSet};
@@ -132,21 +131,21 @@ async fn serve(
     door: Arc<Door>,
     shutdown: Shutdown,
 ) {
+    let Passes { house, doorway } = passes;
     // On the heap and gone afterwards: an idle connection should not keep the room that its handshake needed.
     let greeting = Box::pin(door.greet(stream, address));
     let greeted = tokio::select! {
         // Those who have no session yet are simply left.
         () = shutdown.requested() => return,
+        () = doorway.displaced() => Ok(Err(GreetError::Crowded)),
         greeted = timeout(door.hub.limits.greeting, greeting) => greeted,
     };
-    let Passes { house, doorway } = passes;
     drop(doorway);
     match greeted {
         Ok(Ok(connection)) => connection.run().await,
         Ok(Err(error)) => turned_away(&door, address, &error),
         Err(_) => {
-            door.hub.counters.greetings_failed.increment();
-            tracing::info!(%address, "no CONNECT in time");
+            turned_away(&door, address, &GreetError::Late);
         }
     }
     drop(house);
@@ -154,14 +153,15 @@ async fn serve(
 
 fn turned_away(door: &Door, address: SocketAddr, error: &GreetError) {
     match error {
-        GreetError::Handshake(_) | GreetError::Lost(_) | GreetError::Left => {
+        GreetError::Handshake(_) | GreetError::Lost(_) | GreetError::Left | GreetError::Late => {
             door.hub.counters.greetings_failed.increment();
         }
+        GreetError::Crowded => door.hub.counters.refused_full.increment(),
         // Whoever refused it has written a line, with the rule.
         GreetError::Refused => return,
         GreetError::Connect(_) => {}
     }
-    tracing::info!(%address, "{}", one_line(error));
+    door.hub.audit.turned_away(address, error);
 }
 
 /// A panic is one client's end, and a fault of ours.

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use crate::limits::Limits;
 
-/// The bucket of one connection. A flood is slowed, by not reading from the client until there is a token again, and
+/// The bucket of one device. A flood is slowed, by not reading from the client until there is a token again, and
 /// when that does not end it, cut.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Pace {
@@ -21,10 +21,10 @@ impl Pace {
     pub(crate) fn spend(&mut self, tokens: u32, now: Instant, limits: &Limits) -> bool {
         let paid = self.paid.map_or(now, |paid| paid.max(now));
         // A client that has earned half of its burst again has stopped whatever it did.
-        if paid <= now + burst(limits) / 2 {
+        if self.has_rested(now, limits) {
             self.slowed = None;
         }
-        self.paid = Some(paid + interval(limits) * tokens);
+        self.paid = Some(paid + interval(limits).saturating_mul(tokens).min(MOST_OWED));
         let begins = self.held_until(now, limits).is_some() && self.slowed.is_none();
         if begins {
             self.slowed = Some(now);
@@ -38,14 +38,37 @@ impl Pace {
         (free > now).then_some(free)
     }
 
+    /// Whether a new connection of the client is served. One that is slowed for some seconds finds itself slowed still; one that
+    /// owes more, or was cut as a flood and has not rested since, has to wait outside.
+    pub(crate) fn may_connect(&self, now: Instant, limits: &Limits) -> bool {
+        let near = now + burst(limits);
+        self.held_until(now, limits).is_none_or(|free| free <= near)
+            && (self.has_rested(now, limits) || !self.was_slowed_for_long(now, limits))
+    }
+
+    /// Whether something that was asked for has not been earned again.
+    pub(crate) fn owes(&self, now: Instant) -> bool {
+        self.paid.is_some_and(|paid| paid > now)
+    }
+
     /// Whether it goes on although it has been slowed for so long.
     pub(crate) fn is_flood(&self, now: Instant, limits: &Limits) -> bool {
-        self.held_until(now, limits).is_some()
-            && self
-                .slowed
-                .is_some_and(|slowed| slowed + limits.flood <= now)
+        self.held_until(now, limits).is_some() && self.was_slowed_for_long(now, limits)
+    }
+
+    fn was_slowed_for_long(&self, now: Instant, limits: &Limits) -> bool {
+        self.slowed
+            .is_some_and(|slowed| slowed + limits.flood <= now)
+    }
+
+    /// Whether half of the burst is earned again.
+    fn has_rested(&self, now: Instant, limits: &Limits) -> bool {
+        self.paid.is_none_or(|paid| paid <= now + burst(limits) / 2)
     }
 }
+
+/// What one request can cost at most: no number that a peer has a part in makes a time that there is not.
+const MOST_OWED: Duration = Duration::from_hours(1);
 
 /// The time in which one token is earned.
 fn interval(limits: &Limits) -> Duration {
@@ -112,6 +135,33 @@ mod tests {
         // Three of five tokens are earned in 300 ms; then it begins anew.
         flood(&mut rested, now + millis(300), millis(1_000));
         assert!(!rested.is_flood(start + millis(3_000), &limits()));
+    }
+
+    #[test]
+    fn a_new_connection_is_no_new_burst_and_a_cut_flood_waits_until_it_has_rested() {
+        let start = Instant::now() + Duration::from_hours(1);
+        let mut pace = Pace::default();
+        assert!(pace.may_connect(start, &limits()));
+        // Slowed for as long as a burst takes: it may wait inside. One more, and it may not.
+        pace.spend(10, start, &limits());
+        assert!(pace.may_connect(start, &limits()));
+        pace.spend(1, start, &limits());
+        assert!(!pace.may_connect(start, &limits()));
+        assert!(pace.may_connect(start + millis(100), &limits()));
+        // It goes on for two seconds and is cut.
+        let mut now = start;
+        while !pace.is_flood(now, &limits()) {
+            pace.spend(1, now, &limits());
+            now += millis(100);
+        }
+        pace = Pace {
+            paid: Some(now + millis(500)),
+            ..pace
+        };
+        assert!(!pace.may_connect(now, &limits()));
+        assert!(!pace.may_connect(now + millis(249), &limits()));
+        assert!(pace.may_connect(now + millis(250), &limits()));
+        assert!(pace.owes(now + millis(499)) && !pace.owes(now + millis(500)));
     }
 
     proptest! {

@@ -19,6 +19,8 @@ pub(crate) struct Peer {
     pub(crate) address: SocketAddr,
     /// Which of the device's certificates it is.
     pub(crate) certificate: CertificateName,
+    /// The certificates that came with it. Each of them may be revoked too.
+    pub(crate) intermediates: Box<[CertificateName]>,
     /// What policies are asked about; its client id is the certificate's common name.
     pub(crate) subject: Subject,
 }
@@ -76,18 +78,23 @@ impl Peer {
         if id.realm() != realm {
             return Err(PeerError::Realm { id });
         }
-        let subject = Subject::new(common_name)
-            .and_then(|subject| subject.with_common_name(common_name))
-            .and_then(|subject| subject.with_organization(organization))
-            .and_then(|subject| subject.with_organizational_unit(unit))
-            .map_err(PeerError::Subject)?;
+        let subject = subject_of(common_name, &id).map_err(PeerError::Subject)?;
         Ok(Self {
             id,
             address,
             certificate: CertificateName::of(&certificate),
+            intermediates: Box::default(),
             subject,
         })
     }
+}
+
+/// What policies are asked about for a device with this client id: its certificate says the same three times.
+pub(crate) fn subject_of(client_id: &str, id: &DeviceId) -> Result<Subject, SubjectError> {
+    Subject::new(client_id)?
+        .with_common_name(client_id)?
+        .with_organization(id.system().as_str())?
+        .with_organizational_unit(id.device().as_str())
 }
 
 /// The one value of an attribute. Of two, one would be checked and the other believed somewhere else.

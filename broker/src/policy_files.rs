@@ -33,6 +33,12 @@ pub enum PoliciesError {
         #[source]
         source: ParseError,
     },
+    /// A document that decided a moment ago. While a new one is brought nobody gets what the program's own would permit.
+    #[error("`{}` has gone", path.display())]
+    Gone {
+        /// The file.
+        path: PathBuf,
+    },
     /// A document of a name that decides about nobody: more likely a typing error than meant so.
     #[error("`{}` is no policy of the broker's: those are `tunnel.target.json` and `tunnel.controller.json`", path.display())]
     Unknown {
@@ -55,8 +61,10 @@ pub fn load_policy(directory: Option<&Path>, role: RoleDocument) -> Result<Polic
     if let Some(directory) = directory {
         refuse_strangers(directory)?;
     }
-    let own = directory.map(|directory| path(directory, role));
-    let (name, text) = match own.filter(|path| path.exists()) {
+    let own = directory
+        .map(|directory| own(directory, role))
+        .transpose()?;
+    let (name, text) = match own.flatten() {
         Some(path) => {
             // One more than is parsed: that it is too long is the parser's to say.
             let text = files::read_bounded(&path, MAX_DOCUMENT + 1)?;
@@ -65,6 +73,16 @@ pub fn load_policy(directory: Option<&Path>, role: RoleDocument) -> Result<Polic
         None => (role.name().to_owned(), role.json().as_bytes().to_vec()),
     };
     Policy::parse(&text).map_err(|source| PoliciesError::Document { name, source })
+}
+
+/// Where a role's own document is, if there is one. One that cannot be read, or a link to nothing, is there.
+pub(crate) fn own(directory: &Path, role: RoleDocument) -> Result<Option<PathBuf>, PoliciesError> {
+    let path = path(directory, role);
+    match fs::symlink_metadata(&path) {
+        Ok(_) => Ok(Some(path)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(PoliciesError::Directory { path, source }),
+    }
 }
 
 /// Where a role's document would be.
@@ -79,7 +97,13 @@ fn refuse_strangers(directory: &Path) -> Result<(), PoliciesError> {
     };
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        // A link to nothing is no directory that nobody has made.
+        Err(error)
+            if error.kind() == io::ErrorKind::NotFound
+                && fs::symlink_metadata(directory).is_err() =>
+        {
+            return Ok(());
+        }
         Err(error) => return Err(fail(error)),
     };
     for entry in entries {
@@ -133,6 +157,29 @@ mod tests {
                 ..
             })
         ));
+    }
+
+    #[test]
+    fn a_document_that_cannot_be_read_is_not_one_that_is_not_there() {
+        let home = tempfile::tempdir().unwrap();
+        let realm: Label = "atlas".parse().unwrap();
+        let target = path(home.path(), RoleDocument::Target);
+        std::os::unix::fs::symlink(home.path().join("none"), &target).unwrap();
+        let dangling = load_policies(Some(home.path()), &realm);
+        assert!(
+            matches!(dangling, Err(PoliciesError::File(_))),
+            "{dangling:?}"
+        );
+        let file = home.path().join("file");
+        fs::write(&file, "").unwrap();
+        assert!(own(&file, RoleDocument::Target).is_err());
+        let link = home.path().join("link");
+        std::os::unix::fs::symlink(home.path().join("none"), &link).unwrap();
+        let dangling = load_policies(Some(&link), &realm);
+        assert!(
+            matches!(dangling, Err(PoliciesError::Directory { .. })),
+            "{dangling:?}"
+        );
     }
 
     #[test]

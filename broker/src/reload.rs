@@ -9,16 +9,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use daemon::report::one_line;
-use policies::RoleDocument;
+use policies::{PolicySet, RoleDocument};
 use protocol::Label;
 use tokio::sync::Notify;
 use tokio::task::spawn_blocking;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use crate::config::{BrokerConfig, Pem};
+use crate::counters::Counters;
 use crate::greeting::Door;
-use crate::limits::LOOK_INTERVAL;
-use crate::policy_files;
+use crate::limits::{LOOK_AGAIN, LOOK_INTERVAL};
+use crate::policy_files::{self, PoliciesError};
 use crate::tls::{self, Front};
 use crate::trust::Trust;
 
@@ -51,6 +52,8 @@ pub(crate) struct Watched {
     identity: Group,
     trust: Group,
     policies: Group,
+    /// The realm's own policies that were there when the policies were read.
+    own: Vec<PathBuf>,
 }
 
 /// Files of which all are read when one has changed.
@@ -107,7 +110,24 @@ impl Sources {
             identity: Group::new(pems(&[&self.certificates, &self.key])),
             trust: Group::new(trust),
             policies: Group::new(policies.collect()),
+            own: self.own_policies(),
         }
+    }
+
+    fn own_policies(&self) -> Vec<PathBuf> {
+        let directory = self.policies.as_deref();
+        let own = |role| policy_files::own(directory?, role).ok().flatten();
+        RoleDocument::ALL.into_iter().filter_map(own).collect()
+    }
+
+    /// The policies, unless one that decided has gone: whoever writes a new one may not have finished, and the program's own
+    /// may permit more. A restart takes it as it is.
+    fn load_policies(&self, before: &[PathBuf]) -> Result<PolicySet, PoliciesError> {
+        let now = self.own_policies();
+        if let Some(path) = before.iter().find(|path| !now.contains(path)) {
+            return Err(PoliciesError::Gone { path: path.clone() });
+        }
+        policy_files::load_policies(self.policies.as_deref(), &self.realm)
     }
 }
 
@@ -131,28 +151,12 @@ impl Reloader {
             sources,
             door,
             bell,
-            mut watched,
+            watched,
         } = self;
-        let mut ticks = interval(LOOK_INTERVAL);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            let asked = tokio::select! {
-                _ = ticks.tick() => false,
-                () = bell.0.notified() => true,
-            };
-            let (sources, door) = (sources.clone(), Arc::clone(&door));
-            let looked = spawn_blocking(move || {
-                look(&sources, &door, &mut watched, asked);
-                watched
-            });
-            match looked.await {
-                Ok(after) => watched = after,
-                Err(error) => {
-                    tracing::error!(%error, "files can no longer be read again");
-                    return std::future::pending().await;
-                }
-            }
-        }
+        let hub = Arc::clone(&door.hub);
+        let again = sources.clone();
+        let look = move |watched: &mut Watched, asked| look(&sources, &door, watched, asked);
+        keep_looking(&hub.counters, &bell, watched, || again.watch(), look).await;
     }
 }
 
@@ -175,6 +179,42 @@ impl Group {
         }
         self.seen = now;
         due
+    }
+}
+
+/// Never completes. A look that panics is a fault of ours, and no reason to let in who is revoked from then on: after a
+/// while everything is read as if somebody had asked.
+async fn keep_looking<W: Send + 'static>(
+    counters: &Counters,
+    bell: &ReloadBell,
+    mut watched: W,
+    again: impl Fn() -> W,
+    look: impl Fn(&mut W, bool) + Clone + Send + 'static,
+) {
+    let mut ticks = interval(LOOK_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut failed = false;
+    loop {
+        let asked = tokio::select! {
+            _ = ticks.tick() => false,
+            () = bell.0.notified() => true,
+        };
+        let asked = asked || std::mem::take(&mut failed);
+        let look = look.clone();
+        let looked = spawn_blocking(move || {
+            look(&mut watched, asked);
+            watched
+        });
+        match looked.await {
+            Ok(after) => watched = after,
+            Err(error) => {
+                counters.reload_failures.increment();
+                tracing::error!(%error, "files could not be read again");
+                sleep(LOOK_AGAIN).await;
+                failed = true;
+                watched = again();
+            }
+        }
     }
 }
 
@@ -202,8 +242,9 @@ fn look(sources: &Sources, door: &Door, watched: &mut Watched, asked: bool) {
         }
     }
     if watched.policies.is_due(asked) {
-        match policy_files::load_policies(sources.policies.as_deref(), &sources.realm) {
+        match sources.load_policies(&watched.own) {
             Ok(policies) => {
+                watched.own = sources.own_policies();
                 if door.hub.gate.replace(policies) {
                     door.hub.recheck();
                 }
@@ -223,8 +264,7 @@ fn trust(door: &Door, front: &Front, now: Trust) {
             // Newcomers first: who is in the hub by then is seen by the second line, and who is not by the first.
             door.replace(next);
             let change = now.since(&front.trust);
-            door.hub
-                .cut_where(|client| change.objection(&client.peer().certificate));
+            door.hub.cut_where(|client| change.objection(client.peer()));
             door.hub.counters.reloads.increment();
             tracing::info!(
                 authorities,
@@ -262,7 +302,29 @@ fn stamp(path: &Path) -> Option<Stamp> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_panic_does_not_end_it_and_all_is_read_after_it() {
+        let (counters, bell) = (Counters::default(), ReloadBell::default());
+        let (looks, read) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let look = {
+            let (looks, read) = (Arc::clone(&looks), Arc::clone(&read));
+            move |(): &mut (), asked: bool| {
+                assert!(looks.fetch_add(1, Ordering::Relaxed) != 1, "on purpose");
+                read.fetch_add(usize::from(asked), Ordering::Relaxed);
+            }
+        };
+        tokio::select! {
+            () = keep_looking(&counters, &bell, (), || (), look) => {}
+            () = sleep(LOOK_AGAIN * 3) => {}
+        }
+        assert!(looks.load(Ordering::Relaxed) > 3);
+        assert_eq!(read.load(Ordering::Relaxed), 1);
+        assert_eq!(counters.snapshot().reload_failures, 1);
+    }
 
     #[test]
     fn a_change_is_due_when_it_has_settled_and_once() {

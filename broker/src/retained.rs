@@ -37,14 +37,17 @@ impl Retained {
     }
 
     /// Takes a message that was published with `retain`: it replaces the one of its topic, or deletes that if empty
-    /// (MQTT-3.3.1-5, -10 and -11).
-    pub(crate) fn apply(&mut self, message: &Arc<Message>) -> Result<(), RetainedFull> {
+    /// (MQTT-3.3.1-5, -10 and -11). Returned is whether that has changed anything.
+    pub(crate) fn apply(&mut self, message: &Arc<Message>) -> Result<bool, RetainedFull> {
         let topic = message.topic.as_str();
-        let old = self.messages.get(topic).map_or(0, |old| old.0.weight());
+        let before = self.messages.get(topic).map(|before| &before.0);
+        if before.is_some_and(|before| before == message) {
+            return Ok(false);
+        }
+        let old = before.map_or(0, |before| before.weight());
         if message.payload.is_empty() {
-            self.messages.remove(topic);
             self.bytes -= old;
-            return Ok(());
+            return Ok(self.messages.remove(topic));
         }
         let bytes = self.bytes - old + message.weight();
         if bytes > self.max_bytes || (old == 0 && self.messages.len() >= self.max_messages) {
@@ -52,7 +55,7 @@ impl Retained {
         }
         self.messages.replace(ByTopic(Arc::clone(message)));
         self.bytes = bytes;
-        Ok(())
+        Ok(true)
     }
 
     /// Takes back a message that was kept on the disk. It has been promised to be, whatever the limits are now.
@@ -66,8 +69,8 @@ impl Retained {
         self.messages.get(topic).map(|found| &found.0)
     }
 
-    /// The messages that a new subscription is to be sent, in the order of their topics.
-    pub(crate) fn matching<'a>(
+    /// The messages that a new subscription has to look at, in the order of their topics: all that it finds, and others.
+    pub(crate) fn near<'a>(
         &'a self,
         filter: &'a TopicFilter,
     ) -> impl Iterator<Item = &'a Arc<Message>> {
@@ -76,7 +79,11 @@ impl Retained {
             .range::<str, _>((Bound::Included(prefix), Bound::Unbounded))
             .map(|entry| &entry.0)
             .take_while(move |message| message.topic.as_str().starts_with(prefix))
-            .filter(|message| filter.matches(&message.topic))
+    }
+
+    /// All of them.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Message>> {
+        self.messages.iter().map(|entry| &entry.0)
     }
 
     /// How many topics have one.
@@ -159,6 +166,21 @@ mod tests {
     }
 
     #[test]
+    fn what_changes_nothing_says_so() {
+        let mut retained = Retained::new(2, 10);
+        for (text, changes) in [
+            ("", false),
+            ("1", true),
+            ("1", false),
+            ("2", true),
+            ("", true),
+            ("", false),
+        ] {
+            assert_eq!(retained.apply(&message("a", text)), Ok(changes), "{text:?}");
+        }
+    }
+
+    #[test]
     fn what_was_kept_stays_when_the_limits_have_shrunk() {
         let mut retained = Retained::new(1, 10);
         for topic in ["a", "b"] {
@@ -179,7 +201,8 @@ mod tests {
         }
         let filter = filter("a/#");
         let found: Vec<_> = retained
-            .matching(&filter)
+            .near(&filter)
+            .filter(|found| filter.matches(&found.topic))
             .map(|found| found.topic.as_str())
             .collect();
         assert_eq!(found, ["a", "a/b"]);
@@ -198,7 +221,7 @@ mod tests {
                     model.insert(topic.as_str(), payload.clone());
                 }
             }
-            let found: Vec<_> = retained.matching(&filter).map(|found| found.topic.clone()).collect();
+            let found: Vec<_> = retained.near(&filter).map(|found| found.topic.clone()).filter(|topic| filter.matches(topic)).collect();
             let expected: Vec<_> = model.keys().map(|topic| name(topic)).filter(|topic| filter.matches(topic)).collect();
             prop_assert_eq!(found, expected);
             prop_assert_eq!(retained.len(), model.len());

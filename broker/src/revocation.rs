@@ -78,6 +78,12 @@ impl CertificateName {
         }
     }
 
+    /// The name of a certificate, if it is one.
+    pub(crate) fn of_der(der: &CertificateDer<'_>) -> Option<Self> {
+        let (_, certificate) = X509Certificate::from_der(der).ok()?;
+        Some(Self::of(&certificate))
+    }
+
     /// The DER of the issuer's name.
     pub(crate) fn issuer(&self) -> &[u8] {
         &self.issuer

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
+use crate::gate::Refusal;
 use crate::held::{HeldWills, TakenOver};
 use crate::hub::Hub;
 use crate::journal::Mark;
@@ -30,6 +31,16 @@ pub(crate) struct Routing {
     /// Kept only for its memory.
     found: Vec<(SessionId, Qos)>,
 }
+
+/// What a new subscription had to look at among the retained messages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Search {
+    pub(crate) walked: usize,
+    pub(crate) found: usize,
+}
+
+/// A will that the policies no longer permit, and whose. For the log, when no lock is held.
+pub(crate) type RefusedWill = (Arc<str>, Refusal);
 
 impl Routing {
     /// With what was kept, and where messages for the bus come out.
@@ -68,18 +79,29 @@ impl Routing {
     }
 
     /// The will of a client, which has none any more. Its message comes before that on the disk too: one that is published
-    /// twice says the same, and one that is not would never be.
+    /// twice says the same, and one that is not would never be. The policies decide once more: they may be others since the
+    /// CONNECT, or since the broker that took it.
     pub(crate) fn route_will(
         &mut self,
         hub: &Hub,
         seats: &Seats,
         client_id: &Arc<str>,
         will: &Arc<Message>,
-    ) {
+    ) -> Option<RefusedWill> {
+        if let Some(refusal) = hub.gate.will_objection(client_id, will) {
+            hub.counters.withdrawn_wills.increment();
+            hub.journal.will(client_id, None);
+            return Some((Arc::clone(client_id), refusal));
+        }
         hub.counters.wills.increment();
-        // A full store has been logged, and nobody is left to be told.
-        self.route(hub, seats, will).ok();
+        if self.route(hub, seats, will).is_err() {
+            // It is told all the same, and what is not true any more is not kept.
+            self.forget(hub, will);
+            self.deliver(hub, seats, will);
+            self.outlet.send(will, &hub.counters);
+        }
         hub.journal.will(client_id, None);
+        None
     }
 
     /// The message of a service or a device, without a way back to the bus.
@@ -94,6 +116,11 @@ impl Routing {
         } else {
             Mark::default()
         };
+        self.deliver(hub, seats, message);
+        Ok(mark)
+    }
+
+    fn deliver(&mut self, hub: &Hub, seats: &Seats, message: &Arc<Message>) {
         let mut found = std::mem::take(&mut self.found);
         self.subscriptions
             .matching(&message.topic, |id, qos| found.push((id, qos)));
@@ -111,14 +138,27 @@ impl Routing {
             }
         }
         self.found = found;
-        Ok(mark)
     }
 
     /// From now on the session gets what the filter matches, and at once what is retained (MQTT-3.3.1-6).
-    pub(crate) fn subscribe(&mut self, hub: &Hub, seat: &Seat, filter: &TopicFilter, qos: Qos) {
+    pub(crate) fn subscribe(
+        &mut self,
+        hub: &Hub,
+        seat: &Seat,
+        filter: &TopicFilter,
+        qos: Qos,
+    ) -> Search {
         self.subscriptions.insert(filter, seat.id(), qos);
-        for message in self.retained.matching(filter) {
-            let message = self.held.view(message);
+        let mut search = Search::default();
+        for message in self.retained.near(filter) {
+            search.walked += 1;
+            if !filter.matches(&message.topic) {
+                continue;
+            }
+            search.found += 1;
+            let Some(message) = self.held.view(message) else {
+                continue;
+            };
             let delivery = Delivery {
                 message: Arc::clone(message),
                 qos: message.qos.min(qos),
@@ -126,6 +166,7 @@ impl Routing {
             };
             seat.deliver(delivery, &hub.gate, &hub.limits, &hub.counters);
         }
+        search
     }
 
     pub(crate) fn unsubscribe(&mut self, seat: &Seat, filter: &TopicFilter) {
@@ -139,25 +180,49 @@ impl Routing {
         seats: &Seats,
         client_id: &Arc<str>,
         new: Option<&Message>,
-    ) {
+    ) -> Option<RefusedWill> {
         match self.held.take_over(client_id, new) {
-            None => {}
-            Some(TakenOver::Replaced) => hub.counters.held_wills.set(self.held.len()),
+            None => None,
+            Some(TakenOver::Replaced { stood_in }) => {
+                hub.counters.held_wills.set(self.held.len());
+                // Its new will says nothing when the client leaves with a goodbye. Nobody is told: who looks has seen it.
+                if let Some(old) = stood_in
+                    && self.retain(hub, &old).is_err()
+                {
+                    self.forget(hub, &old);
+                }
+                None
+            }
             Some(TakenOver::ToPublish(old)) => {
                 hub.counters.held_wills.set(self.held.len());
-                self.route_will(hub, seats, client_id, &old);
+                self.route_will(hub, seats, client_id, &old)
             }
         }
     }
 
     /// Publishes one held will, whose client has not come back; false when there is none.
-    pub(crate) fn give_up_one(&mut self, hub: &Hub, seats: &Seats) -> bool {
+    pub(crate) fn give_up_one(
+        &mut self,
+        hub: &Hub,
+        seats: &Seats,
+        refused: &mut Vec<RefusedWill>,
+    ) -> bool {
         let Some((client_id, will)) = self.held.give_up_one() else {
             return false;
         };
         hub.counters.held_wills.set(self.held.len());
-        self.route_will(hub, seats, &client_id, &will);
+        refused.extend(self.route_will(hub, seats, &client_id, &will));
         true
+    }
+
+    /// The client of this will has to go because the broker does; the next one will have it.
+    pub(crate) fn keep_will(&mut self, client_id: &Arc<str>, will: Arc<Message>) {
+        self.held.keep(client_id, will);
+    }
+
+    /// The retained messages.
+    pub(crate) fn retained(&self) -> impl Iterator<Item = &Arc<Message>> {
+        self.retained.iter()
     }
 
     /// See [`Outlet::take_late`].
@@ -193,12 +258,26 @@ impl Routing {
         };
         hub.counters.retained_messages.set(self.retained.len());
         hub.counters.retained_bytes.set(self.retained.bytes());
-        if let Err(full) = applied {
-            hub.counters.retained_refused.increment();
-            tracing::warn!(topic = %message.topic, "the store of retained messages is full");
-            return Err(full);
-        }
+        // Its publisher is told, and there is a line about that.
+        let changed = applied.inspect_err(|_| hub.counters.retained_refused.increment())?;
         self.held.outdated(&message.topic);
-        Ok(hub.journal.retain(message))
+        Ok(if changed {
+            hub.journal.retain(message)
+        } else {
+            // The disk has it, or will with what was noted before.
+            hub.journal.noted()
+        })
+    }
+
+    /// Deletes what is retained on the topic of a message that there is no room for.
+    fn forget(&mut self, hub: &Hub, message: &Message) {
+        let topic = message.topic.clone();
+        let nothing = Arc::new(Message::new(topic, b"", message.qos, true));
+        if message.retain && self.retained.apply(&nothing) == Ok(true) {
+            self.held.outdated(&message.topic);
+            hub.journal.retain(&nothing);
+            hub.counters.retained_messages.set(self.retained.len());
+            hub.counters.retained_bytes.set(self.retained.bytes());
+        }
     }
 }

@@ -8,10 +8,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::audit;
 use crate::counters::{Counters, QueueDepths};
-use crate::gate::{Admitted, Gate};
+use crate::gate::{Admitted, Gate, Granted, Refusal};
 use crate::limits::Limits;
+use crate::load::LoadShare;
 use crate::message::{Message, Qos};
 use crate::session::{Delivery, Outgoing, Session};
 use crate::topic::TopicFilter;
@@ -46,6 +46,27 @@ pub(crate) enum Cut {
     TakenOver,
 }
 
+/// Why there is no subscription.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum SubscribeError {
+    #[error(transparent)]
+    Cut(#[from] Cut),
+    #[error("the policies no longer permit it")]
+    Refused(Refusal),
+    #[error("the session has too many")]
+    TooMany,
+}
+
+/// What other policies have taken from a client.
+#[derive(Debug, Default)]
+pub(crate) struct Withdrawn {
+    /// Its session is no longer subscribed to these.
+    pub(crate) filters: Vec<TopicFilter>,
+    /// Its connection ends, and by which rule.
+    pub(crate) refused: Option<(Admitted, Refusal)>,
+}
+
 #[derive(Debug)]
 struct State {
     session: Session,
@@ -66,9 +87,9 @@ struct Link {
 
 impl Seat {
     /// An empty session; `clean` ones end with their connection.
-    pub(crate) fn new(id: SessionId, client_id: Arc<str>, clean: bool) -> Self {
+    pub(crate) fn new(id: SessionId, client_id: Arc<str>, clean: bool, load: LoadShare) -> Self {
         let state = State {
-            session: Session::new(),
+            session: Session::new(load),
             generation: 0,
             client: None,
             link: None,
@@ -159,32 +180,40 @@ impl Seat {
         }
     }
 
-    /// Other policies are in force: what they do not permit is taken back, and the connection that had it ends. Returned
-    /// are the filters that are no longer subscribed to.
-    pub(crate) fn recheck(&self, gate: &Gate) -> Vec<TopicFilter> {
+    /// Other policies are in force: what they do not permit is taken back, and the connection that had it ends. Its will is
+    /// decided when that is done.
+    pub(crate) fn recheck(&self, gate: &Gate) -> Withdrawn {
         let mut state = self.lock();
         let state = &mut *state;
         let Some(client) = &state.client else {
-            return Vec::new();
+            return Withdrawn::default();
         };
         let will = state.link.as_ref().and_then(|link| link.will.as_deref());
         let mut objection = gate.objection(client, will);
-        let mut withdrawn = Vec::new();
+        let mut filters = Vec::new();
         for filter in state.session.subscriptions() {
             if let Some(refusal) = gate.filter_objection(client, filter) {
-                withdrawn.push(filter.clone());
+                filters.push(filter.clone());
                 objection.get_or_insert(refusal);
             }
         }
-        for filter in &withdrawn {
+        for filter in &filters {
             state.session.unsubscribe(filter);
         }
-        if let (Some(refusal), Some(link)) = (objection, &mut state.link) {
-            audit::refused(client, &refusal);
-            link.cut.get_or_insert(Cut::Forbidden);
-            link.bell.notify_one();
-        }
-        withdrawn
+        let refused = match (objection, &mut state.link) {
+            (Some(refusal), Some(link)) => {
+                link.cut.get_or_insert(Cut::Forbidden);
+                link.bell.notify_one();
+                Some((client.clone(), refusal))
+            }
+            (Some(_), None) | (None, _) => None,
+        };
+        Withdrawn { filters, refused }
+    }
+
+    /// The will of the connection that has the seat.
+    pub(crate) fn will(&self) -> Option<Arc<Message>> {
+        self.lock().link.as_ref()?.will.clone()
     }
 
     /// Adds what waits for the client.
@@ -200,23 +229,35 @@ impl Seat {
         Ok(state.session.next(limits))
     }
 
-    pub(crate) fn acknowledge(&self, generation: u64, pkid: u16) {
+    /// Whether the acknowledgement was awaited.
+    pub(crate) fn acknowledge(&self, generation: u64, pkid: u16) -> bool {
         let mut state = self.lock();
-        if state.check(generation).is_ok() {
-            state.session.acknowledge(pkid);
-        }
+        state.check(generation).is_ok() && state.session.acknowledge(pkid)
     }
 
-    /// Adds a subscription to the session; false when it has too many, or another connection.
+    /// Adds a subscription to the session. The gate is asked once more: there may be other policies since, and who rechecks
+    /// them comes before this or finds it.
     pub(crate) fn subscribe(
         &self,
         generation: u64,
-        filter: &TopicFilter,
+        granted: &Granted,
         qos: Qos,
+        gate: &Gate,
         limits: &Limits,
-    ) -> bool {
+    ) -> Result<(), SubscribeError> {
         let mut state = self.lock();
-        state.check(generation).is_ok() && state.session.subscribe(filter, qos, limits)
+        let state = &mut *state;
+        state.check(generation)?;
+        let filter = granted.filter();
+        let objection = state
+            .client
+            .as_ref()
+            .and_then(|client| gate.filter_objection(client, filter));
+        match objection {
+            Some(refusal) => Err(SubscribeError::Refused(refusal)),
+            None if state.session.subscribe(filter, qos, limits) => Ok(()),
+            None => Err(SubscribeError::TooMany),
+        }
     }
 
     /// Removes a subscription; whether there was one.

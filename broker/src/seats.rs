@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use crate::load::Load;
 use crate::seat::{Seat, SessionId};
 
 /// The sessions of the broker.
@@ -15,6 +16,7 @@ pub(crate) struct Seats {
     /// When which session without a connection is given up, in that order.
     expiring: BTreeSet<(Instant, SessionId)>,
     last_id: SessionId,
+    load: Load,
 }
 
 impl Seats {
@@ -37,7 +39,12 @@ impl Seats {
     /// A new session. The client must have none.
     pub(crate) fn add(&mut self, client_id: &Arc<str>, clean: bool) -> Arc<Seat> {
         self.last_id += 1;
-        let seat = Arc::new(Seat::new(self.last_id, Arc::clone(client_id), clean));
+        let seat = Arc::new(Seat::new(
+            self.last_id,
+            Arc::clone(client_id),
+            clean,
+            self.load.share(),
+        ));
         self.by_client.insert(Arc::clone(client_id), seat.id());
         self.by_id.insert(seat.id(), Arc::clone(&seat));
         seat

@@ -3,7 +3,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use crate::limits::Limits;
+use crate::limits::{Limits, QUEUE_SHARE};
+use crate::load::LoadShare;
 use crate::message::{Message, Qos};
 use crate::topic::TopicFilter;
 
@@ -14,6 +15,8 @@ pub(crate) struct Session {
     /// How much of the queue is not from the retained store, in messages and in bytes.
     queued: usize,
     queued_bytes: usize,
+    /// The same, and what is in flight.
+    load: LoadShare,
     /// In the order in which they were sent; the first `again` of them not yet on this connection.
     inflight: VecDeque<(u16, Delivery)>,
     again: usize,
@@ -47,11 +50,12 @@ pub(crate) struct Outgoing {
 pub(crate) struct QueueFull;
 
 impl Session {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(load: LoadShare) -> Self {
         Self {
             queue: VecDeque::new(),
             queued: 0,
             queued_bytes: 0,
+            load,
             inflight: VecDeque::new(),
             again: 0,
             last_pkid: 0,
@@ -67,7 +71,12 @@ impl Session {
             }
         } else {
             let bytes = self.queued_bytes + delivery.message.weight();
-            if self.queued >= limits.queue_messages || bytes > limits.queue_bytes {
+            if self.queued >= limits.queue_messages
+                || bytes > limits.queue_bytes
+                || !self
+                    .load
+                    .add(delivery.load(), limits.all_queues_bytes, QUEUE_SHARE)
+            {
                 return Err(QueueFull);
             }
             self.queued += 1;
@@ -98,25 +107,30 @@ impl Session {
         let outgoing = delivery.outgoing(pkid, false);
         if let Some(pkid) = pkid {
             self.inflight.push_back((pkid, delivery));
+        } else {
+            self.load.remove(delivery.load());
         }
         Some(outgoing)
     }
 
-    /// The client has the message; one that it was not sent is no reason to end anything.
-    pub(crate) fn acknowledge(&mut self, pkid: u16) {
+    /// The client has the message; one that it was not sent is no reason to end anything. Whether it was awaited.
+    pub(crate) fn acknowledge(&mut self, pkid: u16) -> bool {
         let sent = self.inflight.len() - self.again;
-        if let Some(place) = self
+        let place = self
             .inflight
             .iter()
             .take(sent)
-            .position(|(other, _)| *other == pkid)
-        {
-            self.inflight.remove(place);
+            .position(|(other, _)| *other == pkid);
+        let had = place.and_then(|place| self.inflight.remove(place));
+        let awaited = had.is_some();
+        if let Some((_, delivery)) = had {
+            self.load.remove(delivery.load());
         }
         if self.inflight.is_empty() {
             // Most sessions idle; what they needed once is given back.
             self.inflight.shrink_to_fit();
         }
+        awaited
     }
 
     /// A new connection: all that is not acknowledged is to be sent again.
@@ -126,12 +140,13 @@ impl Session {
 
     /// Nobody is connected: what is to be delivered at most once does not wait for somebody to be.
     pub(crate) fn rest(&mut self) {
-        let (queued, bytes) = (&mut self.queued, &mut self.queued_bytes);
+        let (queued, bytes, load) = (&mut self.queued, &mut self.queued_bytes, &mut self.load);
         self.queue.retain(|delivery| {
             let keep = delivery.qos == Qos::AtLeastOnce;
             if !keep && !delivery.retained {
                 *queued -= 1;
                 *bytes -= delivery.message.weight();
+                load.remove(delivery.load());
             }
             keep
         });
@@ -197,6 +212,15 @@ impl Session {
 }
 
 impl Delivery {
+    /// What it adds to what waits for all: the retained store has its own limit.
+    fn load(&self) -> usize {
+        if self.retained {
+            0
+        } else {
+            self.message.weight()
+        }
+    }
+
     fn outgoing(&self, pkid: Option<u16>, dup: bool) -> Outgoing {
         Outgoing {
             message: Arc::clone(&self.message),
@@ -213,6 +237,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::load::Load;
     use crate::topic::tests::{filter, name};
 
     fn delivery(text: &str, qos: Qos, retained: bool) -> Delivery {
@@ -248,8 +273,23 @@ mod tests {
     }
 
     #[test]
+    fn what_is_found_in_the_retained_store_has_a_limit_of_its_own() {
+        let mut session = Session::new(Load::default().share());
+        let found = || delivery("a text that is long", Qos::AtLeastOnce, true);
+        for _ in 0..3 {
+            session.enqueue(found(), &limits()).unwrap();
+        }
+        assert_eq!(session.enqueue(found(), &limits()), Err(QueueFull));
+        // It takes nothing of the other one, and what has been sent makes room.
+        let live = delivery("1", Qos::AtMostOnce, false);
+        session.enqueue(live, &limits()).unwrap();
+        assert!(session.next(&limits()).is_some());
+        session.enqueue(found(), &limits()).unwrap();
+    }
+
+    #[test]
     fn the_window_holds_and_order_is_kept() {
-        let mut session = Session::new();
+        let mut session = Session::new(Load::default().share());
         for (text, qos) in [
             ("1", Qos::AtLeastOnce),
             ("2", Qos::AtLeastOnce),
@@ -274,7 +314,7 @@ mod tests {
 
     #[test]
     fn what_was_not_acknowledged_is_sent_again_first() {
-        let mut session = Session::new();
+        let mut session = Session::new(Load::default().share());
         for text in ["1", "2", "3"] {
             session
                 .enqueue(delivery(text, Qos::AtLeastOnce, false), &limits())
@@ -295,7 +335,7 @@ mod tests {
 
     #[test]
     fn both_queues_are_bounded_and_do_not_push_each_other_out() {
-        let mut session = Session::new();
+        let mut session = Session::new(Load::default().share());
         for _ in 0..3 {
             session
                 .enqueue(delivery("r", Qos::AtMostOnce, true), &limits())
@@ -326,7 +366,7 @@ mod tests {
 
     #[test]
     fn resting_keeps_only_what_must_arrive() {
-        let mut session = Session::new();
+        let mut session = Session::new(Load::default().share());
         for retained in [false, true] {
             session
                 .enqueue(delivery("0", Qos::AtMostOnce, retained), &limits())
@@ -344,7 +384,7 @@ mod tests {
 
     #[test]
     fn subscriptions_are_bounded_but_can_be_replaced() {
-        let mut session = Session::new();
+        let mut session = Session::new(Load::default().share());
         assert!(session.subscribe(&filter("a"), Qos::AtMostOnce, &limits()));
         assert!(session.subscribe(&filter("b"), Qos::AtMostOnce, &limits()));
         assert!(!session.subscribe(&filter("c"), Qos::AtMostOnce, &limits()));
@@ -375,7 +415,8 @@ mod tests {
         #[test]
         fn nothing_acknowledged_at_the_queue_is_lost(steps in vec(any_step(), 0..200), start in any::<u16>()) {
             let limits = limits();
-            let mut session = Session::new();
+            let load = Load::default();
+            let mut session = Session::new(load.share());
             session.last_pkid = start;
             let (mut accepted, mut seen, mut number) = (Vec::new(), Vec::new(), 0);
             let send = |session: &mut Session, seen: &mut Vec<String>| {
@@ -394,7 +435,7 @@ mod tests {
                         }
                     }
                     Step::Send => { send(&mut session, &mut seen); }
-                    Step::Acknowledge(offset) => session.acknowledge(start.wrapping_add(offset)),
+                    Step::Acknowledge(offset) => { session.acknowledge(start.wrapping_add(offset)); }
                     Step::Reconnect => { session.rest(); session.resume(); }
                 }
                 let mut pkids: Vec<_> = session.inflight.iter().map(|(pkid, _)| *pkid).collect();
@@ -403,6 +444,8 @@ mod tests {
                 prop_assert_eq!(pkids.len(), session.inflight.len());
                 prop_assert!(!pkids.contains(&0) && session.inflight.len() <= limits.inflight);
                 let live: Vec<_> = session.queue.iter().filter(|waiting| !waiting.retained).collect();
+                let unanswered = session.inflight.iter().map(|(_, sent)| sent.load()).sum::<usize>();
+                prop_assert_eq!(load.get(), session.queued_bytes + unanswered);
                 prop_assert_eq!(session.queued, live.len());
                 prop_assert_eq!(session.queued_bytes, live.iter().map(|waiting| waiting.message.weight()).sum::<usize>());
             }
@@ -412,6 +455,7 @@ mod tests {
                 for pkid in oldest { session.acknowledge(pkid); }
                 if sent.is_none() && session.pending() == 0 { break; }
             }
+            prop_assert_eq!(load.get(), 0, "all that waited has been given back");
             for text in accepted {
                 prop_assert!(seen.contains(&text), "{} was lost", text);
             }

@@ -7,6 +7,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use protocol::Label;
 use redb::backends::FileBackend;
@@ -24,6 +25,20 @@ pub(crate) struct Store {
     place: Place,
     /// None after a failure, until it has been opened anew.
     database: Option<Database>,
+    state: State,
+    /// Makes the states of this broker others than those of an earlier one.
+    origin: u128,
+    commits: u64,
+    /// What is in the file may be something else than what was written last: all of it has to be written.
+    is_foreign: bool,
+}
+
+/// How the file knows what was written last: a mark that every transaction changes.
+#[derive(Debug, Default)]
+struct State {
+    written: String,
+    /// Of a transaction that has failed; it may be on the disk all the same.
+    tried: Option<String>,
 }
 
 /// What a store had at the start.
@@ -72,6 +87,9 @@ pub enum ContentError {
     /// It is not a database, or not any more.
     #[error("it is damaged, or no store")]
     Damaged(#[source] Box<redb::Error>),
+    /// Somebody has cut it off: a store that is new has a beginning.
+    #[error("it is empty")]
+    Empty,
     /// It is a database of somebody else.
     #[error("it is a database, but not a broker's")]
     Foreign,
@@ -99,6 +117,8 @@ pub enum ContentError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub(crate) enum CommitError {
+    #[error("the store is not the one that was written last")]
+    Foreign,
     #[error("the store cannot be opened anew")]
     Reopen(#[source] StoreError),
     #[error("the store cannot be written")]
@@ -120,6 +140,7 @@ impl StoreError {
                         .to_owned(),
                 ),
                 ContentError::Damaged(_)
+                | ContentError::Empty
                 | ContentError::Foreign
                 | ContentError::Format { .. }
                 | ContentError::Entry { .. } => Some(format!(
@@ -139,22 +160,74 @@ impl Store {
             path: directory.join(FILE),
             realm: realm.clone(),
         };
-        let (database, kept) = place.open()?;
+        let database = place.open()?;
+        let kept = place.read(&database)?;
+        let written = place.state(&database)?;
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let store = Self {
             place,
             database: Some(database),
+            state: State {
+                written,
+                tried: None,
+            },
+            origin: since.unwrap_or_default().as_nanos(),
+            commits: 0,
+            is_foreign: false,
         };
         Ok((store, kept))
     }
 
+    /// Whether there is a store in this directory, and that it can be used. One that is new is not made.
+    pub(crate) fn check(directory: &Path, realm: &Label) -> Result<bool, StoreError> {
+        let place = Place {
+            path: directory.join(FILE),
+            realm: realm.clone(),
+        };
+        let exists = fs::exists(&place.path).map_err(|source| place.unusable(source))?;
+        if exists {
+            place.read(&place.open()?)?;
+        }
+        Ok(exists)
+    }
+
+    /// After a failure the file is opened anew. Whether the next transaction has to have everything, as what is in the file
+    /// now is not what was written last. Blocks.
+    pub(crate) fn wants_everything(&mut self) -> Result<bool, CommitError> {
+        if self.database.is_none() {
+            let database = self.place.open().map_err(CommitError::Reopen)?;
+            let found = self.place.state(&database).map_err(CommitError::Reopen)?;
+            let known = [Some(&self.state.written), self.state.tried.as_ref()];
+            if !known.contains(&Some(&found)) {
+                self.is_foreign = true;
+                tracing::warn!(
+                    path = %self.place.path.display(),
+                    "the broker's store is not the one that was written last, and is written as a whole"
+                );
+            }
+            self.database = Some(database);
+        }
+        Ok(self.is_foreign)
+    }
+
     /// Writes changes as one: all of them are on the disk when this returns, or none. Blocks.
     pub(crate) fn commit(&mut self, batch: &Batch) -> Result<(), CommitError> {
+        if self.wants_everything()? && !batch.is_everything {
+            return Err(CommitError::Foreign);
+        }
         // After a failure the library wants to be opened anew.
-        let database = match self.database.take() {
-            Some(database) => database,
-            None => self.place.open().map_err(CommitError::Reopen)?.0,
+        let Some(database) = self.database.take() else {
+            return Err(CommitError::Foreign);
         };
-        write(&database, batch).map_err(|error| CommitError::Write(Box::new(error)))?;
+        self.commits += 1;
+        let state = format!("{}-{}", self.origin, self.commits);
+        self.state.tried = Some(state.clone());
+        write(&database, batch, &state).map_err(|error| CommitError::Write(Box::new(error)))?;
+        self.state = State {
+            written: state,
+            tried: None,
+        };
+        self.is_foreign = false;
         self.database = Some(database);
         Ok(())
     }
@@ -173,52 +246,93 @@ struct Place {
 }
 
 impl Place {
-    fn open(&self) -> Result<(Database, Kept), StoreError> {
-        let file = self.file().map_err(|source| StoreError::Open {
-            path: self.path.clone(),
-            source,
-        })?;
+    /// Opens the file, which is made if it is missing.
+    fn open(&self) -> Result<Database, StoreError> {
+        let unusable = |source| self.unusable(source);
+        if !fs::exists(&self.path).map_err(unusable)? {
+            self.make()?;
+        }
+        let file = options().open(&self.path).map_err(unusable)?;
+        if file.metadata().map_err(unusable)?.len() == 0 {
+            return Err(StoreError::Content {
+                path: self.path.clone(),
+                source: ContentError::Empty,
+            });
+        }
         let backend = FileBackend::new(file).map_err(|error| self.fault(error.into()))?;
         self.open_backend(backend)
     }
 
-    fn open_backend(&self, backend: impl StorageBackend) -> Result<(Database, Kept), StoreError> {
-        let database = redb::Builder::new()
+    /// Makes a store for nobody else. It has its name only when it is one: what has the name and is empty is none.
+    fn make(&self) -> Result<(), StoreError> {
+        let unusable = |source| self.unusable(source);
+        let directory = self.path.parent().unwrap_or(Path::new("."));
+        if !fs::exists(directory).map_err(unusable)? {
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(directory)
+                .map_err(unusable)?;
+            if let Some(parent) = directory.parent() {
+                sync_directory(parent).map_err(unusable)?;
+            }
+        }
+        let unfinished = self.path.with_extension("new");
+        let file = options()
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&unfinished)
+            .map_err(unusable)?;
+        // From here on it is locked. What a broker has left that died at it is no use.
+        let backend = FileBackend::new(file).map_err(|error| self.fault(error.into()))?;
+        if fs::exists(&self.path).map_err(unusable)? {
+            return Ok(());
+        }
+        backend.set_len(0).map_err(unusable)?;
+        let database = self.open_backend(backend)?;
+        begin(&database, &self.realm).map_err(|error| self.fault(error))?;
+        fs::rename(&unfinished, &self.path).map_err(unusable)?;
+        // Without it the file may be gone after a power cut, whatever was synced in it.
+        sync_directory(directory).map_err(unusable)
+    }
+
+    fn open_backend(&self, backend: impl StorageBackend) -> Result<Database, StoreError> {
+        redb::Builder::new()
             .set_cache_size(STORE_CACHE)
             // A damaged file is then an error, and not a panic or nonsense later.
             .set_check_integrity_on_open(true)
             .create_with_backend(backend)
-            .map_err(|error| self.fault(error.into()))?;
-        match read(&database, &self.realm) {
-            Ok(Ok(kept)) => Ok((database, kept)),
-            Ok(Err(source)) => Err(StoreError::Content {
-                path: self.path.clone(),
-                source,
-            }),
-            Err(error) => Err(self.fault(error)),
-        }
+            .map_err(|error| self.fault(error.into()))
     }
 
-    /// The file, made if it is missing, for nobody else.
-    fn file(&self) -> io::Result<File> {
-        let directory = self.path.parent().unwrap_or(Path::new("."));
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(directory)?;
-        let is_new = !fs::exists(&self.path)?;
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&self.path)?;
-        if is_new {
-            // Without it the file may be gone after a power cut, whatever was synced in it.
-            File::open(directory)?.sync_all()?;
+    /// Everything in a database, if it is this realm's store.
+    fn read(&self, database: &Database) -> Result<Kept, StoreError> {
+        self.understood(self.about(database)?)?;
+        self.understood(read(database).map_err(|error| self.fault(error))?)
+    }
+
+    /// The mark of its last transaction, if it is this realm's store.
+    fn state(&self, database: &Database) -> Result<String, StoreError> {
+        self.understood(self.about(database)?)
+    }
+
+    fn about(&self, database: &Database) -> Result<Result<String, ContentError>, StoreError> {
+        about(database, &self.realm).map_err(|error| self.fault(error))
+    }
+
+    fn understood<T>(&self, content: Result<T, ContentError>) -> Result<T, StoreError> {
+        content.map_err(|source| StoreError::Content {
+            path: self.path.clone(),
+            source,
+        })
+    }
+
+    fn unusable(&self, source: io::Error) -> StoreError {
+        StoreError::Open {
+            path: self.path.clone(),
+            source,
         }
-        Ok(file)
     }
 
     #[expect(
@@ -242,26 +356,43 @@ impl Place {
     }
 }
 
-/// Everything in a database, which is made a store if it is new.
-fn read(database: &Database, realm: &Label) -> Result<Result<Kept, ContentError>, redb::Error> {
-    let reading = database.begin_read()?;
-    let names: Vec<String> = reading
-        .list_tables()?
-        .map(|table| table.name().to_owned())
-        .collect();
-    if names.is_empty() {
-        let writing = database.begin_write()?;
-        {
-            let mut about = writing.open_table(ABOUT)?;
-            about.insert("format", FORMAT)?;
-            about.insert("realm", realm.as_str())?;
-            writing.open_table(RETAINED)?;
-            writing.open_table(WILLS)?;
-        }
-        writing.commit()?;
-        return Ok(Ok(Kept::default()));
+fn options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true);
+    options
+}
+
+fn sync_directory(directory: &Path) -> io::Result<()> {
+    let here = Path::new(".");
+    let directory = if directory.as_os_str().is_empty() {
+        here
+    } else {
+        directory
+    };
+    File::open(directory)?.sync_all()
+}
+
+/// Makes a new database a store.
+fn begin(database: &Database, realm: &Label) -> Result<(), redb::Error> {
+    let writing = database.begin_write()?;
+    {
+        let mut about = writing.open_table(ABOUT)?;
+        about.insert("format", FORMAT)?;
+        about.insert("realm", realm.as_str())?;
+        about.insert("state", "new")?;
+        writing.open_table(RETAINED)?;
+        writing.open_table(WILLS)?;
     }
-    if !names.iter().any(|name| name == ABOUT.name()) {
+    Ok(writing.commit()?)
+}
+
+/// The mark of a store's last transaction.
+fn about(database: &Database, realm: &Label) -> Result<Result<String, ContentError>, redb::Error> {
+    let reading = database.begin_read()?;
+    if !reading
+        .list_tables()?
+        .any(|table| table.name() == ABOUT.name())
+    {
         return Ok(Err(ContentError::Foreign));
     }
     let about = reading.open_table(ABOUT)?;
@@ -278,6 +409,12 @@ fn read(database: &Database, realm: &Label) -> Result<Result<Kept, ContentError>
     if owner != realm.as_str() {
         return Ok(Err(ContentError::Realm { realm: owner }));
     }
+    Ok(Ok(found("state")?))
+}
+
+/// Everything in a store.
+fn read(database: &Database) -> Result<Result<Kept, ContentError>, redb::Error> {
+    let reading = database.begin_read()?;
     let mut kept = Kept::default();
     for entry in reading.open_table(RETAINED)?.iter()? {
         let (topic, bytes) = entry?;
@@ -301,9 +438,14 @@ fn read(database: &Database, realm: &Label) -> Result<Result<Kept, ContentError>
     Ok(Ok(kept))
 }
 
-fn write(database: &Database, batch: &Batch) -> Result<(), redb::Error> {
+fn write(database: &Database, batch: &Batch, state: &str) -> Result<(), redb::Error> {
     let writing = database.begin_write()?;
+    if batch.is_everything {
+        writing.delete_table(RETAINED)?;
+        writing.delete_table(WILLS)?;
+    }
     {
+        writing.open_table(ABOUT)?.insert("state", state)?;
         let mut retained = writing.open_table(RETAINED)?;
         for entry in &batch.retained {
             let message = &entry.0;

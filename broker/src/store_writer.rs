@@ -4,6 +4,7 @@
 //! few of them and not one a device.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use daemon::report::one_line;
 use tokio::task::spawn_blocking;
@@ -19,6 +20,8 @@ pub(crate) struct StoreWriter {
     hub: Arc<Hub>,
     store: Arc<Mutex<Store>>,
     failing: bool,
+    /// The pause after the next failure.
+    retry: Duration,
 }
 
 impl StoreWriter {
@@ -27,6 +30,7 @@ impl StoreWriter {
             hub,
             store: Arc::new(Mutex::new(store)),
             failing: false,
+            retry: STORE_RETRY.0,
         }
     }
 
@@ -37,7 +41,8 @@ impl StoreWriter {
             let pause = if self.write().await {
                 STORE_GATHER
             } else {
-                STORE_RETRY
+                let longer = (self.retry * 2).min(STORE_RETRY.1);
+                std::mem::replace(&mut self.retry, longer)
             };
             sleep(pause).await;
         }
@@ -72,6 +77,7 @@ impl StoreWriter {
         });
         let error = match writing.await {
             Ok(Ok(())) => {
+                self.retry = STORE_RETRY.0;
                 if std::mem::take(&mut self.failing) {
                     tracing::info!("the broker's store is written again");
                 }
@@ -92,9 +98,14 @@ impl StoreWriter {
 }
 
 fn commit(hub: &Hub, store: &mut Store) -> Result<(), CommitError> {
+    let batch = if store.wants_everything()? {
+        hub.everything()
+    } else {
+        hub.journal.take()
+    };
     let unwritten = Unwritten {
         hub,
-        batch: Some(hub.journal.take()),
+        batch: Some(batch),
     };
     unwritten.write(store)
 }

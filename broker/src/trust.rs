@@ -1,20 +1,21 @@
 //! Whose certificates count: the authorities that sign for devices, and what they have revoked. One value, read as a whole.
 
 use std::collections::HashSet;
-use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
+use std::{fmt, iter};
 
 use rustls::crypto::ring;
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
-use rustls::{CertificateError, Error, RootCertStore};
+use rustls::{CertificateError, Error, OtherError, RootCertStore};
 use rustls_pki_types::{CertificateDer, UnixTime};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 
 use crate::config::Pem;
 use crate::limits::{MAX_CHAIN, MAX_CHAIN_BYTES};
+use crate::peer::Peer;
 use crate::revocation::{self, CertificateName, RevocationListError, Revoked};
 use crate::seat::Cut;
 use crate::tls::{self, TlsError};
@@ -91,15 +92,17 @@ impl Trust {
     ) -> Result<(), Error> {
         let bytes: usize = intermediates.iter().map(|one| one.len()).sum();
         if intermediates.len() > MAX_CHAIN || bytes + end_entity.len() > MAX_CHAIN_BYTES {
-            return Err(Error::General("the chain is too long".to_owned()));
+            let too_long = OtherError(Arc::new(ChainTooLong));
+            return Err(CertificateError::Other(too_long).into());
         }
         self.chain
             .verify_client_cert(end_entity, intermediates, now)?;
-        let (_, certificate) = X509Certificate::from_der(end_entity)
-            .map_err(|_| Error::InvalidCertificate(CertificateError::BadEncoding))?;
-        let name = CertificateName::of(&certificate);
-        if self.is_revoked(&name) {
-            return Err(Error::InvalidCertificate(CertificateError::Revoked));
+        // Of the path that was found every certificate is among these, but for the authority's.
+        for der in iter::once(end_entity).chain(intermediates) {
+            let name = CertificateName::of_der(der).ok_or(CertificateError::BadEncoding)?;
+            if self.is_revoked(&name) {
+                return Err(CertificateError::Revoked.into());
+            }
         }
         Ok(())
     }
@@ -145,11 +148,13 @@ impl Trust {
 }
 
 impl Change<'_> {
-    /// Why a connection with this certificate has to end. Its chain is not kept, so that where an authority has gone only
-    /// those stay whose issuer's name is an authority's that is still there, and none's that has gone; the others come back
-    /// at once if they may.
-    pub(crate) fn objection(&self, name: &CertificateName) -> Option<Cut> {
-        if self.now.is_revoked(name) {
+    /// Why the connection of this device has to end. Of its chain only the names are kept, so that where an authority has
+    /// gone only those stay whose issuer's name is an authority's that is still there, and none's that has gone; the others
+    /// come back at once if they may.
+    pub(crate) fn objection(&self, peer: &Peer) -> Option<Cut> {
+        let name = &peer.certificate;
+        let mut names = iter::once(name).chain(&peer.intermediates);
+        if names.any(|name| self.now.is_revoked(name)) {
             return Some(Cut::Revoked);
         }
         let stays = self.gone.is_empty()
@@ -157,6 +162,11 @@ impl Change<'_> {
         (!stays).then_some(Cut::Distrusted)
     }
 }
+
+/// More than [`MAX_CHAIN`] or [`MAX_CHAIN_BYTES`].
+#[derive(Debug, thiserror::Error)]
+#[error("the chain is too long")]
+struct ChainTooLong;
 
 impl fmt::Debug for Trust {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -170,4 +180,88 @@ impl fmt::Debug for Trust {
 fn subject(authority: &CertificateDer<'_>) -> Option<Vec<u8>> {
     let (_, certificate) = X509Certificate::from_der(authority).ok()?;
     Some(certificate.subject().as_raw().to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use rcgen::{
+        BasicConstraints, CertificateParams, CertifiedIssuer, CustomExtension, IsCa, KeyPair,
+    };
+
+    use super::*;
+    use crate::limits::MAX_PEM;
+
+    fn authority() -> CertifiedIssuer<'static, KeyPair> {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+    }
+
+    fn trust(authority: &CertifiedIssuer<'static, KeyPair>) -> Trust {
+        Trust::load(&Pem::Text(authority.pem().into()), None, None).unwrap()
+    }
+
+    #[test]
+    fn a_chain_is_as_long_as_the_limit_and_no_longer() {
+        let authority = authority();
+        let trust = trust(&authority);
+        let key = KeyPair::generate().unwrap();
+        let leaf = CertificateParams::default()
+            .signed_by(&key, &*authority)
+            .unwrap();
+        for (count, fits) in [(MAX_CHAIN, true), (MAX_CHAIN + 1, false)] {
+            let others = vec![authority.der().clone(); count];
+            let verified = trust.verify(leaf.der(), &others, UnixTime::now());
+            assert_eq!(verified.is_ok(), fits, "{count}: {verified:?}");
+            // As every refused certificate: with its own alert, its line and its count.
+            assert!(!matches!(verified, Err(Error::General(_))));
+        }
+    }
+
+    #[test]
+    fn a_chain_is_as_large_as_the_limit_and_no_larger() {
+        let authority = authority();
+        let trust = trust(&authority);
+        let key = KeyPair::generate().unwrap();
+        let padded = |padding: usize| {
+            let mut params = CertificateParams::default();
+            // The serial number has a fixed length.
+            params.serial_number = Some(vec![1; 16].into());
+            let padding = vec![0; padding];
+            params.custom_extensions = vec![CustomExtension::from_oid_content(
+                &[1, 3, 6, 1, 4, 1],
+                padding,
+            )];
+            params.signed_by(&key, &*authority).unwrap()
+        };
+        // A signature has one of a few lengths.
+        let sized = |size: usize| {
+            let guess = size - padded(size / 2).der().len() + size / 2;
+            (0..1_000)
+                .map(|turn| padded(guess - 4 + turn % 9))
+                .find(|leaf| leaf.der().len() == size)
+                .unwrap()
+        };
+        for (size, fits) in [(MAX_CHAIN_BYTES, true), (MAX_CHAIN_BYTES + 1, false)] {
+            let others = [authority.der().clone()];
+            let leaf = sized(size - others[0].len());
+            let verified = trust.verify(leaf.der(), &others, UnixTime::now());
+            assert_eq!(verified.is_ok(), fits, "{size}: {verified:?}");
+        }
+    }
+
+    #[test]
+    fn a_bundle_is_as_large_as_the_limit_and_no_larger() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("ca.pem");
+        let pem = authority().pem();
+        for (size, fits) in [(MAX_PEM, true), (MAX_PEM + 1, false)] {
+            let padding = "\n".repeat(usize::try_from(size).unwrap() - pem.len());
+            fs::write(&path, format!("{pem}{padding}")).unwrap();
+            let loaded = Trust::load(&Pem::File(path.clone()), None, None);
+            assert_eq!(loaded.is_ok(), fits, "{size}: {loaded:?}");
+        }
+    }
 }

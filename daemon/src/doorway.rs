@@ -1,10 +1,12 @@
 //! Who may stand in a server's doorway: connections that have not authenticated yet. Pure counting.
 //!
 //! A server accepts everybody and closes at once whom the doorway has no place for: a peer that waits in the kernel's
-//! queue instead would hold up all who come after it. A doorway may also make room: then a newcomer displaces whoever
-//! has stood there longest and should have been through by now, so that those who only stand there keep nobody out.
+//! queue instead would hold up all who come after it. When all places are taken, a newcomer displaces the oldest of the
+//! customer who has the most of them: those who say nothing from few addresses keep nobody else out. A doorway may have
+//! patience too: then whoever has stood there for longer makes room, wherever he comes from.
 
-use std::collections::{BTreeMap, HashMap};
+use std::cmp::Reverse;
+use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -20,6 +22,7 @@ pub struct Doorway(Arc<Mutex<Counts>>);
 #[derive(Debug)]
 pub struct Pass {
     doorway: Doorway,
+    origin: IpAddr,
     number: u64,
     displaced: CancellationToken,
 }
@@ -43,43 +46,45 @@ impl Doorway {
             in_all,
             per_address,
             patience: None,
-            next: 0,
-            inside: BTreeMap::new(),
+            total: 0,
+            last_number: 0,
             origins: HashMap::new(),
+            customers: HashMap::new(),
         })))
     }
 
-    /// The same, where a newcomer who finds all places taken displaces the one who has been there longest, if that is
-    /// longer than this.
+    /// The same, where whoever has stood there for longer than this makes room, when all places are taken.
     pub fn displacing(self, patience: Duration) -> Self {
         self.lock().patience = Some(patience);
         self
     }
 
-    /// Takes a place for a connection of this address.
+    /// Takes a place for a connection of this address. Another one may be [displaced](Pass::displaced) for it.
     pub fn enter(&self, address: IpAddr) -> Result<Pass, Full> {
-        let origin = origin_of(address);
-        let now = Instant::now();
+        let (origin, now) = (origin_of(address), Instant::now());
         let mut counts = self.lock();
         if counts.origins.get(&origin).copied().unwrap_or(0) >= counts.per_address {
             return Err(Full::OfAddress);
         }
-        if counts.inside.len() >= counts.in_all && !counts.make_room(now) {
+        if counts.total >= counts.in_all && !counts.make_room(customer_of(origin), now) {
             return Err(Full::InAll);
         }
         let displaced = CancellationToken::new();
-        let number = counts.next;
-        counts.next += 1;
+        counts.last_number += 1;
+        let number = counts.last_number;
         *counts.origins.entry(origin).or_insert(0) += 1;
-        let standing = Standing {
+        counts.total += 1;
+        let places = counts.customers.entry(customer_of(origin)).or_default();
+        places.push_back(Place {
+            number,
             origin,
             since: now,
             displaced: displaced.clone(),
-        };
-        counts.inside.insert(number, standing);
+        });
         drop(counts);
         Ok(Pass {
             doorway: self.clone(),
+            origin,
             number,
             displaced,
         })
@@ -87,7 +92,7 @@ impl Doorway {
 
     /// How many stand there.
     pub fn occupied(&self) -> usize {
-        self.lock().inside.len()
+        self.lock().total
     }
 
     fn lock(&self) -> MutexGuard<'_, Counts> {
@@ -104,11 +109,21 @@ impl Pass {
 
 impl Drop for Pass {
     fn drop(&mut self) {
-        self.doorway.lock().leave(self.number);
+        let mut counts = self.doorway.lock();
+        let customer = customer_of(self.origin);
+        let places = counts.customers.get_mut(&customer);
+        // Numbers only grow. One who was displaced has no place any more.
+        let place = places.and_then(|places| {
+            let place = places.binary_search_by_key(&self.number, |place| place.number);
+            places.remove(place.ok()?)
+        });
+        if place.is_some() {
+            counts.given_back(self.origin);
+        }
     }
 }
 
-/// The address that a place is counted for: one customer has one IPv4 address, or a whole /64 (RFC 6177) to take addresses
+/// The address that a place is counted for: one line has one IPv4 address, or a whole /64 (RFC 6177) to take addresses
 /// from.
 pub fn origin_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
@@ -117,52 +132,96 @@ pub fn origin_of(address: IpAddr) -> IpAddr {
     }
 }
 
+/// Who takes many addresses has a /48 of them at most (RFC 6177).
+fn customer_of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => IpAddr::V4(v4),
+        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 80 << 80)),
+    }
+}
+
 #[derive(Debug)]
 struct Counts {
     in_all: usize,
     per_address: usize,
     patience: Option<Duration>,
-    next: u64,
-    /// By number, so the first is the one who has been there longest.
-    inside: BTreeMap<u64, Standing>,
+    total: usize,
+    last_number: u64,
     origins: HashMap<IpAddr, usize>,
-}
-
-impl Counts {
-    fn leave(&mut self, number: u64) -> Option<Standing> {
-        let left = self.inside.remove(&number)?;
-        if let Some(here) = self.origins.get_mut(&left.origin) {
-            *here = here.saturating_sub(1);
-            if *here == 0 {
-                self.origins.remove(&left.origin);
-            }
-        }
-        Some(left)
-    }
-
-    fn make_room(&mut self, now: Instant) -> bool {
-        let (Some(patience), Some((number, oldest))) =
-            (self.patience, self.inside.first_key_value())
-        else {
-            return false;
-        };
-        let number = *number;
-        if now < oldest.since + patience {
-            return false;
-        }
-        if let Some(left) = self.leave(number) {
-            left.displaced.cancel();
-        }
-        true
-    }
+    /// In the order in which they came.
+    customers: HashMap<IpAddr, VecDeque<Place>>,
 }
 
 /// Somebody in the doorway.
 #[derive(Debug)]
-struct Standing {
+struct Place {
+    number: u64,
     origin: IpAddr,
     since: Instant,
     displaced: CancellationToken,
+}
+
+impl Counts {
+    /// Whether somebody has left for a newcomer of this customer.
+    fn make_room(&mut self, newcomer: IpAddr, now: Instant) -> bool {
+        let Some(customer) = self
+            .who_has_most(newcomer)
+            .or_else(|| self.who_is_late(now))
+        else {
+            return false;
+        };
+        let places = self.customers.get_mut(&customer);
+        let Some(first) = places.and_then(VecDeque::pop_front) else {
+            return false;
+        };
+        first.displaced.cancel();
+        self.given_back(first.origin);
+        true
+    }
+
+    /// The customer with the most places, if even after the change he has as many as the newcomer.
+    fn who_has_most(&self, newcomer: IpAddr) -> Option<IpAddr> {
+        let has = self.customers.get(&newcomer).map_or(0, VecDeque::len);
+        let more = self
+            .customers
+            .iter()
+            .filter(|(_, places)| places.len() > has + 1);
+        let most = more.max_by_key(|(_, places)| {
+            let first = places.front().map(|first| first.number);
+            (places.len(), Reverse(first))
+        })?;
+        Some(*most.0)
+    }
+
+    /// The customer of the one who has stood there longest, if that is too long.
+    fn who_is_late(&self, now: Instant) -> Option<IpAddr> {
+        let patience = self.patience?;
+        let firsts = self
+            .customers
+            .iter()
+            .filter_map(|(customer, places)| Some((customer, places.front()?)));
+        let (customer, first) = firsts.min_by_key(|(_, first)| first.number)?;
+        (now >= first.since + patience).then_some(*customer)
+    }
+
+    /// A place that is among those of its customer no more.
+    fn given_back(&mut self, origin: IpAddr) {
+        self.total = self.total.saturating_sub(1);
+        if let Some(here) = self.origins.get_mut(&origin) {
+            *here = here.saturating_sub(1);
+            if *here == 0 {
+                self.origins.remove(&origin);
+            }
+        }
+        let customer = customer_of(origin);
+        if self
+            .customers
+            .get(&customer)
+            .is_some_and(VecDeque::is_empty)
+        {
+            self.customers.remove(&customer);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -185,7 +244,7 @@ mod tests {
         drop(first);
         drop(doorway.enter(here).unwrap());
         let counts = doorway.lock();
-        assert_eq!((counts.inside.len(), counts.origins.len()), (2, 2));
+        assert_eq!((counts.total, counts.origins.len()), (2, 2));
     }
 
     #[test]
@@ -196,6 +255,28 @@ mod tests {
         assert!(doorway.enter(address("2001:db8:0:1::1")).is_ok());
         let _mapped = doorway.enter(address("::ffff:10.0.0.1")).unwrap();
         assert!(doorway.enter(address("10.0.0.1")).is_err());
+    }
+
+    #[tokio::test]
+    async fn who_has_none_gets_the_oldest_place_of_who_has_most() {
+        let doorway = Doorway::new(4, 4);
+        // One customer with two /64s has more than another with one address.
+        let [first, second, third] = ["2001:db8:1:1::1", "2001:db8:1:2::1", "2001:db8:1:2::2"]
+            .map(|text| doorway.enter(address(text)).unwrap());
+        let _other = doorway.enter(address("10.0.0.1")).unwrap();
+        let _newcomer = doorway.enter(address("10.0.0.2")).unwrap();
+        first.displaced().await;
+        drop(first);
+        // Two are not enough to give one to somebody who has one.
+        assert_eq!(doorway.enter(address("10.0.0.2")).unwrap_err(), Full::InAll);
+        let _another = doorway.enter(address("10.0.0.3")).unwrap();
+        second.displaced().await;
+        // Everybody has one.
+        assert!(doorway.enter(address("10.0.0.4")).is_err());
+        drop((second, third));
+        let counts = doorway.lock();
+        let (origins, customers) = (counts.origins.len(), counts.customers.len());
+        assert_eq!((counts.total, origins, customers), (3, 3, 3));
     }
 
     #[tokio::test(start_paused = true)]

@@ -99,6 +99,25 @@ async fn play<F: Future<Output = Client>>(
     }
 }
 
+/// They cost what a PINGREQ costs; one that is awaited costs nothing.
+#[tokio::test(start_paused = true)]
+async fn acknowledgements_of_nothing_are_not_free() {
+    let (mut client, connection) = Client::connect(None);
+    let start = Instant::now();
+    let (end, client) = play(connection, async {
+        for _ in 0..3_000 {
+            client.send(Packet::PubAck(PubAck { pkid: 1 })).await;
+        }
+        client.pinged().await;
+        client
+    })
+    .await;
+    assert!(end.is_none());
+    assert_eq!(client.hub.counters.snapshot().slowed, 1);
+    // 1,000 at once, then 500 a second.
+    assert!(start.elapsed() >= Duration::from_secs(4));
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_is_retained_is_acknowledged_when_it_is_on_the_disk_and_what_follows_after_it() {
     let (mut client, connection) = Client::connect(None);

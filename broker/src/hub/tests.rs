@@ -31,7 +31,7 @@ fn presence(hub: &Hub, text: &str) -> Accepted {
 fn watch(hub: &Hub, attachment: &Attachment) {
     let client = admitted(&hub.gate, CONTROLLER);
     let granted = hub.gate.subscribe(&client, filter(PRESENCE)).unwrap();
-    assert_eq!(attachment.subscribe(&[(granted, Qos::AtLeastOnce)]), [true]);
+    attachment.subscribe(&granted, Qos::AtLeastOnce).unwrap();
 }
 
 fn next(attachment: &Attachment) -> Option<String> {
@@ -104,6 +104,66 @@ async fn what_has_lost_its_seat_says_nothing() {
         new.publish(presence(&hub, "new")).unwrap();
         assert_eq!(next(&witness).as_deref(), Some("new"));
     }
+}
+
+/// Retained and wills, as text.
+fn kept(hub: &Hub) -> (Vec<String>, Vec<String>) {
+    let everything = hub.everything();
+    assert!(everything.is_everything);
+    let text = |message: &Message| String::from_utf8(message.payload.to_vec()).unwrap();
+    let mut wills: Vec<_> = everything
+        .wills
+        .values()
+        .map(|will| text(will.as_ref().unwrap()))
+        .collect();
+    wills.sort();
+    let retained = everything.retained.iter();
+    (retained.map(|one| text(&one.0)).collect(), wills)
+}
+
+#[tokio::test]
+async fn everything_is_what_is_retained_and_every_will_also_while_draining() {
+    let will = |text: &str| Message::new(name(PRESENCE), text.as_bytes(), Qos::AtLeastOnce, true);
+    let left = Kept {
+        retained: vec![will("online")],
+        wills: vec![("334.hula.atlas".into(), will("334 is lost"))],
+    };
+    let (hub, _for_bus) = Hub::new(gate(), Limits::default(), Some(left));
+    let lost = presence(&hub, "333 is lost");
+    let device = hub
+        .attach(admitted(&hub.gate, DEVICE), true, Some(lost))
+        .unwrap();
+    let expected = (
+        vec!["online".to_owned()],
+        vec!["333 is lost".to_owned(), "334 is lost".to_owned()],
+    );
+    assert_eq!(kept(&hub), expected);
+    hub.drain();
+    drop(device);
+    assert_eq!(kept(&hub), expected);
+}
+
+/// Better nothing than what is not true.
+#[tokio::test]
+async fn a_will_for_which_there_is_no_room_is_told_and_nobody_stays_online() {
+    let limits = Limits {
+        retained_bytes: PRESENCE.len() + 6,
+        ..Limits::default()
+    };
+    let (hub, mut for_bus) = Hub::new(gate(), limits, None);
+    let witness = attach(&hub, CONTROLLER, true);
+    watch(&hub, &witness);
+    let lost = presence(&hub, "lost, and too long");
+    let device = hub
+        .attach(admitted(&hub.gate, DEVICE), true, Some(lost))
+        .unwrap();
+    device.publish(presence(&hub, "online")).unwrap();
+    drop(device);
+    assert_eq!(next(&witness).as_deref(), Some("online"));
+    assert_eq!(next(&witness).as_deref(), Some("lost, and too long"));
+    assert_eq!(hub.counters.snapshot().retained_messages, 0);
+    assert_eq!(for_bus.recv().await.unwrap().payload, "online");
+    assert_eq!(for_bus.recv().await.unwrap().payload, "lost, and too long");
 }
 
 #[tokio::test]
@@ -190,13 +250,14 @@ async fn who_was_online_is_seen_as_lost_until_it_is_back() {
     watch(&hub, &early);
     assert_eq!(next(&early).as_deref(), Some(LOST));
     let device = attach_with_will(&hub, "lost again");
-    // It is connected, so what it had said is true again; nothing was published.
+    // What it had said was of another session, and it says nothing before it speaks; nothing was published.
     let late = attach(&hub, "controller-b.hula.atlas", true);
     watch(&hub, &late);
-    assert_eq!(next(&late).as_deref(), Some("online"));
+    assert_eq!(next(&late).as_deref(), Some(LOST));
     assert_eq!(next(&early), None);
     assert!(for_bus.try_recv().is_err());
-    assert_eq!(on_disk(&hub), (None, Some(Some("lost again".to_owned()))));
+    let expected = (Some(LOST.to_owned()), Some(Some("lost again".to_owned())));
+    assert_eq!(on_disk(&hub), expected);
     assert_eq!(hub.counters.snapshot().held_wills, 0);
     assert!(!hub.give_up(10));
     drop(device);
@@ -272,7 +333,7 @@ async fn a_draining_hub_leaves_the_wills_to_the_next_one() {
 async fn a_goodbye_takes_the_will_along() {
     let (hub, _for_bus) = restarted();
     attach_with_will(&hub, "never").disconnect();
-    assert_eq!(on_disk(&hub), (None, Some(None)));
+    assert_eq!(on_disk(&hub), (Some(LOST.to_owned()), Some(None)));
     // Who has no will costs the disk nothing.
     attach(&hub, CONTROLLER, true).disconnect();
     drop(attach(&hub, CONTROLLER, true));
@@ -333,4 +394,90 @@ async fn a_journal_that_is_full_is_said_to_be() {
     assert_eq!(hub.counters.snapshot().retained_refused, 1);
     hub.journal.take();
     device.publish(presence(&hub, "3")).unwrap();
+}
+
+/// From now on nobody may say or hear a presence.
+fn forbid(hub: &Hub) {
+    let home = tempfile::tempdir().unwrap();
+    for role in policies::RoleDocument::ALL {
+        let narrowed = role.json().replace("/tunnel/presence", "/tunnel/nothing");
+        assert_ne!(narrowed, role.json());
+        std::fs::write(crate::policy_files::path(home.path(), role), narrowed).unwrap();
+    }
+    let realm = "atlas".parse().unwrap();
+    let policies = crate::policy_files::load_policies(Some(home.path()), &realm).unwrap();
+    assert!(hub.gate.replace(policies));
+}
+
+/// Who asks between new policies and their recheck was let in by the old ones.
+#[tokio::test]
+async fn what_was_decided_by_old_policies_is_decided_again() {
+    let (hub, _for_bus) = hub();
+    let controller = attach(&hub, CONTROLLER, true);
+    let client = admitted(&hub.gate, CONTROLLER);
+    let granted = hub.gate.subscribe(&client, filter(PRESENCE)).unwrap();
+    let (device, will) = (admitted(&hub.gate, DEVICE), presence(&hub, LOST));
+    forbid(&hub);
+    assert!(matches!(
+        controller.subscribe(&granted, Qos::AtLeastOnce),
+        Err(SubscribeError::Refused(_))
+    ));
+    assert_eq!(hub.lock().routing.subscribers(&name(PRESENCE)), 0);
+    let refused = hub.attach(device.clone(), true, Some(will)).map(drop);
+    assert!(matches!(refused, Err(AttachError::Refused(_))));
+    assert_eq!(hub.counters.snapshot().sessions, 1);
+    assert!(hub.attach(device, true, None).is_ok());
+}
+
+#[tokio::test]
+async fn a_will_that_is_no_longer_permitted_is_not_published() {
+    // Of one who goes, of one who is displaced, and of one that an earlier broker left behind.
+    for how in 0..3 {
+        let (hub, mut for_bus) = if how == 2 { restarted() } else { hub() };
+        let device = (how < 2).then(|| attach_with_will(&hub, LOST));
+        forbid(&hub);
+        hub.recheck();
+        match how {
+            0 => drop(device),
+            1 => drop(attach(&hub, DEVICE, true)),
+            _ => assert!(!hub.give_up(10)),
+        }
+        assert!(for_bus.try_recv().is_err(), "{how}");
+        let count = hub.counters.snapshot();
+        assert_eq!((count.wills, count.withdrawn_wills), (0, 1), "{how}");
+        if how == 2 {
+            assert_eq!(on_disk(&hub), (None, Some(None)));
+        }
+    }
+}
+
+/// A controller that costs memory may cost others nothing: those who read have their share.
+#[tokio::test]
+async fn what_waits_for_all_is_bounded_and_nobody_who_reads_is_cut() {
+    let limits = Limits {
+        all_queues_bytes: 200_000,
+        ..Limits::default()
+    };
+    let (hub, _for_bus) = Hub::new(gate(), limits, None);
+    let greedy: Vec<_> = ["controller-a.hula.atlas", "controller-b.hula.atlas"]
+        .map(|id| {
+            let attachment = attach(&hub, id, true);
+            watch(&hub, &attachment);
+            attachment
+        })
+        .into();
+    let reader = attach(&hub, "controller-c.hula.atlas", true);
+    watch(&hub, &reader);
+    let device = attach(&hub, DEVICE, true);
+    let text = "x".repeat(10_000);
+    for _ in 0..20 {
+        device.publish(presence(&hub, &text)).unwrap();
+        let outgoing = reader.next().unwrap().unwrap();
+        reader.acknowledge(outgoing.pkid.unwrap());
+    }
+    for greedy in &greedy {
+        assert_eq!(greedy.standing(), Err(Cut::QueueFull));
+    }
+    assert_eq!(reader.standing(), Ok(()));
+    assert!(hub.queue_depths().bytes <= 200_000 + 64 * 1024);
 }

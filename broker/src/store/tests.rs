@@ -127,6 +127,9 @@ fn a_file_of_no_use_is_refused_and_kept() {
     writing.commit().unwrap();
     drop(store);
 
+    let empty = made("empty");
+    fs::write(empty.join(FILE), "").unwrap();
+
     let text = made("text");
     fs::write(text.join(FILE), "presence\n".repeat(1000)).unwrap();
 
@@ -134,6 +137,7 @@ fn a_file_of_no_use_is_refused_and_kept() {
         (foreign, "a database, but not a broker's"),
         (newer, "format 2, and this version reads format 1"),
         (unreadable, "entry `333`"),
+        (empty, "it is empty"),
         (text, "damaged, or no store"),
     ] {
         let error = refusal(&directory, &realm());
@@ -209,26 +213,72 @@ fn a_disk_that_was_full_is_written_again() {
     };
     let fails = Arc::new(AtomicBool::new(false));
     let backend = Faulty {
-        file: FileBackend::new(place.file().unwrap()).unwrap(),
+        file: FileBackend::new(options().open(&place.path).unwrap()).unwrap(),
         fails: Arc::clone(&fails),
     };
-    let (database, _) = place.open_backend(backend).unwrap();
-    let mut store = Store {
-        place,
-        database: Some(database),
-    };
+    let (mut store, _) = Store::open(&home.path().join("other"), &realm()).unwrap();
+    store.database = Some(place.open_backend(backend).unwrap());
+    store.place = place;
     store.commit(&batch(&[("a", "1")], &[])).unwrap();
     fails.store(true, Ordering::Relaxed);
     let changes = batch(&[("a", "2")], &[("333", Some("lost"))]);
     let error = store.commit(&changes).unwrap_err();
     assert!(matches!(error, CommitError::Write(_)), "{error:?}");
     assert!(store.database.is_none());
-    // It has a file of its own now.
+    // It has a file of its own now, which is the one that was written last.
+    assert!(!store.wants_everything().unwrap());
     store.commit(&changes).unwrap();
     drop(store);
     let (_store, kept) = Store::open(home.path(), &realm()).unwrap();
     assert_eq!(content(&kept).0, [("a".to_owned(), "2".to_owned())]);
     assert_eq!(kept.wills.len(), 1);
+}
+
+/// Somebody removes the file, or restores an older one, while the disk is full.
+#[test]
+fn another_file_in_its_place_is_written_as_a_whole() {
+    for is_restored in [false, true] {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join(FILE);
+        let (mut store, _) = Store::open(home.path(), &realm()).unwrap();
+        let old = batch(&[("gone", "1")], &[("gone", Some("lost"))]);
+        store.commit(&old).unwrap();
+        store.close();
+        let backup = fs::read(&path).unwrap();
+        assert!(!store.wants_everything().unwrap());
+        let new = batch(&[("gone", ""), ("a", "1")], &[("gone", None)]);
+        store.commit(&new).unwrap();
+        store.close();
+        fs::remove_file(&path).unwrap();
+        if is_restored {
+            fs::write(&path, &backup).unwrap();
+        }
+        assert!(store.wants_everything().unwrap());
+        let last = batch(&[("b", "1")], &[("333", Some("lost"))]);
+        let error = store.commit(&last).unwrap_err();
+        assert!(matches!(error, CommitError::Foreign), "{error:?}");
+        let mut all = batch(&[("a", "1"), ("b", "1")], &[("333", Some("lost"))]);
+        all.is_everything = true;
+        store.commit(&all).unwrap();
+        assert!(!store.wants_everything().unwrap());
+        drop(store);
+        let (_store, kept) = Store::open(home.path(), &realm()).unwrap();
+        let topics: Vec<_> = kept.retained.iter().map(|one| one.topic.as_str()).collect();
+        assert_eq!(topics, ["a", "b"]);
+        let clients: Vec<_> = kept.wills.iter().map(|one| &*one.0).collect();
+        assert_eq!(clients, ["333"]);
+    }
+}
+
+/// A broker that dies while it makes its store leaves none behind, and is in nobody's way.
+#[test]
+fn a_store_that_was_never_finished_is_none() {
+    let home = tempfile::tempdir().unwrap();
+    fs::write(home.path().join("broker.new"), "half").unwrap();
+    assert!(!Store::check(home.path(), &realm()).unwrap());
+    drop(Store::open(home.path(), &realm()).unwrap());
+    assert!(Store::check(home.path(), &realm()).unwrap());
+    assert!(!home.path().join("broker.new").exists());
 }
 
 proptest! {

@@ -97,7 +97,7 @@ async fn nobody_is_turned_away_without_a_line() {
         &[r#"claimed="2.hula.elsewhere""#, "another realm"],
         &["device=3.hula.atlas", "iot:Connect", "another client id"],
         &["device=4.hula.atlas", "CONNECT", "protocol level 5"],
-        &["device=5.hula.atlas", "rate", "10 requests a second"],
+        &["device=5.hula.atlas", "rate", "earns 10 tokens a second"],
     ];
     assert_eq!(told.len(), expected.len(), "{text}");
     for (line, parts) in told.iter().zip(expected) {

@@ -100,9 +100,10 @@ async fn silent_sockets_of_one_address_do_not_hold_up_another() {
     }
 }
 
-/// A full doorway turns newcomers away at once; nobody waits, and it is open again as soon as somebody leaves.
+/// Few who say nothing and have taken all places lose one to each who comes from elsewhere. Only when everybody has one,
+/// newcomers are turned away, at once, and let in again as soon as somebody leaves.
 #[tokio::test]
-async fn a_full_doorway_turns_away_at_once() {
+async fn a_full_doorway_makes_room_for_those_who_have_none_of_it() {
     let world = World::with(Limits {
         handshakes: 8,
         handshakes_per_address: 4,
@@ -111,25 +112,32 @@ async fn a_full_doorway_turns_away_at_once() {
     let mut witness = world.client(WITNESS).await;
     let mut silent = Vec::new();
     for number in 0..8 {
-        let address = if number % 2 == 0 {
-            "127.0.0.2"
-        } else {
-            "127.0.0.3"
-        };
-        silent.push(from(address, &world).await);
+        silent.push(from(&format!("127.0.0.{}", 2 + number % 2), &world).await);
     }
-    closed_at_once(from("127.0.0.1", &world).await).await;
-    witness.quiet().await;
-    for stream in &silent {
-        still_open(stream);
-    }
-    silent.truncate(7);
-    world
-        .until("one has left", |count| count.greetings_failed == 1)
-        .await;
     let start = Instant::now();
     still_serves(&world, &mut witness).await;
     assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
+    assert_eq!(world.count().refused_full, 1);
+    closed_at_once(silent.remove(0)).await;
+    for stream in &silent {
+        still_open(stream);
+    }
+    for number in 10..20 {
+        silent.push(from(&format!("127.0.0.{number}"), &world).await);
+    }
+    world
+        .until("the doorway is full of others", |count| {
+            count.refused_full + count.greetings_failed == 10
+        })
+        .await;
+    closed_at_once(from("127.0.0.30", &world).await).await;
+    witness.quiet().await;
+    drop(silent.pop());
+    drop(silent.drain(..));
+    world
+        .until("they have left", |count| count.greetings_failed == 8)
+        .await;
+    still_serves(&world, &mut witness).await;
 }
 
 /// A connection from another address of this machine.
@@ -397,7 +405,11 @@ async fn churn_drops_nobody() {
 /// Well-formed packets, changed at random places, on many connections.
 #[tokio::test]
 async fn mutated_packets_harm_nobody() {
-    let world = World::start();
+    // One device connects hundreds of times.
+    let world = World::with(Limits {
+        burst: 1_000_000,
+        ..Limits::default()
+    });
     let mut witness = world.client(WITNESS).await;
     let good: [&[u8]; 6] = [
         b"\x82\x24\x00\x01\x00\x1fatlas/hula/333/tunnel/control/+\x01",

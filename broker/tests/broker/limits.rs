@@ -5,7 +5,9 @@ use std::time::Duration;
 use broker::{Limits, TopicFilter, TopicName};
 use protocol::limits::{MAX_PAYLOAD, MAX_TOPIC, MAX_TOPIC_LEVELS};
 use rumqttc::mqttbytes::QoS;
-use rumqttc::mqttbytes::v4::{Connect, Login, Packet, PubAck, SubscribeReasonCode};
+use rumqttc::mqttbytes::v4::{
+    Connect, ConnectReturnCode, Login, Packet, PubAck, SubscribeReasonCode,
+};
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -214,33 +216,34 @@ async fn the_queue_of_one_session() {
     controller.quiet().await;
 }
 
-/// Slowed first, and nothing of what it says is lost; then cut, when it does not stop.
+/// Slowed first, and nothing of what it says is lost; then cut, when it does not stop; and a new connection is no new burst.
 #[tokio::test]
-async fn requests_of_one_connection() {
+async fn requests_of_one_device() {
     let world = World::with(Limits {
-        rate: 20,
-        burst: 10,
+        rate: 40,
+        burst: 120,
         flood: Duration::from_secs(2),
         ..Limits::default()
     });
     let mut witness = world.client(WITNESS).await;
+    let start = Instant::now();
     let mut device = world.client(DEVICE).await;
     for _ in 0..10 {
         device.quiet().await;
     }
     assert_eq!(world.count().slowed, 0, "the burst is free");
-    let start = Instant::now();
-    for number in 0..20 {
+    // 40 for its CONNECT, 10, and 11 for each of these.
+    for number in 0..10 {
         device
             .publish(&presence(333), QoS::AtLeastOnce, true, &number.to_string())
             .await;
     }
     assert!(
-        start.elapsed() >= Duration::from_millis(450),
+        start.elapsed() >= Duration::from_millis(700),
         "{:?}",
         start.elapsed()
     );
-    assert_eq!((world.count().slowed, world.count().published), (1, 20));
+    assert_eq!((world.count().slowed, world.count().published), (1, 10));
     // All at once now, in one write: what is not read yet waits in the link.
     for _ in 0..500 {
         device.bytes(b"\xc0\x00").await;
@@ -249,8 +252,62 @@ async fn requests_of_one_connection() {
         .until("the flood is cut", |count| count.floods == 1)
         .await;
     device.rest().await;
+    let mut again = world.raw(DEVICE).await;
+    let refused = again.connect_with(Connect::new(DEVICE)).await;
+    assert_eq!(refused, Err(ConnectReturnCode::ServiceUnavailable));
+    assert_eq!(world.count().refused_floods, 1);
     witness.quiet().await;
     assert_eq!(world.count().connected, 1);
+}
+
+/// Two connections of one device that take each other over, and a will each time: nobody does that for long.
+#[tokio::test]
+async fn connections_of_one_device() {
+    let world = World::with(Limits {
+        rate: 1,
+        burst: 200,
+        ..Limits::default()
+    });
+    let mut witness = world.client(WITNESS).await;
+    let mut there = Vec::new();
+    let refused = loop {
+        let mut raw = world.raw(DEVICE).await;
+        match raw.connect_with(Connect::new(DEVICE)).await {
+            Ok(_) => there.push(raw),
+            Err(refused) => break refused,
+        }
+    };
+    assert_eq!(refused, ConnectReturnCode::ServiceUnavailable);
+    // 200 tokens, and as many that it may owe; each CONNECT is 40.
+    assert!((11..=12).contains(&there.len()), "{}", there.len());
+    witness.quiet().await;
+}
+
+/// The largest messages as fast as one device can: a subscriber that reads 1 MiB a second stays.
+#[tokio::test]
+async fn the_bytes_of_one_device() {
+    let world = World::start();
+    let mut controller = world.client(CONTROLLER).await;
+    controller.subscribe(&presence(333), QoS::AtMostOnce).await;
+    let mut device = world.client(DEVICE).await;
+    let large = "x".repeat(MAX_PAYLOAD - 100);
+    let start = Instant::now();
+    for _ in 0..100 {
+        device
+            .publish(&presence(333), QoS::AtLeastOnce, false, &large)
+            .await;
+    }
+    // 16 tokens each, of which 960 were there.
+    assert!(
+        start.elapsed() >= Duration::from_secs(1),
+        "{:?}",
+        start.elapsed()
+    );
+    for _ in 0..100 {
+        assert_eq!(controller.text().await.len(), large.len());
+    }
+    controller.quiet().await;
+    assert_eq!(world.count().slow, 0);
 }
 
 /// A connection from another address of this machine.

@@ -10,7 +10,7 @@ use rumqttc::mqttbytes::v4::{Subscribe, SubscribeFilter, SubscribeReasonCode, Un
 use rumqttc::mqttbytes::{Error, QoS};
 use rustls::ClientConfig;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -25,7 +25,17 @@ pub(crate) struct Raw {
 
 impl Raw {
     pub(crate) async fn open(address: SocketAddr, tls: Arc<ClientConfig>) -> io::Result<Self> {
-        let stream = TcpStream::connect(address).await?;
+        Self::over(TcpStream::connect(address).await?, tls).await
+    }
+
+    /// A client whose kernel takes little that it does not read.
+    pub(crate) async fn narrow(address: SocketAddr, tls: Arc<ClientConfig>) -> io::Result<Self> {
+        let socket = TcpSocket::new_v4()?;
+        socket.set_recv_buffer_size(4_096)?;
+        Self::over(socket.connect(address).await?, tls).await
+    }
+
+    async fn over(stream: TcpStream, tls: Arc<ClientConfig>) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         let name = "localhost".try_into().unwrap();
         let connecting = TlsConnector::from(tls).connect(name, stream);

@@ -166,9 +166,20 @@ async fn policies_take_back_what_they_gave_and_from_nobody_else() {
         .await;
     controller.quiet().await;
 
+    // The program's own would permit more.
     fs::remove_file(&own).unwrap();
     world
-        .until("the program's own decide again", |count| count.reloads == 2)
+        .until("one that has gone decides on", |count| {
+            count.reload_failures == 2
+        })
+        .await;
+    let granted = controller.subscribe(&presence("+"), QoS::AtLeastOnce).await;
+    assert_eq!(granted, SubscribeReasonCode::Failure);
+    fs::write(&own, bundled).unwrap();
+    world
+        .until("the same as the program's decide", |count| {
+            count.reloads == 2
+        })
         .await;
     controller.quiet().await;
     controller

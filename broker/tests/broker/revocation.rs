@@ -120,3 +120,34 @@ async fn a_broker_does_not_start_with_a_list_that_it_cannot_use() {
     write_list(&list, &authority, &[]);
     assert!(bind().is_ok());
 }
+
+/// Of a device whose certificate an intermediate authority has signed: it is as good as that one.
+#[tokio::test]
+async fn a_revoked_intermediate_takes_its_devices_along() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("crl.pem");
+    let world = world(&path);
+    let intermediate = world.authority.intermediate("workshop");
+    let chained = |id| {
+        let mut identity = intermediate.device(id);
+        identity.certificate += &intermediate.pem();
+        identity
+    };
+    let (device, direct) = (
+        chained("333.hula.atlas"),
+        world.authority.device("334.hula.atlas"),
+    );
+    let live = connected(&world, "333.hula.atlas", &device).await;
+    let mut other = connected(&world, "334.hula.atlas", &direct).await;
+    let listed = Identity {
+        certificate: intermediate.pem(),
+        key: String::new(),
+    };
+    write_list(&path, &world.authority, &[&listed]);
+    world.until("it is cut", |count| count.revoked == 1).await;
+    live.closed().await;
+    refused(&world, "333.hula.atlas", &device).await;
+    refused(&world, "335.hula.atlas", &chained("335.hula.atlas")).await;
+    other.quiet().await;
+    assert_eq!(world.count().refused_certificates, 2);
+}

@@ -167,6 +167,52 @@ async fn a_device_that_said_goodbye_is_as_it_said() {
     assert_eq!(seen(&world).await, "ended");
 }
 
+/// It has said neither that it is there nor that it goes since the broker is new.
+#[tokio::test]
+async fn a_device_that_comes_back_and_says_nothing_is_lost_and_stays_it() {
+    let home = home();
+    let world = start(Authority::new("atlas"), home.path(), LONG);
+    let device = device_online(&world).await;
+    let world = restart(world, home.path(), LONG).await;
+    drop(device);
+    let mut device = world.raw(DEVICE).await;
+    device
+        .connect_with(with_will(DEVICE, &presence(333), &said(false)))
+        .await
+        .unwrap();
+    assert_eq!(seen(&world).await, said(false));
+    device.disconnect().await;
+    world
+        .until("it has left", |count| count.connected == 0)
+        .await;
+    assert_eq!(seen(&world).await, said(false));
+    let world = restart(world, home.path(), SHORT).await;
+    assert_eq!(seen(&world).await, said(false));
+    assert_eq!(world.count().wills, 0, "it had said goodbye");
+}
+
+#[tokio::test]
+async fn what_changes_nothing_costs_the_disk_nothing() {
+    let home = home();
+    let world = start(Authority::new("atlas"), home.path(), LONG);
+    let mut device = world.client(DEVICE).await;
+    let topic = presence(333);
+    device.publish(&topic, QoS::AtLeastOnce, true, "1").await;
+    let before = world.count().store_commits;
+    for _ in 0..20 {
+        device.publish(&topic, QoS::AtLeastOnce, true, "1").await;
+    }
+    let mut other = world.client("334.hula.atlas").await;
+    for _ in 0..20 {
+        other
+            .publish(&presence(334), QoS::AtLeastOnce, true, "")
+            .await;
+    }
+    assert_eq!(world.count().store_commits, before);
+    device.publish(&topic, QoS::AtLeastOnce, true, "2").await;
+    assert_eq!(world.count().store_commits, before + 1);
+}
+
 /// All at once: the disk is asked a few times and not a thousand.
 #[tokio::test]
 async fn many_publishers_share_a_transaction() {

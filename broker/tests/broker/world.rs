@@ -112,6 +112,15 @@ impl Authority {
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
 
+    /// An authority that this one has signed.
+    pub(crate) fn intermediate(&self, name: &str) -> Self {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = subject(&[(DnType::CommonName, name)]);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        Self(CertifiedIssuer::signed_by(params, key, self.issuer()).unwrap())
+    }
+
     pub(crate) fn pem(&self) -> String {
         self.0.pem()
     }

@@ -123,14 +123,16 @@ fn what_was_acknowledged_is_never_lost_and_nobody_is_online_who_is_not() {
 /// A store of no use is said to be, with what to do, and stays as it is.
 #[test]
 fn a_store_that_cannot_be_used_is_not_wiped() {
-    let world = World::new();
-    let store = world.realm().join("broker/store/broker.redb");
-    assert!(world.broker().terminate().success());
+    let mut realm = Realm::new();
+    // `tunnel serve` has its own.
+    drop(realm.signer.take());
+    let store = realm.world.realm().join("broker/store/broker.redb");
+    assert!(realm.world.broker().terminate().success());
     fs::write(&store, "not a database ".repeat(1000)).unwrap();
     let before = fs::read(&store).unwrap();
     for command in ["broker", "serve"] {
-        let mut start = world.tunnel();
-        start.arg(command).arg("--dir").arg(world.realm());
+        let mut start = realm.world.tunnel();
+        start.arg(command).arg("--dir").arg(realm.world.realm());
         let outcome = run(&mut start, CEILING);
         let said = &outcome.stderr;
         assert_ne!(outcome.code, Some(0), "{}", outcome.report());
@@ -219,7 +221,7 @@ fn a_full_disk_promises_nothing_and_is_no_end() {
 /// A realm with a controller, and devices that are enrolled when they are asked for.
 struct Realm {
     /// Ends before its world does.
-    _signer: Daemon,
+    signer: Option<Daemon>,
     world: World,
     /// One that looks, and one that watches: a client id has one session.
     controllers: [(Device, Arc<ClientConfig>); 2],
@@ -242,7 +244,7 @@ impl Realm {
         Self {
             world,
             controllers,
-            _signer: signer,
+            signer: Some(signer),
         }
     }
 

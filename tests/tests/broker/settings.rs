@@ -43,6 +43,10 @@ fn check_says_what_would_be_served_and_what_is_wrong() {
         "authority    ".to_owned(),
         "revoked      ".to_owned(),
         "tunnel.target (the program's own)".to_owned(),
+        format!(
+            "store        {} (new)",
+            realm.join("broker/store").display()
+        ),
         "can be served".to_owned(),
     ] {
         assert!(said.stdout.contains(&part), "{part}: {}", said.report());
@@ -115,10 +119,24 @@ fn check_says_what_would_be_served_and_what_is_wrong() {
     assert_refused(&check(&world), &["192.0.2.1"]);
     fs::write(&server, text).unwrap();
 
+    // A file that is no store would keep the broker from starting.
+    let store = realm.join("broker/store");
+    fs::create_dir_all(&store).unwrap();
+    for (content, wrong) in [("presence", "damaged"), ("", "it is empty")] {
+        fs::write(store.join("broker.redb"), content).unwrap();
+        assert_refused(&check(&world), &["broker.redb", wrong, "hint: "]);
+    }
+    fs::remove_dir_all(&store).unwrap();
+
     // One that runs is no fault, and is not disturbed.
     let _broker = world.broker();
     let said = check(&world).success();
-    assert!(said.stdout.contains("in use"), "{}", said.report());
+    assert_eq!(
+        said.stdout.matches("in use").count(),
+        2,
+        "{}",
+        said.report()
+    );
 }
 
 /// A new broker certificate of the realm's authority, for a name by which it can be known.
