@@ -258,7 +258,7 @@ mod tests {
         let path = home.path().join("ca.pem");
         let pem = authority().pem();
         for (size, fits) in [(MAX_PEM, true), (MAX_PEM + 1, false)] {
-            let padding = "\n".repeat(usize::try_from(size).unwrap() - pem.len());
+            let padding = "\n".repeat(size - pem.len());
             fs::write(&path, format!("{pem}{padding}")).unwrap();
             let loaded = Trust::load(&Pem::File(path.clone()), None, None);
             assert_eq!(loaded.is_ok(), fits, "{size}: {loaded:?}");

@@ -65,10 +65,11 @@ impl Client {
     }
 
     async fn acknowledged(&mut self) -> u16 {
-        match self.next().await {
-            Packet::PubAck(ack) => ack.pkid,
-            other => panic!("no PUBACK but {other:?}"),
-        }
+        let packet = self.next().await;
+        let Packet::PubAck(ack) = packet else {
+            panic!("no PUBACK but {packet:?}");
+        };
+        ack.pkid
     }
 
     /// All that has come so far is on the disk.

@@ -234,7 +234,11 @@ fn attach_with_will(hub: &Arc<Hub>, text: &str) -> Attachment {
         .unwrap()
 }
 
-/// What would be on the disk: the message of the topic, and the will of the device.
+/// What would be on the disk: the message of the topic, and the will of the device or that it has none.
+#[expect(
+    clippy::option_option,
+    reason = "not written is another thing than removed"
+)]
 fn on_disk(hub: &Hub) -> (Option<String>, Option<Option<String>>) {
     let text = |message: &Message| String::from_utf8(message.payload.to_vec()).unwrap();
     let batch = hub.journal.take();

@@ -30,7 +30,10 @@ fn batch(retained: &[(&str, &str)], wills: &[(&str, Option<&str>)]) -> Batch {
     journal.take()
 }
 
-fn content(kept: &Kept) -> (Vec<(String, String)>, Vec<(String, String)>) {
+/// A name and its text each.
+type Texts = Vec<(String, String)>;
+
+fn content(kept: &Kept) -> (Texts, Texts) {
     let text = |message: &Message| String::from_utf8(message.payload.to_vec()).unwrap();
     (
         kept.retained
