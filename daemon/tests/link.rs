@@ -34,6 +34,43 @@ const FILTERS: [&str; 2] = ["atlas/hula/333/first", "atlas/hula/333/second"];
 const TOPIC: &str = "atlas/hula/333/said";
 
 #[tokio::test]
+async fn the_first_message_does_not_wait_for_the_subscription_and_can_be_taken_back() {
+    let broker = ScriptedBroker::start().await;
+    let mut link = broker.link_with(Some(message("first")));
+    let (mut session, _) = broker.accept().await;
+    // Nothing is answered, and both are there, in this order.
+    let Some(Packet::Subscribe(subscribe)) = session.next().await else {
+        panic!("no SUBSCRIBE");
+    };
+    assert_eq!(session.published().await, "first");
+    let codes = vec![SubscribeReasonCode::Success(QoS::AtLeastOnce); 2];
+    let answer = SubAck::new(subscribe.pkid, codes);
+    session.send(Packet::SubAck(answer)).await;
+    up(&mut link).await;
+    // It belongs to the first session alone.
+    drop(session);
+    down(&mut link).await;
+    let (mut session, _) = broker.session().await;
+    up(&mut link).await;
+    link.publisher().publish(message("second"));
+    assert_eq!(session.published().await, "second");
+    drop(link);
+
+    // Before the subscription is answered, a goodbye is said all the same.
+    let link = broker.link_with(Some(message("order")));
+    let (mut session, _) = broker.accept().await;
+    assert!(matches!(session.next().await, Some(Packet::Subscribe(_))));
+    assert_eq!(session.published().await, "order");
+    let (goodbye, said) = tokio::join!(link.finish(Some(message("taken back"))), async {
+        let said = session.published().await;
+        session.closed().await;
+        said
+    });
+    let () = goodbye;
+    assert_eq!(said, "taken back");
+}
+
+#[tokio::test]
 async fn it_comes_back_by_itself_with_a_larger_epoch() {
     let broker = ScriptedBroker::start().await;
     let mut link = broker.link();
@@ -271,6 +308,10 @@ impl ScriptedBroker {
     }
 
     fn link(&self) -> Link {
+        self.link_with(None)
+    }
+
+    fn link_with(&self, first: Option<Message>) -> Link {
         let address = self.listener.local_addr().unwrap();
         let settings = LinkSettings {
             broker: address.to_string().parse().unwrap(),
@@ -279,7 +320,7 @@ impl ScriptedBroker {
             filters: FILTERS.map(str::to_owned).to_vec(),
             will: Some(Box::new(|epoch| message(&epoch.0.to_string()))),
         };
-        Link::start(settings, &self.shutdown)
+        Link::start_with(settings, first, &self.shutdown)
     }
 
     /// A session up to its CONNACK.

@@ -82,10 +82,18 @@ pub struct Publisher {
 impl Link {
     /// Starts the link's task. It ends after [`finish`](Self::finish), or when all handles are gone.
     pub fn start(settings: LinkSettings, shutdown: &Shutdown) -> Self {
+        Self::start_with(settings, None, shutdown)
+    }
+
+    /// Like [`start`](Self::start), with a message that goes out right behind the first session's subscriptions, one
+    /// round trip sooner than after [`LinkEvent::Up`]. The broker takes packets in their order, so that an answer to it
+    /// finds the subscriptions in their place.
+    pub fn start_with(settings: LinkSettings, first: Option<Message>, shutdown: &Shutdown) -> Self {
         let (event_sender, events) = mpsc::channel(EVENTS);
         let (commands, command_receiver) = mpsc::channel(COMMANDS);
         let task = LinkTask {
             settings,
+            first,
             events: event_sender,
             commands: command_receiver,
             epoch: Epoch(0),
@@ -160,6 +168,8 @@ enum Ended {
 
 struct LinkTask {
     settings: LinkSettings,
+    /// To be published in the first session, as soon as the broker has accepted it.
+    first: Option<Message>,
     events: mpsc::Sender<LinkEvent>,
     commands: mpsc::Receiver<Command>,
     epoch: Epoch,
@@ -198,7 +208,12 @@ impl LinkTask {
         let epoch = self.epoch;
         let (client, event_loop) = AsyncClient::new(self.settings.options(epoch), REQUESTS);
         let (up, is_up) = watch::channel(false);
-        let poll = poll(event_loop, &client, &self.settings, &self.events, epoch, up);
+        let begin = Begin {
+            epoch,
+            up,
+            first: &mut self.first,
+        };
+        let poll = poll(event_loop, &client, &self.settings, &self.events, begin);
         let pump = pump(&mut self.commands, &client, is_up);
         // Neither future may be dropped and begun again half way: both run until the session ends.
         tokio::select! {
@@ -227,13 +242,20 @@ impl LinkTask {
     }
 }
 
+/// What belongs to a session's beginning.
+struct Begin<'a> {
+    epoch: Epoch,
+    /// Whether commands are taken.
+    up: watch::Sender<bool>,
+    first: &'a mut Option<Message>,
+}
+
 async fn poll(
     mut event_loop: EventLoop,
     client: &AsyncClient,
     settings: &LinkSettings,
     events: &mpsc::Sender<LinkEvent>,
-    epoch: Epoch,
-    up: watch::Sender<bool>,
+    Begin { epoch, up, first }: Begin<'_>,
 ) -> Ended {
     let mut network = NetworkOptions::new();
     network.set_tcp_nodelay(true);
@@ -271,6 +293,11 @@ async fn poll(
                         &settings.broker,
                         ConnectionError::RequestsDone,
                     ));
+                }
+                if let Some(message) = first.take() {
+                    publish(client, message).await;
+                    // What is out may have to be taken back, so that the end is told from here on.
+                    up.send_replace(true);
                 }
                 continue;
             }
@@ -415,5 +442,5 @@ const OWNER: Duration = Duration::from_secs(10);
 /// Messages that wait for the session's task.
 const COMMANDS: usize = 64;
 
-/// Requests that wait in the client library; the filters are one.
+/// Requests that wait in the client library; the filters are one, and the first message another.
 const REQUESTS: usize = 16;
