@@ -10,6 +10,7 @@ mod arguments;
 mod bench;
 mod bench_connect;
 mod ci;
+mod delay_relay;
 mod packages;
 mod percentile;
 mod step;
@@ -29,9 +30,10 @@ Usage: cargo xtask COMMAND
                                  --fast leaves the end-to-end tests out; arguments go to the test runner
   ci                             everything that has to hold before a change goes in: format, lints, documentation,
                                  licences, lockfile, tests, fuzzing for a bounded time
-  bench connect [--runs 50] [--json] [--check]
+  bench connect [--runs 50] [--rtt 100ms] [--json] [--check]
                                  time from process start to the remote sshd's banner, beside the original's sequence in
-                                 the same run. --check exits with 1 when a goal is missed
+                                 the same run. --rtt puts a delay on every leg of both. --check exits with 1 when a goal
+                                 is missed
 ";
 
 fn main() -> ExitCode {
