@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::arguments::Arguments;
 use crate::bench_connect;
+use crate::bench_proxy;
 use crate::percentile::Samples;
 use crate::step::ChoreError;
 
@@ -109,14 +110,28 @@ impl Figure {
 
 pub(crate) fn command(mut arguments: Arguments) -> Result<(), ChoreError> {
     let (as_json, check) = (arguments.flag("--json"), arguments.flag("--check"));
-    let runs = arguments.number("--runs")?.unwrap_or(50).max(1);
+    let quick = arguments.flag("--quick");
+    let runs = arguments.number("--runs")?;
     let rtt = arguments.millis("--rtt")?;
     let which = arguments.word();
     arguments.none_left()?;
+    if which.as_deref() == Some("proxy") {
+        return bench_proxy::command(runs, quick, as_json, check);
+    }
+    if quick {
+        return Err(ChoreError::Usage(
+            "`--quick` is of `bench proxy`".to_owned(),
+        ));
+    }
+    let runs = runs.unwrap_or(50).max(1);
     let report = match which.as_deref() {
         Some("connect") => bench_connect::measure(runs, rtt)?,
         Some(other) => return Err(ChoreError::Usage(format!("no bench `{other}`"))),
-        None => return Err(ChoreError::Usage("which bench? `connect`".to_owned())),
+        None => {
+            return Err(ChoreError::Usage(
+                "which bench? `connect` or `proxy`".to_owned(),
+            ));
+        }
     };
     if as_json {
         let figures: Vec<_> = report

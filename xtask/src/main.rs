@@ -9,6 +9,11 @@
 mod arguments;
 mod bench;
 mod bench_connect;
+mod bench_proxy;
+mod bench_proxy_crowd;
+mod bench_proxy_openssh;
+mod bench_proxy_row;
+mod bench_proxy_stream;
 mod ci;
 mod delay_relay;
 mod packages;
@@ -34,6 +39,9 @@ Usage: cargo xtask COMMAND
                                  time from process start to the remote sshd's banner, beside the original's sequence in
                                  the same run. --rtt puts a delay on every leg of both. --check exits with 1 when a goal
                                  is missed
+  bench proxy [--runs 5] [--quick] [--json] [--check]
+                                 what idle tunnels cost, how fast they are set up, streams through them, beside OpenSSH in
+                                 the same rounds. For figures that count: `cargo run --release -p xtask -- bench proxy`
 ";
 
 fn main() -> ExitCode {
