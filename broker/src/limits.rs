@@ -47,7 +47,7 @@ pub struct Limits {
     /// Topics and payloads that wait for one subscriber, in bytes; default 4 MiB: 10,000 presences of 400 bytes.
     pub queue_bytes: usize,
     /// Topics and payloads that wait for all subscribers, or are not acknowledged, in bytes; default 512 MiB. Beyond it a
-    /// session has [`QUEUE_SHARE`] and no more; many that are slow cost no memory of those who read.
+    /// session has `QUEUE_SHARE` and no more; many that are slow cost no memory of those who read.
     pub all_queues_bytes: usize,
     /// Retained messages that wait for one subscriber; default 100,000, the most there can be. They are shared with the
     /// store, so that one costs a pointer.
@@ -66,9 +66,9 @@ pub struct Limits {
     /// to whoever asks, but nobody is told that it is lost.
     pub reconnect_window: Duration,
     /// Tokens that a device earns in a second, on whichever connection; default 500. One is some 20 µs of a core, so that a
-    /// device takes 1 % of it. A message costs one for each KiB, and [`RETAIN_TOKENS`] more if it is retained; a PINGREQ one, and
-    /// so does the acknowledgement of what was not sent; a CONNECT [`CONNECT_TOKENS`] and what its will costs; a filter
-    /// [`FILTER_TOKENS`] and, in a SUBSCRIBE, what it finds. Who is faster is not read from until its time has come. That is
+    /// device takes 1 % of it. A message costs one for each KiB, and `RETAIN_TOKENS` more if it is retained; a PINGREQ one, and
+    /// so does the acknowledgement of what was not sent; a CONNECT `CONNECT_TOKENS` and what its will costs; a filter
+    /// `FILTER_TOKENS` and, in a SUBSCRIBE, what it finds. Who is faster is not read from until its time has come. That is
     /// 500 KiB a second; AWS IoT Core takes 512, and 100 messages.
     pub rate: u32,
     /// What a device may ask for beyond that when it has rested; default 1,000: one controller's view of a system of 9,000

@@ -93,6 +93,15 @@ impl Attempt {
         }
     }
 
+    /// An attempt that begins now, with the first order already sent.
+    pub(crate) fn ordered(plain: bool, now: Instant) -> Self {
+        let again = if plain { PLAIN_AGAIN } else { ORDER_AGAIN };
+        Self {
+            next_order: now + again,
+            ..Self::new(plain, now)
+        }
+    }
+
     /// Decides on one event.
     pub(crate) fn on_event(&mut self, event: Event, now: Instant) -> Option<Action> {
         match event {
@@ -355,6 +364,27 @@ mod tests {
             actions.last(),
             Some(Action::Fail(Failure::NoAnswer(_)))
         ));
+    }
+
+    #[test]
+    fn an_order_that_went_out_with_the_subscription_is_not_sent_twice_but_again() {
+        let began = Instant::now();
+        for (plain, action, again) in [
+            (false, Action::Order, ORDER_AGAIN),
+            (true, Action::PlainConnect, PLAIN_AGAIN),
+        ] {
+            let mut attempt = Attempt::ordered(plain, began);
+            assert_eq!(attempt.on_event(Event::Deadline, began), None);
+            attempt.on_event(Event::Presence(presence(true)), began);
+            if plain {
+                attempt.presence = None;
+            }
+            assert_eq!(attempt.deadline(), began + again);
+            assert_eq!(
+                attempt.on_event(Event::Deadline, began + again),
+                Some(action)
+            );
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! A controller's session with the broker.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -81,6 +82,8 @@ pub(crate) struct Session {
     link: Link,
     /// The owner of the link's task.
     tasks: Shutdown,
+    /// What came before the link was up: a broker may send what it keeps before it answers a subscription.
+    before: VecDeque<(String, Bytes)>,
     _turn: Turn,
 }
 
@@ -90,6 +93,22 @@ impl Session {
     pub(crate) async fn begin(
         account: &Account,
         filters: Vec<String>,
+    ) -> Result<Self, BrokerError> {
+        let mut session = Self::start(account, filters, None).await?;
+        match session.up().await {
+            Ok(()) => Ok(session),
+            Err(error) => {
+                session.finish(None).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Starts a session that is not [`up`](Self::up) yet. The first message goes out right behind the subscription.
+    pub(crate) async fn start(
+        account: &Account,
+        filters: Vec<String>,
+        first: Option<(Topic, Vec<u8>)>,
     ) -> Result<Self, BrokerError> {
         let Some(identity) = &account.identity else {
             let system = account.id().system().clone();
@@ -106,26 +125,24 @@ impl Session {
             will: None,
         };
         let tasks = Shutdown::new(CUT);
-        let mut session = Self {
-            link: Link::start(settings, &tasks),
+        let first = first.map(|(topic, payload)| message(&topic, payload));
+        Ok(Self {
+            link: Link::start_with(settings, first, &tasks),
             tasks,
+            before: VecDeque::new(),
             _turn: turn,
-        };
-        match session.up().await {
-            Ok(()) => Ok(session),
-            Err(error) => {
-                session.finish(None).await;
-                Err(error)
-            }
-        }
+        })
     }
 
     /// Waits until the link is up, or says why it is not.
-    async fn up(&mut self) -> Result<(), BrokerError> {
+    pub(crate) async fn up(&mut self) -> Result<(), BrokerError> {
         loop {
             match self.link.next().await {
                 Some(LinkEvent::Up { .. }) => return Ok(()),
                 Some(LinkEvent::Down(error)) => return Err(error.into()),
+                Some(LinkEvent::Message { topic, payload }) if self.before.len() < BEFORE => {
+                    self.before.push_back((topic, payload));
+                }
                 Some(LinkEvent::Message { .. }) => {}
                 None => return Err(BrokerError::Ended),
             }
@@ -134,6 +151,9 @@ impl Session {
 
     /// The next message: its topic and payload. Cancel-safe.
     pub(crate) async fn next(&mut self) -> Result<(String, Bytes), BrokerError> {
+        if let Some(message) = self.before.pop_front() {
+            return Ok(message);
+        }
         loop {
             match self.link.next().await {
                 Some(LinkEvent::Message { topic, payload }) => return Ok((topic, payload)),
@@ -168,6 +188,9 @@ fn message(topic: &Topic, payload: Vec<u8>) -> Message {
         retain: false,
     }
 }
+
+/// How many messages are kept from before the link is up: a presence, a state and an answer are what is waited for.
+const BEFORE: usize = 16;
 
 /// How long the link's task may take to end after it has said goodbye or has been cut: it has nothing left to wait for.
 const CUT: Duration = Duration::from_secs(1);

@@ -40,6 +40,15 @@ impl Asked {
         ]
     }
 
+    /// What is said first, before anything has been heard: the order, or the plain grammar's.
+    pub(crate) fn first(&self, plain: bool) -> (Topic, Vec<u8>) {
+        if plain {
+            plain_order(&self.device, PlainOrder::Connect)
+        } else {
+            (self.topic(), self.open().encode())
+        }
+    }
+
     /// Orders until the device has answered, or it is clear that it will not. `None` when an order is to be sent again
     /// and others should have their turn before that.
     pub(crate) async fn order(

@@ -14,13 +14,13 @@ pub enum Step {
     Config,
     /// TCP, TLS, CONNECT and SUBSCRIBE with the broker.
     MqttConnect,
-    /// From the order to its answer: the agent dials the proxy meanwhile.
+    /// From there to the answer to the order, which went out behind SUBSCRIBE: the agent dials the proxy meanwhile.
     Order,
     /// TCP, key exchange and authentication with the proxy, beside the two before.
     ProxyLogin,
-    /// From the request for a stream to its confirmation: the agent dials its service meanwhile.
+    /// From the request for a stream to its confirmation. The request may wait at the proxy, beside the order.
     Stream,
-    /// From there to the first byte of the service.
+    /// From the confirmation to the first byte of the service.
     Banner,
 }
 

@@ -20,6 +20,7 @@ use crate::order::{Asked, OrderError, plain_order};
 use crate::timing::{Step, Timing};
 use crate::turn::GIVE_WAY;
 
+mod early;
 mod error;
 
 pub use error::OpenError;
@@ -80,10 +81,14 @@ impl Tunnel {
         let mut session = None;
         let opening = async {
             let ordering = order(&account, &asked, plain, &mut session, timing, &on_wait);
-            let (opened, proxy) = tokio::try_join!(ordering, log_in(&account, &device, timing))?;
+            let (opened, proxy, early) = ordered(ordering, &account, &asked, timing).await?;
             known_proxy(&account, &device, opened.proxy.as_deref())?;
+            let port = port(&asked, &opened)?;
             on_wait("the stream");
-            let stream = stream(&proxy, &device, port(&asked, &opened)?, timing).await?;
+            let stream = match early {
+                Some(stream) => stream,
+                None => stream(&proxy, &device, port, timing).await?,
+            };
             Ok((opened, proxy, stream))
         };
         let result = tokio::select! {
@@ -192,6 +197,25 @@ fn check(own: &DeviceId, device: &DeviceId) -> Result<(), OpenError> {
     Ok(())
 }
 
+/// Waits for the answer and for the login at the proxy, and asks for the stream when only the answer is missing.
+async fn ordered(
+    ordering: impl Future<Output = Result<Opened, OpenError>>,
+    account: &Account,
+    asked: &Asked,
+    timing: &Timing,
+) -> Result<(Opened, Dialed, Option<Stream>), OpenError> {
+    let mut ordering = std::pin::pin!(ordering);
+    let mut login = std::pin::pin!(log_in(account, &asked.device, timing));
+    tokio::select! {
+        opened = &mut ordering => Ok((opened?, login.await?, None)),
+        proxy = &mut login => {
+            let proxy = proxy?;
+            let (opened, early) = early::beside(ordering, &proxy, asked, timing).await?;
+            Ok((opened, proxy, early))
+        }
+    }
+}
+
 /// Orders over a session that is left in its place, so that the order can be taken back.
 async fn order(
     account: &Account,
@@ -210,16 +234,26 @@ async fn order(
     loop {
         on_wait("the broker");
         let began = Instant::now();
-        let session = Session::begin(account, filters.clone())
+        // The first order follows the subscription at once: a broker takes packets in their order.
+        let first = attempt.is_none().then(|| asked.first(plain));
+        let session = Session::start(account, filters.clone(), first)
             .await
             .map_err(broker)?;
+        // In its place before it is up: the order may be out before we hear that.
         let session = place.insert(session);
+        session.up().await.map_err(broker)?;
         on_wait("the device");
-        let (attempt, ordered) = attempt.get_or_insert_with(|| {
-            timing.record(Step::MqttConnect, began);
-            (Attempt::new(plain, Instant::now()), Instant::now())
-        });
-        attempt.again(Instant::now());
+        let now = Instant::now();
+        let (attempt, ordered) = match &mut attempt {
+            Some(earlier) => {
+                earlier.0.again(now);
+                earlier
+            }
+            none => {
+                timing.record(Step::MqttConnect, began);
+                none.insert((Attempt::ordered(plain, now), now))
+            }
+        };
         let answer = asked
             .order(session, attempt)
             .await

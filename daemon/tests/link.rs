@@ -36,6 +36,43 @@ const FILTERS: [&str; 2] = ["atlas/hula/333/first", "atlas/hula/333/second"];
 const TOPIC: &str = "atlas/hula/333/said";
 
 #[tokio::test]
+async fn the_first_message_does_not_wait_for_the_subscription_and_can_be_taken_back() {
+    let broker = ScriptedBroker::start().await;
+    let mut link = broker.link_with(vec![broker.address()], Some(message("first")));
+    let (mut session, _) = broker.accept().await;
+    // Nothing is answered, and both are there, in this order.
+    let Some(Packet::Subscribe(subscribe)) = session.next().await else {
+        panic!("no SUBSCRIBE");
+    };
+    assert_eq!(session.published().await, "first");
+    let codes = vec![SubscribeReasonCode::Success(QoS::AtLeastOnce); 2];
+    let answer = SubAck::new(subscribe.pkid, codes);
+    session.send(Packet::SubAck(answer)).await;
+    up(&mut link).await;
+    // It belongs to the first session alone.
+    drop(session);
+    down(&mut link).await;
+    let (mut session, _) = broker.session().await;
+    up(&mut link).await;
+    link.publisher().publish(message("second"));
+    assert_eq!(session.published().await, "second");
+    drop(link);
+
+    // Before the subscription is answered, a goodbye is said all the same.
+    let link = broker.link_with(vec![broker.address()], Some(message("order")));
+    let (mut session, _) = broker.accept().await;
+    assert!(matches!(session.next().await, Some(Packet::Subscribe(_))));
+    assert_eq!(session.published().await, "order");
+    let (goodbye, said) = tokio::join!(link.finish(Some(message("taken back"))), async {
+        let said = session.published().await;
+        session.closed().await;
+        said
+    });
+    let () = goodbye;
+    assert_eq!(said, "taken back");
+}
+
+#[tokio::test]
 async fn it_comes_back_by_itself_with_a_larger_epoch() {
     let broker = ScriptedBroker::start().await;
     let mut link = broker.link();
@@ -318,7 +355,7 @@ impl ScriptedBroker {
     }
 
     fn link(&self) -> Link {
-        self.link_to(vec![self.address()])
+        self.link_with(vec![self.address()], None)
     }
 
     fn address(&self) -> HostPort {
@@ -327,6 +364,10 @@ impl ScriptedBroker {
     }
 
     fn link_to(&self, brokers: Vec<HostPort>) -> Link {
+        self.link_with(brokers, None)
+    }
+
+    fn link_with(&self, brokers: Vec<HostPort>, first: Option<Message>) -> Link {
         let settings = LinkSettings {
             brokers,
             tls: Arc::clone(&self.client),
@@ -335,7 +376,7 @@ impl ScriptedBroker {
             subscribe_qos: SubscribeQos::default(),
             will: Some(Box::new(|epoch| message(&epoch.0.to_string()))),
         };
-        Link::start(settings, &self.shutdown)
+        Link::start_with(settings, first, &self.shutdown)
     }
 
     /// A session up to its CONNACK.

@@ -36,17 +36,33 @@ impl OriginalTarget {
     /// When it cannot reach the broker.
     #[track_caller]
     pub fn start(world: &World, device: &Device, forward: &ReverseForward) -> Self {
+        Self::start_at(world, device, forward, None)
+    }
+
+    /// Like [`start`](Self::start), with the broker reached at another port of 127.0.0.1 than its own.
+    ///
+    /// # Panics
+    /// When it cannot reach the broker.
+    #[track_caller]
+    pub fn start_at(
+        world: &World,
+        device: &Device,
+        forward: &ReverseForward,
+        broker: Option<u16>,
+    ) -> Self {
+        // Of an option that is given twice the last one counts.
+        let port = broker.unwrap_or(world.broker_port()).to_string();
         let topic = |kind| topic(device, kind);
         let client_id = format!("{}-sub", device.id());
         let mut subscribe = Mosquitto::client("mosquitto_sub", world, device, &client_id);
-        subscribe.args(["-q", "1", "-t", &topic("control")]);
+        subscribe.args(["-p", &port, "-q", "1", "-t", &topic("control")]);
         let mut listener = subscribe
             .stdout(Stdio::piped())
             .spawn()
             .expect("mosquitto_sub can be started");
         let client_id = format!("{}-pub", device.id());
         let mut publish = Mosquitto::client("mosquitto_pub", world, device, &client_id);
-        publish.args(["-l", "-t", &topic("state")]);
+        publish.args(["-p", &port, "-l", "-t", &topic("state")]);
         let mut publisher = publish
             .stdin(Stdio::piped())
             .spawn()

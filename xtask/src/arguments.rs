@@ -1,6 +1,7 @@
 //! The words of the command line.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use crate::step::ChoreError;
 
@@ -34,6 +35,23 @@ impl Arguments {
         number
             .map(Some)
             .ok_or_else(|| ChoreError::Usage(format!("`{name}` needs a number")))
+    }
+
+    /// Takes an option with milliseconds, such as `--rtt 100ms`.
+    pub(crate) fn millis(&mut self, name: &str) -> Result<Option<Duration>, ChoreError> {
+        let Some(index) = self.options().position(|word| word == name) else {
+            return Ok(None);
+        };
+        self.0.remove(index);
+        let word = self.0.remove(index);
+        let number = word
+            .and_then(|word| word.strip_suffix("ms")?.parse().ok())
+            .filter(|number| *number > 0);
+        number
+            .map(|number| Some(Duration::from_millis(number)))
+            .ok_or_else(|| {
+                ChoreError::Usage(format!("`{name}` needs milliseconds such as `100ms`"))
+            })
     }
 
     /// Takes what follows `--`; anything else that is left is an error.
@@ -73,6 +91,7 @@ mod tests {
         assert!(arguments.flag("--json"));
         assert!(!arguments.flag("--check"));
         assert_eq!(arguments.number("--runs").unwrap(), Some(7));
+        assert_eq!(arguments.millis("--rtt").unwrap(), None);
         assert_eq!(arguments.rest().unwrap(), ["--check", "x"]);
     }
 
@@ -81,5 +100,8 @@ mod tests {
         assert!(arguments("--what").none_left().is_err());
         assert!(arguments("-- more").none_left().is_err());
         assert!(arguments("--runs many").number("--runs").is_err());
+        for wrong in ["--rtt 100", "--rtt 0ms", "--rtt"] {
+            assert!(arguments(wrong).millis("--rtt").is_err(), "{wrong}");
+        }
     }
 }

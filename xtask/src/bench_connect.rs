@@ -4,9 +4,13 @@
 //! (mosquitto), a reverse forward by stock `ssh` through a stock sshd, then `ssh -W`. Both begin each run cold, without a
 //! tunnel. The peer is spared what the original pays besides: the start of a JVM, and the repetition of its word every 5 s
 //! when the first one is lost; and where the original fails because the forward is not up yet, the peer tries again at once.
+//!
+//! With a round trip time, every leg of both (controller and agent, to broker and to proxy) goes through relays that are
+//! that far away, and the times are shown in round trips too.
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use e2e::{
     CEILING, Daemon, Device, Mosquitto, OriginalTarget, ReservedPort, ReverseForward, Sshd,
@@ -15,6 +19,7 @@ use e2e::{
 };
 
 use crate::bench::{Figure, Report};
+use crate::delay_relay::DelayRelay;
 use crate::percentile::Samples;
 use crate::step::ChoreError;
 
@@ -31,14 +36,18 @@ const STEPS: [&str; 6] = [
     "banner",
 ];
 
-pub(crate) fn measure(runs: usize) -> Result<Report, ChoreError> {
+/// The most round trips that the whole way may take.
+const ROUND_TRIPS: f64 = 10.0;
+
+/// Measures cold runs of ours and of the original's in turn; with `rtt`, over lines of that round trip time.
+pub(crate) fn measure(runs: usize, rtt: Option<Duration>) -> Result<Report, ChoreError> {
     // `TUNNEL_BIN` names another build to measure.
     if std::env::var_os("TUNNEL_BIN").is_none() {
         e2e::build_tunnel(&["--release", "--package", "cli", "--bin", "tunnel"])
             .map_err(ChoreError::Failed)?;
     }
-    let ours = Ours::start();
-    let original = Original::start(&ours.sshd);
+    let ours = Ours::start(rtt)?;
+    let original = Original::start(&ours.sshd, rtt)?;
     let (mut total, mut peer) = (Samples::default(), Samples::default());
     let mut steps: Vec<Samples> = STEPS.iter().map(|_| Samples::default()).collect();
     // One of each beforehand: page cache and the first-time costs of the daemons are nobody's figure.
@@ -57,17 +66,25 @@ pub(crate) fn measure(runs: usize) -> Result<Report, ChoreError> {
         ours: total,
         peer: Some(("the original's sequence".to_owned(), peer)),
         goal: Some(GOAL),
+        trips_goal: rtt.map(|_| ROUND_TRIPS),
     };
     let parts = STEPS.iter().zip(steps).map(|(name, ours)| Figure {
         name: (*name).to_owned(),
         ours,
         peer: None,
         goal: None,
+        trips_goal: None,
     });
     Ok(Report {
-        about: "connect: from process start to the remote sshd's banner, cold, on loopback"
-            .to_owned(),
+        about: format!(
+            "connect: from process start to the remote sshd's banner, cold, {}",
+            rtt.map_or("on loopback".to_owned(), |rtt| format!(
+                "every leg {} ms there and back",
+                rtt.as_millis()
+            ))
+        ),
         runs,
+        rtt,
         figures: std::iter::once(whole).chain(parts).collect(),
     })
 }
@@ -79,10 +96,11 @@ struct Ours {
     sshd: Sshd,
     controller: Device,
     world: World,
+    _relays: Vec<DelayRelay>,
 }
 
 impl Ours {
-    fn start() -> Self {
+    fn start(rtt: Option<Duration>) -> Result<Self, ChoreError> {
         let world = World::new();
         let serve = world.serve();
         let sshd = Sshd::start("sshd", world.folder(), &world.logs());
@@ -90,15 +108,26 @@ impl Ours {
         let controller = world.enroll("hula", "controller-a");
         // Short, so that the next run soon begins cold.
         device.configure(&sshd, &[], "100ms");
+        let mut relays = Vec::new();
+        if let Some(rtt) = rtt {
+            for port in [world.broker_port(), world.proxy_port()] {
+                let relay = relay(port, rtt)?;
+                for device in [&device, &controller] {
+                    redirect(device, port, relay.port())?;
+                }
+                relays.push(relay);
+            }
+        }
         let agent = world.agent(&device);
         world.wait_for_presence(&controller, &device, true);
-        Self {
+        Ok(Self {
             _agent: agent,
             _serve: serve,
             sshd,
             controller,
             world,
-        }
+            _relays: relays,
+        })
     }
 
     /// One cold run: the whole time as seen from outside, and what the program says about its steps.
@@ -130,15 +159,19 @@ impl Ours {
 struct Original {
     _target: OriginalTarget,
     _broker: Mosquitto,
-    proxy: Sshd,
+    _proxy: Sshd,
+    /// Where the proxy is reached, and the broker if not at its own port.
+    proxy_port: u16,
+    broker_port: Option<u16>,
     port: ReservedPort,
     device: Device,
     controller: Device,
     world: World,
+    _relays: Vec<DelayRelay>,
 }
 
 impl Original {
-    fn start(remote: &Sshd) -> Self {
+    fn start(remote: &Sshd, rtt: Option<Duration>) -> Result<Self, ChoreError> {
         let world = World::new();
         let signer = world.signer();
         let device = world.enroll("hula", "333");
@@ -149,28 +182,43 @@ impl Original {
         proxy.authorize(&device);
         proxy.authorize(&controller);
         let port = ReservedPort::take();
+        let relays = rtt.map(|rtt| -> Result<_, ChoreError> {
+            Ok([relay(world.broker_port(), rtt)?, relay(proxy.port(), rtt)?])
+        });
+        let relays: Vec<_> = relays.transpose()?.into_iter().flatten().collect();
+        let (broker_port, proxy_port) = match &*relays {
+            [to_broker, to_proxy] => (Some(to_broker.port()), to_proxy.port()),
+            _ => (None, proxy.port()),
+        };
         let forward = ReverseForward {
             login: format!("{}@127.0.0.1", current_user()),
-            proxy_port: proxy.port(),
+            proxy_port,
             port: port.number(),
             sshd_port: remote.port(),
         };
-        let target = OriginalTarget::start(&world, &device, &forward);
-        Self {
+        let target = OriginalTarget::start_at(&world, &device, &forward, broker_port);
+        Ok(Self {
             _target: target,
             _broker: broker,
-            proxy,
+            _proxy: proxy,
+            proxy_port,
+            broker_port,
             port,
             device,
             controller,
             world,
-        }
+            _relays: relays,
+        })
     }
 
     /// One cold run, then the end of its tunnel.
     fn connect(&self) -> f64 {
         let (world, port) = (&self.world, self.port.number());
         let mut order = original_order_command(world, &self.controller, &self.device, "connect");
+        if let Some(port) = self.broker_port {
+            // The last one counts.
+            order.args(["-p", &port.to_string()]);
+        }
         let watch = Stopwatch::start();
         let (_, mut ordered) = wait_until("the original's answer", CEILING, || {
             until_line(&mut order, "connected|port=")
@@ -214,7 +262,7 @@ impl Original {
         ])
         .args(["-o", "UserKnownHostsFile=/dev/null", "-i"])
         .arg(self.controller.ssh_key())
-        .args(["-p", &self.proxy.port().to_string(), "-W"])
+        .args(["-p", &self.proxy_port.to_string(), "-W"])
         .arg(format!("localhost:{}", self.port.number()))
         .arg(format!("{}@127.0.0.1", current_user()))
         .stderr(Stdio::null());
@@ -249,6 +297,26 @@ fn until_line(command: &mut Command, beginning: &str) -> Result<(f64, Child), St
         "`{line}` {}",
         String::from_utf8_lossy(&output.stderr)
     ))
+}
+
+fn relay(to: u16, rtt: Duration) -> Result<DelayRelay, ChoreError> {
+    DelayRelay::start(to, rtt).map_err(|error| failed(&format!("no relay: {error}")))
+}
+
+/// Has a device find at another port what its realm file has at this one.
+fn redirect(device: &Device, from: u16, to: u16) -> Result<(), ChoreError> {
+    let path = device.dir().join("realm.toml");
+    let text = std::fs::read_to_string(&path)
+        .map_err(|error| failed(&format!("`{}`: {error}", path.display())))?;
+    let changed = text.replace(&format!("127.0.0.1:{from}"), &format!("127.0.0.1:{to}"));
+    if changed == text {
+        return Err(failed(&format!(
+            "`{}` names no port {from}",
+            path.display()
+        )));
+    }
+    std::fs::write(&path, changed)
+        .map_err(|error| failed(&format!("`{}`: {error}", path.display())))
 }
 
 fn failed(said: &str) -> ChoreError {

@@ -14,8 +14,14 @@ mod bench_broker_load;
 mod bench_broker_process;
 mod bench_broker_rows;
 mod bench_connect;
+mod bench_proxy;
+mod bench_proxy_crowd;
+mod bench_proxy_openssh;
+mod bench_proxy_row;
+mod bench_proxy_stream;
 mod bench_registry;
 mod ci;
+mod delay_relay;
 mod packages;
 mod percentile;
 mod step;
@@ -35,9 +41,13 @@ Usage: cargo xtask COMMAND
                                  --fast leaves the end-to-end tests out; arguments go to the test runner
   ci                             everything that has to hold before a change goes in: format, lints, documentation,
                                  licences, lockfile, tests, fuzzing for a bounded time
-  bench connect [--runs 50] [--json] [--check]
+  bench connect [--runs 50] [--rtt 100ms] [--json] [--check]
                                  time from process start to the remote sshd's banner, beside the original's sequence in
-                                 the same run. --check exits with 1 when a goal is missed
+                                 the same run. --rtt puts a delay on every leg of both. --check exits with 1 when a goal
+                                 is missed
+  bench proxy [--runs 5] [--quick] [--json] [--check]
+                                 what idle tunnels cost, how fast they are set up, streams through them, beside OpenSSH in
+                                 the same rounds. For figures that count: `cargo run --release -p xtask -- bench proxy`
   bench registry [--requests 1000] [--json]
                                  calls, seconds, CPU time and memory of a bot that signs so many requests in one
                                  repository, and its calls when there is nothing new

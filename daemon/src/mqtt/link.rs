@@ -87,11 +87,19 @@ pub struct Publisher {
 impl Link {
     /// Starts the link's task. It ends after [`finish`](Self::finish), or when all handles are gone.
     pub fn start(settings: LinkSettings, shutdown: &Shutdown) -> Self {
+        Self::start_with(settings, None, shutdown)
+    }
+
+    /// Like [`start`](Self::start), with a message that goes out right behind the first session's subscriptions, one
+    /// round trip sooner than after [`LinkEvent::Up`]. The broker takes packets in their order, so that an answer to it
+    /// finds the subscriptions in their place.
+    pub fn start_with(settings: LinkSettings, first: Option<Message>, shutdown: &Shutdown) -> Self {
         let (event_sender, events) = mpsc::channel(EVENTS);
         let (commands, command_receiver) = mpsc::channel(COMMANDS);
         let task = LinkTask {
             place: first_place(&settings.client_id, settings.brokers.len()),
             settings,
+            first,
             events: event_sender,
             commands: command_receiver,
             epoch: Epoch(0),
@@ -168,6 +176,8 @@ struct LinkTask {
     settings: LinkSettings,
     /// Which of the brokers the next session is tried at first.
     place: usize,
+    /// To be published in the first session, as soon as the broker has accepted it.
+    first: Option<Message>,
     events: mpsc::Sender<LinkEvent>,
     commands: mpsc::Receiver<Command>,
     epoch: Epoch,
@@ -245,6 +255,7 @@ impl LinkTask {
             limit,
             epoch,
             up,
+            first: &mut self.first,
         };
         let poll = poll(event_loop, &client, meeting, &self.events);
         let pump = pump(&mut self.commands, &client, is_up);
@@ -282,7 +293,9 @@ struct Meeting<'l> {
     /// The deadline of CONNACK, and then as long again that of SUBACK.
     limit: Duration,
     epoch: Epoch,
+    /// Whether commands are taken.
     up: watch::Sender<bool>,
+    first: &'l mut Option<Message>,
 }
 
 async fn poll(
@@ -297,6 +310,7 @@ async fn poll(
         limit,
         epoch,
         up,
+        first,
     } = meeting;
     let mut network = NetworkOptions::new();
     network.set_tcp_nodelay(true);
@@ -335,6 +349,11 @@ async fn poll(
                 if client.try_subscribe_many(filters).is_err() {
                     // A new client's queue is empty; a filter that is not one is refused here.
                     return Ended::Failed(LinkError::new(&broker, ConnectionError::RequestsDone));
+                }
+                if let Some(message) = first.take() {
+                    publish(client, message).await;
+                    // What is out may have to be taken back, so that the end is told from here on.
+                    up.send_replace(true);
                 }
                 continue;
             }
@@ -489,5 +508,5 @@ const OWNER: Duration = Duration::from_secs(10);
 /// Messages that wait for the session's task.
 const COMMANDS: usize = 64;
 
-/// Requests that wait in the client library; the filters are one.
+/// Requests that wait in the client library; the filters are one, and the first message another.
 const REQUESTS: usize = 16;

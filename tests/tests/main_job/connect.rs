@@ -167,6 +167,41 @@ fn a_signal_ends_the_session_at_both_ends() {
 }
 
 #[test]
+fn the_stream_waits_at_the_proxy_while_the_device_opens_its_tunnel() {
+    let job = Job::start();
+    let (agent, serve) = (job.agent.as_ref().unwrap(), job.serve.as_ref().unwrap());
+    // The device cannot answer before the controller has logged in, and has nothing left to do but to ask.
+    agent.signal(Signal::STOP);
+    let logged_in = format!("logged in device={}", job.controller.id());
+    let outcome = std::thread::scope(|scope| {
+        let connecting = scope.spawn(|| run(&mut job.connect("echo here"), CEILING));
+        let seen = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            wait_until("the controller to log in", CEILING, || {
+                let log = serve.stderr();
+                if log.contains(&logged_in) {
+                    Ok(())
+                } else {
+                    Err(log)
+                }
+            });
+        }));
+        agent.signal(Signal::CONT);
+        let outcome = connecting.join().unwrap();
+        seen.unwrap();
+        outcome
+    });
+    assert_eq!(outcome.success().stdout, "here\n");
+    // By name, since nobody knew the port yet; and once.
+    let log = serve.stderr();
+    let opened: Vec<_> = log
+        .lines()
+        .filter(|line| line.contains("stream opened"))
+        .collect();
+    let by_name = |line: &&str| line.contains("host=\"333\" port=22");
+    assert!(opened.len() == 1 && opened.iter().all(by_name), "{log}");
+}
+
+#[test]
 fn timing_is_one_json_object_with_every_step() {
     let job = Job::start();
     let outcome = job

@@ -1,0 +1,470 @@
+//! `cargo xtask bench proxy`: what tunnels cost, how fast they are set up, and what goes through them, beside OpenSSH.
+//!
+//! The proxy, the agent and the controller are the built program in processes of their own. The crowd of idle tunnels, and
+//! those that come and go, are russh clients of this process, the same for both servers. Every round measures ours and the
+//! peer one after the other.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::thread;
+use std::time::Duration;
+
+use e2e::{Daemon, Device, Sshd, Stopwatch, World, cpu_time, current_user, resident};
+use russh::keys::load_secret_key;
+use serde_json::{Value, json};
+
+use crate::bench_proxy_crowd::{AT_A_TIME, Crowd, Login};
+use crate::bench_proxy_openssh::{DoubleHop, SSHD};
+use crate::bench_proxy_row::{Goal, Row, head};
+use crate::bench_proxy_stream::{Direction, Stream, serve};
+use crate::percentile::Samples;
+use crate::step::ChoreError;
+
+pub(crate) fn command(
+    runs: Option<usize>,
+    quick: bool,
+    as_json: bool,
+    check: bool,
+) -> Result<(), ChoreError> {
+    // `TUNNEL_BIN` names another build to measure.
+    if std::env::var_os("TUNNEL_BIN").is_none() {
+        e2e::build_tunnel(&["--release", "--package", "cli", "--bin", "tunnel"])
+            .map_err(ChoreError::Failed)?;
+    }
+    let mut size = if quick { QUICK } else { FULL };
+    size.rounds = runs.unwrap_or(size.rounds).max(1);
+    let rows = measure(&size).map_err(ChoreError::Failed)?;
+    if as_json {
+        let rows: Vec<Value> = rows.iter().map(Row::json).collect();
+        println!("{}", json!({"rounds": size.rounds, "figures": rows}));
+    } else {
+        println!(
+            "proxy: medians of {} rounds, interleaved, on loopback",
+            size.rounds
+        );
+        println!("{}", head());
+        for row in &rows {
+            println!("{}", row.line());
+        }
+    }
+    let missed: Vec<_> = rows
+        .iter()
+        .filter(|row| row.is_kept() == Some(false))
+        .map(|row| row.name.as_str())
+        .collect();
+    if check && !missed.is_empty() {
+        return Err(ChoreError::GoalMissed(missed.join(", ")));
+    }
+    Ok(())
+}
+
+/// How much is measured.
+#[derive(Clone, Copy, Debug)]
+struct Size {
+    /// How many idle tunnels there are at each look.
+    crowds: &'static [usize],
+    rounds: usize,
+    /// Set up in each round: of ours one at a time, of ours several at a time, and the same of the slower peer.
+    ours: (usize, usize),
+    peers: (usize, usize),
+    pings: usize,
+    /// Bytes through one stream, and through each of several.
+    one: u64,
+    each: u64,
+}
+
+const FULL: Size = Size {
+    crowds: &[1_000, 10_000, 16_000],
+    rounds: 5,
+    ours: (200, 1_000),
+    peers: (16, 96),
+    pings: 400,
+    one: 256_000_000,
+    each: 64_000_000,
+};
+
+const QUICK: Size = Size {
+    crowds: &[1_000],
+    rounds: 1,
+    one: 64_000_000,
+    each: 16_000_000,
+    ..FULL
+};
+
+fn measure(size: &Size) -> Result<Vec<Row>, String> {
+    let bench = Bench::start(size)?;
+    let mut rows = Vec::new();
+    bench.idle(size, &mut rows)?;
+    bench.set_up(size, &mut rows)?;
+    bench
+        .streams(size, &mut rows)
+        .map_err(|error| format!("a stream of the bench: {error}"))?;
+    Ok(rows)
+}
+
+/// A realm, and a stock sshd beside its proxy.
+struct Bench {
+    agent: Daemon,
+    proxy: Daemon,
+    _broker: Daemon,
+    double_hop: DoubleHop,
+    _sshd: Sshd,
+    controller: Device,
+    target: Login,
+    stock: Login,
+    crowd: Crowd,
+    logins: Vec<Login>,
+    world: World,
+}
+
+impl Bench {
+    fn start(size: &Size) -> Result<Self, String> {
+        let world = World::new();
+        let (broker, signer) = (world.broker(), world.signer());
+        let device = world.enroll("hula", "333");
+        let visitor = world.enroll("hula", "334");
+        let controller = world.enroll("hula", "controller-a");
+        drop(signer);
+        let ours = SocketAddr::from((Ipv4Addr::LOCALHOST, world.proxy_port()));
+        let most = size.crowds.iter().copied().max().unwrap_or(0);
+        let logins = made_up(&world, ours, most)?;
+        let sshd = Sshd::start(SSHD, world.folder(), &world.logs());
+        for may in [&device, &visitor, &controller] {
+            sshd.authorize(may);
+        }
+        let service = serve().map_err(|error| error.to_string())?;
+        device.configure(&sshd, &[("bulk", &service)], "1h");
+        let proxy = world.proxy();
+        let agent = world.agent(&device);
+        world.wait_for_presence(&controller, &device, true);
+        let double_hop = DoubleHop::start(&world, &sshd, (&device, &controller), &service)?;
+        let key = load_secret_key(visitor.ssh_key(), None).map_err(|error| error.to_string())?;
+        let target = Login {
+            server: ours,
+            user: "hula".to_owned(),
+            key: key.into(),
+        };
+        let stock = Login {
+            server: (Ipv4Addr::LOCALHOST, sshd.port()).into(),
+            user: current_user(),
+            ..target.clone()
+        };
+        Ok(Self {
+            agent,
+            proxy,
+            _broker: broker,
+            double_hop,
+            _sshd: sshd,
+            controller,
+            target,
+            stock,
+            crowd: Crowd::new()?,
+            logins,
+            world,
+        })
+    }
+
+    /// Memory and processor time of idle tunnels, and the memory that is left when they have gone.
+    fn idle(&self, size: &Size, rows: &mut Vec<Row>) -> Result<(), String> {
+        let warm = vec![self.target.clone(); 64];
+        self.crowd.come_and_go(&warm, AT_A_TIME)?;
+        self.crowd.pass(SETTLING);
+        let before = resident(self.proxy.pid());
+        let (mut held, mut most) = (0, before);
+        for &count in size.crowds {
+            self.crowd
+                .grow(self.logins.get(held..count).unwrap_or_default())?;
+            held = count;
+            self.crowd.pass(SETTLING);
+            let now = resident(self.proxy.pid());
+            most = most.max(now);
+            let each = as_f64(now.saturating_sub(before)) / as_f64(count as u64) / KIB;
+            let row = Row::new(
+                format!("memory of each of {count} idle tunnels"),
+                "KiB",
+                each,
+            );
+            rows.push(row.goal(Goal::AtMost(32.0)));
+            let total = Row::new(
+                format!("proxy with {count} tunnels"),
+                "MB",
+                as_f64(now) / MB,
+            );
+            rows.push(if count >= HELD_AT_ONCE {
+                total.goal(Goal::AtMost(600.0))
+            } else {
+                total
+            });
+            let name = format!("processor, {count} tunnels, pings each 4 s");
+            rows.push(Row::new(name, "% of one", self.load()));
+            self.crowd.pause();
+            // The pings that are on their way.
+            self.crowd.pass(Duration::from_secs(1));
+            let name = format!("processor, {count} tunnels, no pings");
+            rows.push(Row::new(name, "% of one", self.load()).goal(Goal::AtMost(0.05)));
+            self.crowd.resume();
+            self.crowd.pass(SETTLING);
+            let alive = self.crowd.alive();
+            if alive < count {
+                return Err(format!("of {count} tunnels {alive} are alive"));
+            }
+        }
+        self.crowd.leave();
+        self.crowd.pass(GIVING_BACK);
+        let left = resident(self.proxy.pid());
+        let taken = as_f64(most.saturating_sub(before));
+        let back = as_f64(most.saturating_sub(left)) / taken * 100.0;
+        rows.push(Row::new("of it given back 15 s after they left", "%", back));
+        rows.push(Row::new("proxy then", "MB", as_f64(left) / MB));
+        Ok(())
+    }
+
+    /// The proxy's processor time for a while, of one processor.
+    fn load(&self) -> f64 {
+        let (watch, before) = (Stopwatch::start(), cpu_time(self.proxy.pid()));
+        self.crowd.pass(LOOK);
+        let used = cpu_time(self.proxy.pid()).saturating_sub(before);
+        used.as_secs_f64() / watch.elapsed().as_secs_f64() * 100.0
+    }
+
+    /// From the TCP connection to the granted forward.
+    fn set_up(&self, size: &Size, rows: &mut Vec<Row>) -> Result<(), String> {
+        let mut sides = [(&self.target, size.ours), (&self.stock, size.peers)]
+            .map(|(login, counts)| (login, counts, SetUp::default()));
+        for _ in 0..size.rounds {
+            for (login, (alone, together), figures) in &mut sides {
+                let round = self.crowd.come_and_go(&vec![login.clone(); *alone], 1)?;
+                figures.rate_alone.push(round.per_second);
+                figures.p50.push(round.took.p50());
+                figures.p99.push(round.took.p99());
+                let logins = vec![login.clone(); *together];
+                let round = self.crowd.come_and_go(&logins, AT_A_TIME)?;
+                figures.rate.push(round.per_second);
+                figures.p50_together.push(round.took.p50());
+            }
+        }
+        let [(_, _, ours), (_, _, peer)] = sides;
+        let row = |name: &str, unit, of: fn(&SetUp) -> &Samples| {
+            Row::new(name, unit, of(&ours).p50()).beside(of(&peer).p50())
+        };
+        let rate = row("tunnels set up, 16 at a time", "1/s", |of| &of.rate);
+        let p50 = row("one set up, one at a time, p50", "ms", |of| &of.p50);
+        rows.extend([
+            row("tunnels set up, one at a time", "1/s", |of| &of.rate_alone),
+            p50.goal(Goal::AtMost(2.0)),
+            row("one set up, one at a time, p99", "ms", |of| &of.p99),
+            rate.goal(Goal::RatioAtLeast(15.0)),
+            row("one set up, 16 at a time, p50", "ms", |of| &of.p50_together),
+        ]);
+        Ok(())
+    }
+
+    /// One stream, and several, through both ways.
+    fn streams(&self, size: &Size, rows: &mut Vec<Row>) -> std::io::Result<()> {
+        let mut ours = Way::open(|| {
+            let words = ["stdio", "333", "bulk"];
+            Stream::through(&mut self.world.tunnel_as(&self.controller, &words))
+        })?;
+        let mut peer = Way::open(|| Stream::at(self.double_hop.port()))?;
+        for _ in 0..size.rounds {
+            ours.round(size, |pids| self.cpu(pids))?;
+            peer.round(size, |_| self.double_hop.cpu())?;
+        }
+        let row = |name: &str, unit, of: fn(&Way) -> &Samples| {
+            Row::new(name, unit, of(&ours).p50()).beside(of(&peer).p50())
+        };
+        let faster = Some(Goal::RatioAtLeast(1.2));
+        let cheaper = Some(Goal::RatioAtMost(0.75));
+        let several = Some(Goal::RatioAtLeast(1.5));
+        let quicker = Some(Goal::RatioAtMost(1.0));
+        let all = [
+            (
+                row("one stream, down", "MB/s", |way| &way.down.rate),
+                faster,
+            ),
+            (row("one stream, up", "MB/s", |way| &way.up.rate), faster),
+            (
+                row("one stream, down", "CPU-s/GB", |way| &way.down.cost),
+                cheaper,
+            ),
+            (
+                row("one stream, up", "CPU-s/GB", |way| &way.up.cost),
+                cheaper,
+            ),
+            (
+                row("eight streams, down", "MB/s", |way| &way.downs.rate),
+                several,
+            ),
+            (
+                row("eight streams, up", "MB/s", |way| &way.ups.rate),
+                several,
+            ),
+            (
+                row("eight streams, down", "CPU-s/GB", |way| &way.downs.cost),
+                None,
+            ),
+            (
+                row("eight streams, up", "CPU-s/GB", |way| &way.ups.cost),
+                None,
+            ),
+            (row("ping, p50", "ms", |way| &way.ping_p50), quicker),
+            (row("ping, p99", "ms", |way| &way.ping_p99), quicker),
+        ];
+        rows.extend(all.map(|(row, goal)| Row { goal, ..row }));
+        Ok(())
+    }
+
+    /// The processor time of all of our processes so far.
+    fn cpu(&self, controllers: &[u32]) -> Duration {
+        let daemons = [self.proxy.pid(), self.agent.pid()];
+        controllers
+            .iter()
+            .copied()
+            .chain(daemons)
+            .map(cpu_time)
+            .sum()
+    }
+}
+
+/// Figures of one server.
+#[derive(Debug, Default)]
+struct SetUp {
+    rate_alone: Samples,
+    p50: Samples,
+    p99: Samples,
+    rate: Samples,
+    p50_together: Samples,
+}
+
+/// The streams of one way, and their figures.
+struct Way {
+    streams: Vec<Stream>,
+    ping_p50: Samples,
+    ping_p99: Samples,
+    down: Bulk,
+    up: Bulk,
+    downs: Bulk,
+    ups: Bulk,
+}
+
+#[derive(Debug, Default)]
+struct Bulk {
+    rate: Samples,
+    cost: Samples,
+}
+
+impl Way {
+    fn open(mut stream: impl FnMut() -> std::io::Result<Stream>) -> std::io::Result<Self> {
+        let mut streams = Vec::new();
+        for _ in 0..SEVERAL {
+            let mut opened = stream()?;
+            // The first byte comes when the tunnel is there.
+            opened.ping()?;
+            streams.push(opened);
+        }
+        Ok(Self {
+            streams,
+            ping_p50: Samples::default(),
+            ping_p99: Samples::default(),
+            down: Bulk::default(),
+            up: Bulk::default(),
+            downs: Bulk::default(),
+            ups: Bulk::default(),
+        })
+    }
+
+    fn round(&mut self, size: &Size, cpu: impl Fn(&[u32]) -> Duration) -> std::io::Result<()> {
+        let pids: Vec<u32> = self.streams.iter().filter_map(Stream::pid).collect();
+        let cpu = || cpu(&pids);
+        let (alone, _) = self.streams.split_at_mut(1);
+        let mut pings = Samples::default();
+        for stream in alone.iter_mut() {
+            for _ in 0..size.pings {
+                pings.push(stream.ping()?);
+            }
+        }
+        self.ping_p50.push(pings.p50());
+        self.ping_p99.push(pings.p99());
+        self.down.add(alone, Direction::Down, size.one, cpu)?;
+        self.up.add(alone, Direction::Up, size.one, cpu)?;
+        let all = self.streams.as_mut_slice();
+        self.downs.add(all, Direction::Down, size.each, cpu)?;
+        self.ups.add(all, Direction::Up, size.each, cpu)
+    }
+}
+
+impl Bulk {
+    /// So many bytes through each of the streams at once.
+    fn add(
+        &mut self,
+        streams: &mut [Stream],
+        direction: Direction,
+        bytes: u64,
+        cpu: impl Fn() -> Duration,
+    ) -> std::io::Result<()> {
+        let total = as_f64(bytes * streams.len() as u64);
+        let (watch, before) = (Stopwatch::start(), cpu());
+        thread::scope(|scope| {
+            let each = streams.iter_mut();
+            let sending: Vec<_> = each
+                .map(|stream| scope.spawn(move || stream.send(direction, bytes)))
+                .collect();
+            sending.into_iter().try_for_each(|sent| {
+                let panicked = |_| Err(std::io::Error::other("a stream's thread panicked"));
+                sent.join().unwrap_or_else(panicked)
+            })
+        })?;
+        self.rate.push(total / MB / watch.elapsed().as_secs_f64());
+        let used = cpu().saturating_sub(before);
+        self.cost.push(used.as_secs_f64() / (total / GB));
+        Ok(())
+    }
+}
+
+/// So many logins of computers with a key each, half of them in another system; their public keys are put where the proxy reads
+/// them.
+fn made_up(world: &World, server: SocketAddr, count: usize) -> Result<Vec<Login>, String> {
+    let devices = count.div_ceil(TUNNELS_PER_DEVICE).max(1);
+    let mut logins = Vec::with_capacity(devices);
+    for number in 0..devices {
+        let system = if number % 2 == 0 { "hula" } else { "kona" };
+        let login = Login::made_up(server, system, number as u64);
+        let file = world
+            .realm()
+            .join(format!("registry/d{number}.{system}.atlas.sshkey.pub"));
+        fs::write(&file, login.public_key()? + "\n")
+            .map_err(|error| format!("`{}`: {error}", file.display()))?;
+        logins.push(login);
+    }
+    Ok(logins.into_iter().cycle().take(count).collect())
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "sizes of this bench are far below 2^52"
+)]
+fn as_f64(number: u64) -> f64 {
+    number as f64
+}
+
+const KIB: f64 = 1024.0;
+const MB: f64 = 1e6;
+const GB: f64 = 1e9;
+
+/// Streams beside each other.
+const SEVERAL: usize = 8;
+
+/// Below the proxy's limit of a device's entries, which is 64.
+const TUNNELS_PER_DEVICE: usize = 60;
+
+/// As many tunnels as are to be held at once in so much memory.
+const HELD_AT_ONCE: usize = 16_000;
+
+/// Until what a crowd's logins have left behind is over.
+const SETTLING: Duration = Duration::from_secs(3);
+
+/// How long the processor time of an idle proxy is looked at: less than the ten seconds for which a peer may be silent.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// After how long what is given back is measured.
+const GIVING_BACK: Duration = Duration::from_secs(15);
