@@ -112,10 +112,7 @@ fn c_a_stalled_subscriber_that_was_taken_over() {
 /// D. Clients that come and go one after the other, each as soon as the last has gone: the late end of one was that of
 /// another.
 #[test]
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a pace, not a wait for anything"
-)]
+#[expect(clippy::disallowed_methods, reason = "a pace, not a wait for anything")]
 fn d_clients_that_come_and_go() {
     let realm = Realm::start();
     let mut witness = realm.connect(&realm.device);
