@@ -8,7 +8,9 @@ host, port, authority, certificate, key, client_id, will_topic, will_text = sys.
 
 
 def say(*words):
-    print(*words, flush=True)
+    # Messages come on a thread of their own: a line is written at once, or two of them mix.
+    sys.stdout.write(" ".join(str(word) for word in words) + "\n")
+    sys.stdout.flush()
 
 
 client = mqtt.Client(
