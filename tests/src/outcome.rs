@@ -1,7 +1,7 @@
 //! A command run to its end.
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::os::unix::fs::FileExt;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -61,10 +61,10 @@ pub fn run(command: &mut Command, limit: Duration) -> Outcome {
 /// Like [`run`], with the standard input that the command has been given.
 #[track_caller]
 pub(crate) fn run_with_input(command: &mut Command, limit: Duration) -> Outcome {
-    let mut stdout = capture();
+    let stdout = capture();
     command.stdout(stdout.try_clone().expect("a file handle can be cloned"));
     let mut outcome = run_into(command, limit);
-    outcome.stdout = read_all(&mut stdout);
+    outcome.stdout = read_all(&stdout);
     outcome
 }
 
@@ -72,7 +72,7 @@ pub(crate) fn run_with_input(command: &mut Command, limit: Duration) -> Outcome 
 #[track_caller]
 pub(crate) fn run_into(command: &mut Command, limit: Duration) -> Outcome {
     // Files, not pipes: a grandchild that keeps an end open cannot hold up the test.
-    let mut stderr = capture();
+    let stderr = capture();
     command.stderr(stderr.try_clone().expect("a file handle can be cloned"));
     let watch = Stopwatch::start();
     let mut child = Reaped(
@@ -85,14 +85,14 @@ pub(crate) fn run_into(command: &mut Command, limit: Duration) -> Outcome {
         Ok(Some(status)) => Ok(status),
         Ok(None) => Err(format!(
             "still running; stderr so far: {}",
-            read_all(&mut stderr)
+            read_all(&stderr)
         )),
         Err(error) => Err(error.to_string()),
     });
     Outcome {
         code: status.code(),
         stdout: String::new(),
-        stderr: read_all(&mut stderr),
+        stderr: read_all(&stderr),
         took: watch.elapsed(),
     }
 }
@@ -112,13 +112,19 @@ fn capture() -> File {
     tempfile::tempfile().expect("the temporary directory is writable")
 }
 
-/// What has been written so far. The child shares the file position, so it is put back to the end.
-fn read_all(file: &mut File) -> String {
+/// What has been written so far. The child shares the file's position, which therefore must not move.
+fn read_all(file: &File) -> String {
     let mut bytes = Vec::new();
-    file.seek(SeekFrom::Start(0))
-        .and_then(|_| file.read_to_end(&mut bytes))
-        .expect("a temporary file can be read");
-    String::from_utf8_lossy(&bytes).into_owned()
+    let mut chunk = [0; 8192];
+    loop {
+        let count = file
+            .read_at(&mut chunk, bytes.len() as u64)
+            .expect("a temporary file can be read");
+        if count == 0 {
+            return String::from_utf8_lossy(&bytes).into_owned();
+        }
+        bytes.extend_from_slice(&chunk[..count]);
+    }
 }
 
 #[cfg(test)]
