@@ -123,7 +123,7 @@ fn read_all(file: &File) -> String {
         if count == 0 {
             return String::from_utf8_lossy(&bytes).into_owned();
         }
-        bytes.extend_from_slice(&chunk[..count]);
+        bytes.extend(chunk.iter().take(count));
     }
 }
 
