@@ -128,10 +128,11 @@ fn look_for_news(world: &World, github: &GitHub) -> Vec<Call> {
     let mut looks: Vec<Call> = Vec::new();
     wait_until("three looks with nothing new", CEILING, || {
         for call in github.take_calls() {
-            if call.status != 304 {
+            if call.status == 304 {
+                looks.push(call);
+            } else {
                 looks.clear();
             }
-            looks.push(call);
         }
         let first = looks.first().map(|call| call.path.clone());
         // A look begins where the one before began.
