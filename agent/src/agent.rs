@@ -22,8 +22,9 @@ use tokio::time::Instant;
 use crate::deadline::reached;
 use crate::hooks::Hooks;
 use crate::host_keys;
-use crate::leases::{Action, Event, Leases, bounded};
+use crate::leases::{Action, Event, Leases};
 use crate::plan::Plan;
+use crate::reply_text::bounded;
 use crate::tunnel::{self, Tunnel};
 
 /// A remote computer's agent, ready to run.
@@ -253,7 +254,7 @@ impl Running {
             match action {
                 Action::Open => self.tunnel.want(true),
                 Action::Close => self.tunnel.want(false),
-                Action::EndStreams(controller) => self.tunnel.end_streams(controller),
+                Action::EndStreams(controller) => self.tunnel.end_streams(&controller),
                 Action::Reply(controller, reply) => self.reply(&controller, &reply),
                 Action::PlainState(state) => self.tell_plain(state),
             }

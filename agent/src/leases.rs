@@ -9,6 +9,13 @@ use protocol::{
 };
 use tokio::time::Instant;
 
+use crate::reply_text::bounded;
+
+mod refusal;
+
+use refusal::stale_text;
+pub use refusal::{MAX_LEASES, MAX_LEASES_PER_CONTROLLER};
+
 /// The leases of a device and the state of its tunnel. A tunnel lives while a lease or a stream does, and one grace
 /// period more.
 #[derive(Debug)]
@@ -233,57 +240,6 @@ impl Leases {
         }
     }
 
-    /// Why an order to open cannot be carried out, if it cannot.
-    fn refusal(
-        &self,
-        controller: &Label,
-        lease: LeaseId,
-        services: &[Label],
-    ) -> Option<(RefusalCode, String)> {
-        let device = &self.device;
-        if self.shutting_down {
-            return Some((
-                RefusalCode::ShuttingDown,
-                format!("the agent of `{device}` is about to stop; try again"),
-            ));
-        }
-        if let Some(unknown) = services
-            .iter()
-            .find(|service| !self.services.contains(service))
-        {
-            let offered = self
-                .services
-                .iter()
-                .map(Label::as_str)
-                .collect::<Vec<_>>()
-                .join(", ");
-            let text = format!("`{device}` offers no service `{unknown}`, only: {offered}");
-            return Some((RefusalCode::UnknownService, text));
-        }
-        let is_new = !self.held.contains_key(&(controller.clone(), lease));
-        let own = self
-            .held
-            .keys()
-            .filter(|(owner, _)| owner == controller)
-            .count();
-        if is_new && own >= MAX_LEASES_PER_CONTROLLER {
-            return Some((
-                RefusalCode::Busy,
-                format!(
-                    "`{controller}` holds {MAX_LEASES_PER_CONTROLLER} leases of `{device}` already; \
-                     `tunnel disconnect` gives them up"
-                ),
-            ));
-        }
-        if is_new && self.held.len() >= MAX_LEASES {
-            return Some((
-                RefusalCode::Busy,
-                format!("`{device}` holds {MAX_LEASES} leases already"),
-            ));
-        }
-        None
-    }
-
     fn open(
         &mut self,
         controller: Label,
@@ -461,34 +417,6 @@ impl Leases {
         )
     }
 }
-
-/// Shows both clocks: a wrong one is the usual reason, and the person has to see which.
-fn stale_text(device: &DeviceId, issued: u64, now: u64) -> String {
-    let difference = now.abs_diff(issued);
-    let direction = if now > issued { "ahead of" } else { "behind" };
-    format!(
-        "the clock of `{device}` is {difference} s {direction} the controller's; set the one that is wrong"
-    )
-}
-
-/// Cuts a text to what a reply may hold, and takes out what a terminal could stumble over.
-pub(crate) fn bounded(mut text: String) -> String {
-    text.retain(|c| !c.is_control());
-    let mut end = text.len().min(protocol::limits::MAX_TEXT);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text.truncate(end);
-    text
-}
-
-/// The most leases of one device at a time. Each is one running `tunnel connect`; 64 people on one computer are more
-/// than it can serve.
-pub const MAX_LEASES: usize = 64;
-
-/// The most leases of one controller at a device: a quarter, so that others find room whatever one of them does. A `tunnel connect`
-/// gives its lease up as soon as it has its stream, so these are connects that have just begun, or have died.
-pub const MAX_LEASES_PER_CONTROLLER: usize = MAX_LEASES / 4;
 
 /// How long a tunnel that was asked for in the plain grammar waits for its first stream. The original's controller
 /// connects at once; a person with `mosquitto_pub` takes some minutes.

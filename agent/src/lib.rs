@@ -7,12 +7,14 @@
 mod agent;
 mod always_on;
 mod deadline;
+mod ends;
 mod hooks;
 mod host_keys;
 mod leases;
 mod member;
 mod plan;
 mod pool;
+mod reply_text;
 mod stream;
 mod tunnel;
 

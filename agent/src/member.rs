@@ -1,6 +1,5 @@
 //! One connection to the proxy, from its dialling to its end.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,10 +9,11 @@ use daemon::ssh::PeerKind;
 use daemon::ssh_client::{self, Dialed, ForwardedStream, RequestError};
 use protocol::{Forward, Label};
 use tokio::sync::mpsc;
-use tokio::task::{Id, JoinSet};
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::ends::Ends;
 use crate::plan::Plan;
 use crate::pool::MemberId;
 use crate::stream;
@@ -35,13 +35,6 @@ pub(crate) enum Event {
     StreamEnded,
 }
 
-/// What a pool tells its member.
-#[derive(Clone, Debug)]
-pub(crate) enum Command {
-    /// End the streams of this controller.
-    EndStreams(Label),
-}
-
 /// A member's place in its pool.
 pub(crate) struct Seat {
     pub(crate) id: MemberId,
@@ -51,7 +44,8 @@ pub(crate) struct Seat {
     pub(crate) joins: bool,
     /// Cancelled when the member is to end after its streams. A token and no command: a full queue cannot lose it.
     pub(crate) retire: CancellationToken,
-    pub(crate) commands: mpsc::Receiver<Command>,
+    /// Where its streams are entered, with those of the others.
+    pub(crate) ends: Ends,
     pub(crate) events: mpsc::Sender<(MemberId, Event)>,
 }
 
@@ -158,25 +152,23 @@ impl Member {
     async fn serve(&mut self, mut dialed: Dialed, granted: &Granted) -> Event {
         let forwards = &granted.forwards;
         let flow = dialed.flow().clone();
-        let mut streams = Streams::default();
+        // Dropping them ends them.
+        let mut streams = JoinSet::new();
         let mut retired = false;
         let why = loop {
             tokio::select! {
                 biased;
                 () = flow.dead() => break "the connection is lost",
-                ended = streams.tasks.join_next_with_id(), if !streams.tasks.is_empty() => {
-                    if let Some(Ok((id, ()))) = ended {
-                        streams.controllers.remove(&id);
-                    }
+                Some(_) = streams.join_next(), if !streams.is_empty() => {
                     self.tell(Event::StreamEnded).await;
-                    if retired && streams.tasks.is_empty() {
+                    if retired && streams.is_empty() {
                         return retire(dialed).await;
                     }
                 }
                 () = self.seat.retire.cancelled(), if !retired => {
                     retired = true;
                     self.leave(&mut dialed, granted, &mut streams).await;
-                    if streams.tasks.is_empty() {
+                    if streams.is_empty() {
                         return retire(dialed).await;
                     }
                 }
@@ -184,16 +176,18 @@ impl Member {
                     Some(stream) => self.begin(stream, forwards, &mut streams).await,
                     None => break "the connection has ended",
                 },
-                Some(Command::EndStreams(controller)) = self.seat.commands.recv() => {
-                    streams.end(&controller);
-                }
             }
         };
-        streams.drain().await;
+        drain(streams).await;
         Event::Down(why.to_owned())
     }
 
-    async fn begin(&self, stream: ForwardedStream, forwards: &[Forward], streams: &mut Streams) {
+    async fn begin(
+        &self,
+        stream: ForwardedStream,
+        forwards: &[Forward],
+        streams: &mut JoinSet<()>,
+    ) {
         let plan = &self.plan;
         let by_port = |index: usize| {
             forwards
@@ -215,21 +209,14 @@ impl Member {
             );
             return stream.refuse("no service is forwarded there").await;
         };
-        let controller = stream::controller(&stream);
+        let end = self.seat.ends.enter(stream::controller(&stream));
         let (service, address) = (service.clone(), address.clone());
-        let end = CancellationToken::new();
-        let ends = end.clone();
-        let task = streams
-            .tasks
-            .spawn(async move { stream::serve(stream, &service, &address, end).await });
-        if let Some(controller) = controller {
-            streams.controllers.insert(task.id(), (controller, ends));
-        }
+        streams.spawn(async move { stream::serve(stream, &service, &address, end).await });
         self.tell(Event::StreamBegan).await;
     }
 
     /// Leaves the proxy's table, so that no new stream is on its way when the connection ends.
-    async fn leave(&self, dialed: &mut Dialed, granted: &Granted, streams: &mut Streams) {
+    async fn leave(&self, dialed: &mut Dialed, granted: &Granted, streams: &mut JoinSet<()>) {
         let allocated = granted.forwards.iter().map(|forward| (HOST, forward.port));
         let named = granted.named.iter().map(|port| (self.name(), *port));
         for (host, port) in allocated.chain(named) {
@@ -279,28 +266,11 @@ fn after_refusal(error: &RequestError, proxy: PeerKind, joins: bool, port: u16) 
     }
 }
 
-/// The streams of a member. Dropping them ends them.
-#[derive(Default)]
-struct Streams {
-    tasks: JoinSet<()>,
-    controllers: BTreeMap<Id, (Label, CancellationToken)>,
-}
-
-impl Streams {
-    /// Lets the streams of a dead connection end, so that their services see it broken.
-    async fn drain(&mut self) {
-        let ended = async { while self.tasks.join_next().await.is_some() {} };
-        if timeout(DRAIN, ended).await.is_err() {
-            tracing::debug!("streams of a dead connection did not end by themselves");
-        }
-    }
-
-    fn end(&mut self, controller: &Label) {
-        for (owner, end) in self.controllers.values() {
-            if owner == controller {
-                end.cancel();
-            }
-        }
+/// Lets the streams of a dead connection end, so that their services see it broken.
+async fn drain(mut streams: JoinSet<()>) {
+    let ended = async { while streams.join_next().await.is_some() {} };
+    if timeout(DRAIN, ended).await.is_err() {
+        tracing::debug!("streams of a dead connection did not end by themselves");
     }
 }
 

@@ -8,21 +8,17 @@ use daemon::ssh_client::ForwardedStream;
 use protocol::{DeviceId, Label};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
 
-/// Connects to the service, accepts the stream, and joins the two until they end, or until `end` is cancelled. A service
+use crate::ends::End;
+
+/// Connects to the service, accepts the stream, and joins the two until they end, or until the `end` is requested. A service
 /// that does not answer is a refusal, so that the controller hears of it at once.
-pub(crate) async fn serve(
-    stream: ForwardedStream,
-    service: &Label,
-    address: &HostPort,
-    end: CancellationToken,
-) {
+pub(crate) async fn serve(stream: ForwardedStream, service: &Label, address: &HostPort, end: End) {
     let originator = stream.originator.clone();
     let connect = TcpStream::connect((address.host(), address.port()));
     let connected = tokio::select! {
         connected = timeout(CONNECT, connect) => connected,
-        () = end.cancelled() => return stream.refuse("its controller has disconnected").await,
+        () = end.requested() => return stream.refuse("its controller has disconnected").await,
     };
     let mut local = match connected {
         Ok(Ok(local)) => local,
@@ -46,7 +42,7 @@ pub(crate) async fn serve(
     let ended = {
         let (mut reader, mut writer) = local.split();
         let limits = SpliceLimits::default();
-        splice::local_until(channel, &mut reader, &mut writer, limits, end.cancelled()).await
+        splice::local_until(channel, &mut reader, &mut writer, limits, end.requested()).await
     };
     if !ended.is_clean() {
         // The service shall see a broken connection as one, and not as the end of what was sent.

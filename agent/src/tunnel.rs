@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::deadline::reached;
+use crate::ends::Ends;
 use crate::member::{self, Member, Seat};
 use crate::plan::Plan;
 use crate::pool::{self, MemberId, Pool};
@@ -21,7 +22,7 @@ use crate::pool::{self, MemberId, Pool};
 /// The owner's end of the tunnel. When it is dropped the tunnel closes after its streams.
 pub(crate) struct Tunnel {
     demand: watch::Sender<Demand>,
-    ends: mpsc::Sender<Label>,
+    ends: Ends,
     events: mpsc::Receiver<Event>,
 }
 
@@ -69,13 +70,14 @@ impl Tunnel {
         shutdown: &Shutdown,
     ) -> Self {
         let (demand, demanded) = watch::channel(Demand::default());
-        let (ends, to_end) = mpsc::channel(QUEUE);
+        let ends = Ends::default();
         let (event_sender, events) = mpsc::channel(QUEUE);
         let (member_events, from_members) = mpsc::channel(QUEUE);
         let task = TunnelTask {
             dialler,
             asked: 0,
             pool,
+            ends: ends.clone(),
             members: BTreeMap::new(),
             tasks: JoinSet::new(),
             ports: Vec::new(),
@@ -84,7 +86,7 @@ impl Tunnel {
             member_events,
             owner: event_sender,
         };
-        shutdown.spawn(task.run(demanded, to_end, from_members));
+        shutdown.spawn(task.run(demanded, from_members));
         Self {
             demand,
             ends,
@@ -105,11 +107,8 @@ impl Tunnel {
     }
 
     /// Ends the streams of this controller.
-    pub(crate) fn end_streams(&self, controller: Label) {
-        // Never waits: the task may just be waiting for its owner to take an event.
-        if self.ends.try_send(controller).is_err() {
-            tracing::warn!("too many requests to end streams at once: one was dropped");
-        }
+    pub(crate) fn end_streams(&self, controller: &Label) {
+        self.ends.request(controller);
     }
 }
 
@@ -118,6 +117,7 @@ struct TunnelTask {
     /// The last of the owner's requests that was seen.
     asked: u64,
     pool: Pool,
+    ends: Ends,
     members: BTreeMap<MemberId, Running>,
     tasks: JoinSet<()>,
     /// What was granted last: asked for again, so that the port stays the same.
@@ -129,7 +129,6 @@ struct TunnelTask {
 }
 
 struct Running {
-    commands: mpsc::Sender<member::Command>,
     /// Dropped, it retires the member: so does the end of this task.
     stays: Option<DropGuard>,
     up_since: Option<Instant>,
@@ -139,7 +138,6 @@ impl TunnelTask {
     async fn run(
         mut self,
         mut demanded: watch::Receiver<Demand>,
-        mut to_end: mpsc::Receiver<Label>,
         mut from_members: mpsc::Receiver<(MemberId, member::Event)>,
     ) {
         let mut owned = true;
@@ -150,7 +148,6 @@ impl TunnelTask {
                     let demand = *demanded.borrow_and_update();
                     self.demand(Demand { wanted: owned && demand.wanted, ..demand }).await;
                 }
-                Some(controller) = to_end.recv() => self.end_streams(&controller),
                 Some((id, event)) = from_members.recv() => self.on_member(id, event).await,
                 // Members report their own end; here only what is left of them is cleared.
                 Some(_) = self.tasks.join_next(), if !self.tasks.is_empty() => {}
@@ -255,7 +252,6 @@ impl TunnelTask {
     }
 
     fn dial(&mut self, id: MemberId) {
-        let (commands, command_receiver) = mpsc::channel(QUEUE);
         let retire = CancellationToken::new();
         let stays = Some(retire.clone().drop_guard());
         let seat = Seat {
@@ -263,35 +259,17 @@ impl TunnelTask {
             ports: self.ports.clone(),
             joins: self.pool.any_up(),
             retire,
-            commands: command_receiver,
+            ends: self.ends.clone(),
             events: self.member_events.clone(),
         };
         self.members.insert(
             id,
             Running {
-                commands,
                 stays,
                 up_since: None,
             },
         );
         self.tasks.spawn((self.dialler)(seat));
-    }
-
-    fn end_streams(&self, controller: &Label) {
-        for id in self.members.keys() {
-            self.command(*id, member::Command::EndStreams(controller.clone()));
-        }
-    }
-
-    /// Never waits: the member may just be waiting for us to take an event.
-    fn command(&self, id: MemberId, command: member::Command) {
-        let sent = self
-            .members
-            .get(&id)
-            .map(|running| running.commands.try_send(command));
-        if let Some(Err(mpsc::error::TrySendError::Full(_))) = sent {
-            tracing::warn!(member = id.0, "too many commands at once: one was dropped");
-        }
     }
 
     async fn tell(&self, event: Event) {
@@ -300,7 +278,7 @@ impl TunnelTask {
     }
 }
 
-/// Commands and events that wait between two tasks of the agent; each side only ever decides and passes on.
+/// Events that wait between two tasks of the agent; each side only ever decides and passes on.
 const QUEUE: usize = 64;
 
 /// The bound of the first delay before a new try: a proxy that restarts is back within a second.

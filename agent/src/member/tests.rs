@@ -64,7 +64,6 @@ impl server::Handler for Script {
 struct Stand {
     script: Script,
     retire: CancellationToken,
-    _commands: mpsc::Sender<Command>,
     events: mpsc::Receiver<(MemberId, Event)>,
     _tasks: JoinSet<()>,
 }
@@ -109,21 +108,19 @@ impl Stand {
             port: *port,
         });
         let retire = CancellationToken::new();
-        let (commands, command_receiver) = mpsc::channel(8);
         let (event_sender, events) = mpsc::channel(8);
         let seat = Seat {
             id: MemberId(0),
             ports: forwards.collect(),
             joins: !ports.is_empty(),
             retire: retire.clone(),
-            commands: command_receiver,
+            ends: Ends::default(),
             events: event_sender,
         };
         tasks.spawn(Member::new(Arc::new(plan), seat).run());
         Self {
             script,
             retire,
-            _commands: commands,
             events,
             _tasks: tasks,
         }

@@ -207,13 +207,21 @@ async fn a_proxy_without_pools_is_shared() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_member_with_a_full_queue_is_retired_all_the_same() {
+async fn members_that_take_nothing_are_told_to_end_streams_and_themselves_all_the_same() {
     let (mut stand, first, spare) = Stand::with_a_stream().await;
-    // Nobody takes the commands.
-    for _ in 0..2 * QUEUE {
-        stand.tunnel.end_streams("controller-a".parse().unwrap());
-        tokio::task::yield_now().await;
+    let controller = |number: usize| format!("controller-{number}").parse::<Label>().unwrap();
+    let of = |seat: &Seat, number| seat.ends.enter(Some(controller(number)));
+    let last = 2 * QUEUE;
+    let (here, there, another) = (of(&first, last), of(&spare, last), of(&first, last + 1));
+    for number in 0..=last {
+        stand.tunnel.end_streams(&controller(number));
     }
+    for asked in [here, there] {
+        let asked = tokio::time::timeout(LONG, asked.requested()).await;
+        assert!(asked.is_ok(), "the last of them was lost");
+    }
+    let spared = tokio::time::timeout(LONG, another.requested()).await;
+    assert!(spared.is_err(), "another controller's has ended");
     stand.tunnel.want(false);
     spare.is_retired().await;
     assert!(!first.retire.is_cancelled(), "its stream keeps it");
