@@ -17,8 +17,9 @@ use crate::bench_broker_fleet::Fleet;
 use crate::bench_broker_load::{Heard, Sessions, online};
 use crate::bench_broker_process::Process;
 use crate::bench_broker_rows::{Row, Rows};
+use crate::float::as_f64;
 use crate::percentile::Samples;
-use crate::step::{ChoreError, step};
+use crate::step::{ChoreError, measured_build, step};
 
 /// Measures, and prints a line for each figure as soon as it is there.
 pub(crate) fn command(mut arguments: Arguments) -> Result<(), ChoreError> {
@@ -27,10 +28,7 @@ pub(crate) fn command(mut arguments: Arguments) -> Result<(), ChoreError> {
     let sessions = arguments.number("--sessions")?.unwrap_or(100_000);
     arguments.none_left()?;
     raise_descriptors()?;
-    if std::env::var_os("TUNNEL_BIN").is_none() {
-        e2e::build_tunnel(&["--release", "--package", "cli", "--bin", "tunnel"])
-            .map_err(ChoreError::Failed)?;
-    }
+    measured_build()?;
     if !as_json {
         println!(
             "{:<52}{:>12}{:>12}{:>8}   goal",
@@ -96,7 +94,7 @@ impl Side {
     }
 
     async fn connect(&mut self, which: std::ops::Range<usize>) {
-        let count = to_f64(which.len());
+        let count = as_f64(which.len());
         let (cpu, watch) = (self.process.cpu_us(), Stopwatch::start());
         self.sessions.connect(which, Duration::ZERO, 1).await;
         let seconds = watch.elapsed().as_secs_f64();
@@ -109,12 +107,12 @@ impl Side {
         let of: Vec<_> = chunks
             .filter_map(|chunk| self.connects.get(chunk))
             .collect();
-        of.iter().map(|(cpu, _)| cpu).sum::<f64>() / to_f64(of.len())
+        of.iter().map(|(cpu, _)| cpu).sum::<f64>() / as_f64(of.len())
     }
 
     fn rate(&self) -> f64 {
         let seconds: f64 = self.connects.iter().map(|(_, rate)| 1.0 / rate).sum();
-        to_f64(self.connects.len()) / seconds
+        as_f64(self.connects.len()) / seconds
     }
 
     /// Sends a state of one device and waits until the controller has it; milliseconds.
@@ -201,8 +199,8 @@ async fn measure(count: usize, rows: &mut Rows) -> Result<(), ChoreError> {
     ));
     rows.push(Row::new(
         &of(count, "lost and back: tries that failed"),
-        to_f64(ours.2),
-        to_f64(peer.2),
+        as_f64(ours.2),
+        as_f64(peer.2),
         None,
     ));
     Ok(())
@@ -214,7 +212,7 @@ fn of(count: usize, name: &str) -> String {
 
 fn connects(count: usize, ours: &Side, peer: &Side, rows: &mut Rows) {
     let chunks = count / CHUNK;
-    let per_device = |side: &Side| (side.process.resident() - side.empty) / to_f64(count);
+    let per_device = |side: &Side| (side.process.resident() - side.empty) / as_f64(count);
     rows.push(Row::new(
         &of(count, "memory per device, KiB"),
         per_device(ours),
@@ -323,10 +321,6 @@ fn raise_descriptors() -> Result<(), ChoreError> {
     };
     setrlimit(Resource::Nofile, raised)
         .map_err(|error| ChoreError::Failed(format!("the limit of open files: {error}")))
-}
-
-fn to_f64(number: usize) -> f64 {
-    f64::from(u32::try_from(number).unwrap_or(u32::MAX))
 }
 
 /// Devices that connect to one broker before it is the other's turn.

@@ -16,6 +16,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::bench_broker_fleet::{CONTROLLER, Fleet, SYSTEM, client_id, name};
+use crate::float::as_f64;
 
 /// All sessions with one broker.
 pub(crate) struct Sessions {
@@ -63,7 +64,7 @@ impl Sessions {
             let doorway = Arc::clone(&doorway);
             // Not in the order of the names, and the same in each run.
             let place = place * 7919 % count;
-            let start = spread.mul_f64(to_f64(place) / to_f64(count));
+            let start = spread.mul_f64(as_f64(place) / as_f64(count));
             connecting.spawn(async move {
                 sleep(start).await;
                 let mut failed = 0;
@@ -334,10 +335,6 @@ fn packet(first: u8, body: &[u8]) -> Vec<u8> {
     }
     packet.extend(body);
     packet
-}
-
-fn to_f64(number: usize) -> f64 {
-    f64::from(u32::try_from(number).unwrap_or(u32::MAX))
 }
 
 const CONNACK: u8 = 0x20;

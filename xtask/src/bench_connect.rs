@@ -21,7 +21,7 @@ use e2e::{
 use crate::bench::{Figure, Report};
 use crate::delay_relay::DelayRelay;
 use crate::percentile::Samples;
-use crate::step::ChoreError;
+use crate::step::{ChoreError, measured_build};
 
 /// The whole way has to take at most this share of the original's.
 const GOAL: f64 = 0.6;
@@ -41,11 +41,7 @@ const ROUND_TRIPS: f64 = 10.0;
 
 /// Measures cold runs of ours and of the original's in turn; with `rtt`, over lines of that round trip time.
 pub(crate) fn measure(runs: usize, rtt: Option<Duration>) -> Result<Report, ChoreError> {
-    // `TUNNEL_BIN` names another build to measure.
-    if std::env::var_os("TUNNEL_BIN").is_none() {
-        e2e::build_tunnel(&["--release", "--package", "cli", "--bin", "tunnel"])
-            .map_err(ChoreError::Failed)?;
-    }
+    measured_build()?;
     let ours = Ours::start(rtt)?;
     let original = Original::start(&ours.sshd, rtt)?;
     let (mut total, mut peer) = (Samples::default(), Samples::default());

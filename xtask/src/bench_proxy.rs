@@ -6,7 +6,6 @@
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::thread;
 use std::time::Duration;
 
 use e2e::{Daemon, Device, Sshd, Stopwatch, World, cpu_time, current_user, resident};
@@ -16,9 +15,11 @@ use serde_json::{Value, json};
 use crate::bench_proxy_crowd::{AT_A_TIME, Crowd, Login};
 use crate::bench_proxy_openssh::{DoubleHop, SSHD};
 use crate::bench_proxy_row::{Goal, Row, head};
-use crate::bench_proxy_stream::{Direction, Stream, serve};
+use crate::bench_proxy_stream::{Stream, serve};
+use crate::bench_proxy_way::{Load, Way};
+use crate::float::as_f64;
 use crate::percentile::Samples;
-use crate::step::ChoreError;
+use crate::step::{ChoreError, measured_build};
 
 pub(crate) fn command(
     runs: Option<usize>,
@@ -26,11 +27,7 @@ pub(crate) fn command(
     as_json: bool,
     check: bool,
 ) -> Result<(), ChoreError> {
-    // `TUNNEL_BIN` names another build to measure.
-    if std::env::var_os("TUNNEL_BIN").is_none() {
-        e2e::build_tunnel(&["--release", "--package", "cli", "--bin", "tunnel"])
-            .map_err(ChoreError::Failed)?;
-    }
+    measured_build()?;
     let mut size = if quick { QUICK } else { FULL };
     size.rounds = runs.unwrap_or(size.rounds).max(1);
     let rows = measure(&size).map_err(ChoreError::Failed)?;
@@ -67,10 +64,7 @@ struct Size {
     /// Set up in each round: of ours one at a time, of ours several at a time, and the same of the slower peer.
     ours: (usize, usize),
     peers: (usize, usize),
-    pings: usize,
-    /// Bytes through one stream, and through each of several.
-    one: u64,
-    each: u64,
+    load: Load,
 }
 
 const FULL: Size = Size {
@@ -78,16 +72,21 @@ const FULL: Size = Size {
     rounds: 5,
     ours: (200, 1_000),
     peers: (16, 96),
-    pings: 400,
-    one: 256_000_000,
-    each: 64_000_000,
+    load: Load {
+        pings: 400,
+        one: 256_000_000,
+        each: 64_000_000,
+    },
 };
 
 const QUICK: Size = Size {
     crowds: &[1_000],
     rounds: 1,
-    one: 64_000_000,
-    each: 16_000_000,
+    load: Load {
+        one: 64_000_000,
+        each: 16_000_000,
+        ..FULL.load
+    },
     ..FULL
 };
 
@@ -178,7 +177,7 @@ impl Bench {
             self.crowd.pass(SETTLING);
             let now = resident(self.proxy.pid());
             most = most.max(now);
-            let each = as_f64(now.saturating_sub(before)) / as_f64(count as u64) / KIB;
+            let each = as_f64(now.saturating_sub(before)) / as_f64(count) / KIB;
             let row = Row::new(
                 format!("memory of each of {count} idle tunnels"),
                 "KiB",
@@ -267,8 +266,8 @@ impl Bench {
         })?;
         let mut peer = Way::open(|| Stream::at(self.double_hop.port()))?;
         for _ in 0..size.rounds {
-            ours.round(size, |pids| self.cpu(pids))?;
-            peer.round(size, |_| self.double_hop.cpu())?;
+            ours.round(&size.load, |pids| self.cpu(pids))?;
+            peer.round(&size.load, |_| self.double_hop.cpu())?;
         }
         let row = |name: &str, unit, of: fn(&Way) -> &Samples| {
             Row::new(name, unit, of(&ours).p50()).beside(of(&peer).p50())
@@ -336,91 +335,6 @@ struct SetUp {
     p50_together: Samples,
 }
 
-/// The streams of one way, and their figures.
-struct Way {
-    streams: Vec<Stream>,
-    ping_p50: Samples,
-    ping_p99: Samples,
-    down: Bulk,
-    up: Bulk,
-    downs: Bulk,
-    ups: Bulk,
-}
-
-#[derive(Debug, Default)]
-struct Bulk {
-    rate: Samples,
-    cost: Samples,
-}
-
-impl Way {
-    fn open(mut stream: impl FnMut() -> std::io::Result<Stream>) -> std::io::Result<Self> {
-        let mut streams = Vec::new();
-        for _ in 0..SEVERAL {
-            let mut opened = stream()?;
-            // The first byte comes when the tunnel is there.
-            opened.ping()?;
-            streams.push(opened);
-        }
-        Ok(Self {
-            streams,
-            ping_p50: Samples::default(),
-            ping_p99: Samples::default(),
-            down: Bulk::default(),
-            up: Bulk::default(),
-            downs: Bulk::default(),
-            ups: Bulk::default(),
-        })
-    }
-
-    fn round(&mut self, size: &Size, cpu: impl Fn(&[u32]) -> Duration) -> std::io::Result<()> {
-        let pids: Vec<u32> = self.streams.iter().filter_map(Stream::pid).collect();
-        let cpu = || cpu(&pids);
-        let (alone, _) = self.streams.split_at_mut(1);
-        let mut pings = Samples::default();
-        for stream in alone.iter_mut() {
-            for _ in 0..size.pings {
-                pings.push(stream.ping()?);
-            }
-        }
-        self.ping_p50.push(pings.p50());
-        self.ping_p99.push(pings.p99());
-        self.down.add(alone, Direction::Down, size.one, cpu)?;
-        self.up.add(alone, Direction::Up, size.one, cpu)?;
-        let all = self.streams.as_mut_slice();
-        self.downs.add(all, Direction::Down, size.each, cpu)?;
-        self.ups.add(all, Direction::Up, size.each, cpu)
-    }
-}
-
-impl Bulk {
-    /// So many bytes through each of the streams at once.
-    fn add(
-        &mut self,
-        streams: &mut [Stream],
-        direction: Direction,
-        bytes: u64,
-        cpu: impl Fn() -> Duration,
-    ) -> std::io::Result<()> {
-        let total = as_f64(bytes * streams.len() as u64);
-        let (watch, before) = (Stopwatch::start(), cpu());
-        thread::scope(|scope| {
-            let each = streams.iter_mut();
-            let sending: Vec<_> = each
-                .map(|stream| scope.spawn(move || stream.send(direction, bytes)))
-                .collect();
-            sending.into_iter().try_for_each(|sent| {
-                let panicked = |_| Err(std::io::Error::other("a stream's thread panicked"));
-                sent.join().unwrap_or_else(panicked)
-            })
-        })?;
-        self.rate.push(total / MB / watch.elapsed().as_secs_f64());
-        let used = cpu().saturating_sub(before);
-        self.cost.push(used.as_secs_f64() / (total / GB));
-        Ok(())
-    }
-}
-
 /// So many logins of computers with a key each, half of them in another system; their public keys are put where the proxy reads
 /// them.
 fn made_up(world: &World, server: SocketAddr, count: usize) -> Result<Vec<Login>, String> {
@@ -439,20 +353,8 @@ fn made_up(world: &World, server: SocketAddr, count: usize) -> Result<Vec<Login>
     Ok(logins.into_iter().cycle().take(count).collect())
 }
 
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "sizes of this bench are far below 2^52"
-)]
-fn as_f64(number: u64) -> f64 {
-    number as f64
-}
-
 const KIB: f64 = 1024.0;
 const MB: f64 = 1e6;
-const GB: f64 = 1e9;
-
-/// Streams beside each other.
-const SEVERAL: usize = 8;
 
 /// Below the proxy's limit of a device's entries, which is 64.
 const TUNNELS_PER_DEVICE: usize = 60;

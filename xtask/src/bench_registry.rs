@@ -11,15 +11,11 @@ use e2e::github::{Call, GitHub};
 use e2e::{CEILING, Stopwatch, Usage, World, run, tool, usage, wait_until};
 use serde_json::json;
 
-use crate::step::ChoreError;
+use crate::step::{ChoreError, measured_build};
 
 /// Measures, and prints what was found.
 pub(crate) fn command(requests: usize, as_json: bool) -> Result<(), ChoreError> {
-    // `TUNNEL_BIN` names another build to measure.
-    if std::env::var_os("TUNNEL_BIN").is_none() {
-        e2e::build_tunnel(&["--release", "--package", "cli", "--bin", "tunnel"])
-            .map_err(ChoreError::Failed)?;
-    }
+    measured_build()?;
     let (world, github) = realm()?;
     let request = Request::new(&world);
     for number in 0..requests {

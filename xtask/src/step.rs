@@ -43,6 +43,15 @@ pub(crate) fn works(command: &mut Command) -> bool {
     command.output().is_ok_and(|output| output.status.success())
 }
 
+/// Builds the program that a bench measures, unless `TUNNEL_BIN` names another build.
+pub(crate) fn measured_build() -> Result<(), ChoreError> {
+    if std::env::var_os("TUNNEL_BIN").is_none() {
+        e2e::build_tunnel(&["--release", "--package", "cli", "--bin", "tunnel"])
+            .map_err(ChoreError::Failed)?;
+    }
+    Ok(())
+}
+
 /// A `cargo` at the root of the workspace.
 pub(crate) fn cargo(arguments: &[&str]) -> Command {
     let mut command = e2e::cargo();
