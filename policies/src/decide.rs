@@ -93,6 +93,11 @@ impl BoundPolicy {
     pub(crate) fn rules(&self) -> &[Rule] {
         &self.rules
     }
+
+    /// The first statement that denies something.
+    pub(crate) fn first_deny(&self) -> Option<&Rule> {
+        self.rules.iter().find(|rule| rule.effect == Effect::Deny)
+    }
 }
 
 impl Rule {

@@ -98,3 +98,18 @@ impl<'d> Fleet<'d> {
             .map_or(&[][..], Vec::as_slice)
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// A device of the realm `atlas`, whose name says its role.
+    pub(in crate::render) fn device(name: &str, system: &str) -> Device {
+        let role = if name.starts_with("controller") {
+            RoleDocument::Controller
+        } else {
+            RoleDocument::Target
+        };
+        Device::new(&format!("{name}.{system}.atlas"), name, system, role).unwrap()
+    }
+}

@@ -17,8 +17,7 @@ use std::fmt::Write;
 
 use crate::decide::Rule;
 use crate::render::device::{Device, DuplicateDevice, Fleet};
-use crate::render::topics::{TopicsError, topics};
-use crate::statement::Effect;
+use crate::render::topics::{UnfitLevel, topics};
 use crate::{Action, PolicySet};
 
 /// Why there is no access file for documents and devices.
@@ -82,11 +81,7 @@ fn section(
     known: &[&str],
 ) -> Result<String, MosquittoError> {
     let policy = policies.get(device.role);
-    if let Some(rule) = policy
-        .rules()
-        .iter()
-        .find(|rule| rule.effect == Effect::Deny)
-    {
+    if let Some(rule) = policy.first_deny() {
         return Err(MosquittoError::Deny {
             statement: rule.name.to_string(),
         });
@@ -112,17 +107,11 @@ fn rule_topics(
 ) -> Result<Vec<String>, MosquittoError> {
     let mut all = Vec::new();
     for pattern in &rule.resources {
-        match topics(pattern, &device.subject, known) {
-            Ok(topics) => all.extend(topics),
-            // An Allow without its value says nothing.
-            Err(TopicsError::Missing) => {}
-            Err(TopicsError::Level(level)) => {
-                return Err(MosquittoError::Level {
-                    statement: rule.name.to_string(),
-                    level,
-                });
-            }
-        }
+        let topics = topics(pattern, &device.subject, known);
+        all.extend(topics.map_err(|UnfitLevel(level)| MosquittoError::Level {
+            statement: rule.name.to_string(),
+            level,
+        })?);
     }
     Ok(all)
 }
@@ -139,16 +128,8 @@ fn access(action: Action) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::render::device::tests::device;
     use crate::{Policy, RoleDocument};
-
-    fn device(name: &str, system: &str) -> Device {
-        let role = if name.starts_with("controller") {
-            RoleDocument::Controller
-        } else {
-            RoleDocument::Target
-        };
-        Device::new(&format!("{name}.{system}.atlas"), name, system, role).unwrap()
-    }
 
     fn allow(resource: &str) -> Policy {
         policy("Allow", resource)

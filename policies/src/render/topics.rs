@@ -3,15 +3,10 @@
 use crate::pattern::{Fit, Pattern, Piece};
 use crate::subject::Subject;
 
-/// Why a pattern has no such form.
+/// A level that has no such form: one with a character that would be read as a wildcard or end the line, or a second mixed
+/// one, as two of them would make a topic for each pair of names.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum TopicsError {
-    /// A value that the client does not have.
-    Missing,
-    /// A level with a character that would be read as a wildcard or end the line, or a second mixed one: two of them
-    /// would make a topic for each pair of names.
-    Level(String),
-}
+pub(super) struct UnfitLevel(pub(super) String);
 
 /// One level of a pattern, or of a filter.
 enum Level {
@@ -25,13 +20,14 @@ enum Level {
 
 /// Topics which together are no more than the pattern for this subject: a star that is a whole level becomes `+`, and
 /// a level that is partly wildcard becomes each of the known names that fits it. What only a star across levels would
-/// match is left out, so the topics may be less than the pattern; none may mean that no known name fits.
+/// match is left out, so the topics may be less than the pattern. There are none where no known name fits, and where the
+/// subject lacks a value: an Allow without its value says nothing.
 pub(super) fn topics(
     pattern: &Pattern,
     subject: &Subject,
     known: &[&str],
-) -> Result<Vec<String>, TopicsError> {
-    expanded(&levels(pattern, subject, level)?, known)
+) -> Result<Vec<String>, UnfitLevel> {
+    expanded(levels(pattern, subject, level)?, known)
 }
 
 /// Like [`topics`], for a pattern of filters: a `+` in it is MQTT's own.
@@ -39,8 +35,8 @@ pub(super) fn filters(
     pattern: &Pattern,
     subject: &Subject,
     known: &[&str],
-) -> Result<Vec<String>, TopicsError> {
-    expanded(&levels(pattern, subject, filter_level)?, known)
+) -> Result<Vec<String>, UnfitLevel> {
+    expanded(levels(pattern, subject, filter_level)?, known)
 }
 
 /// The part of a filter, which [`filters`] has made, that fits the pattern too; where the filter has `+` and the pattern a
@@ -49,8 +45,10 @@ pub(super) fn meet(
     filter: &str,
     pattern: &Pattern,
     subject: &Subject,
-) -> Result<Option<String>, TopicsError> {
-    let levels = levels(pattern, subject, level)?;
+) -> Result<Option<String>, UnfitLevel> {
+    let Some(levels) = levels(pattern, subject, level)? else {
+        return Ok(None);
+    };
     let places: Vec<_> = filter.split('/').collect();
     if places.len() != levels.len() {
         return Ok(None);
@@ -77,13 +75,16 @@ impl Level {
     }
 }
 
-fn expanded(levels: &[Level], known: &[&str]) -> Result<Vec<String>, TopicsError> {
+fn expanded(levels: Option<Vec<Level>>, known: &[&str]) -> Result<Vec<String>, UnfitLevel> {
+    let Some(levels) = levels else {
+        return Ok(Vec::new());
+    };
     let mut mixed = levels.iter().filter_map(|level| match level {
         Level::Mixed(mixed) => Some(mixed),
         Level::Text(_) | Level::Any => None,
     });
     if let Some(second) = mixed.nth(1) {
-        return Err(TopicsError::Level(second.to_string()));
+        return Err(UnfitLevel(second.to_string()));
     }
     let mut topics = vec![String::new()];
     for (place, level) in levels.iter().enumerate() {
@@ -109,26 +110,32 @@ fn expanded(levels: &[Level], known: &[&str]) -> Result<Vec<String>, TopicsError
     Ok(topics)
 }
 
+/// None where the subject lacks a value.
 fn levels(
     pattern: &Pattern,
     subject: &Subject,
-    level: impl Fn(&str) -> Result<Level, TopicsError>,
-) -> Result<Vec<Level>, TopicsError> {
+    level: impl Fn(&str) -> Result<Level, UnfitLevel>,
+) -> Result<Option<Vec<Level>>, UnfitLevel> {
     let mut texts = String::new();
     for piece in pattern.pieces() {
         match piece {
             Piece::Text(text) => texts.push_str(text),
-            Piece::Variable(variable) => {
-                texts.push_str(subject.value(*variable).ok_or(TopicsError::Missing)?);
-            }
+            Piece::Variable(variable) => match subject.value(*variable) {
+                Some(value) => texts.push_str(value),
+                None => return Ok(None),
+            },
             Piece::One => texts.push('?'),
             Piece::Run => texts.push('*'),
         }
     }
-    texts.split('/').map(level).collect()
+    texts
+        .split('/')
+        .map(level)
+        .collect::<Result<_, _>>()
+        .map(Some)
 }
 
-fn filter_level(text: &str) -> Result<Level, TopicsError> {
+fn filter_level(text: &str) -> Result<Level, UnfitLevel> {
     if text == "+" {
         return Ok(Level::Any);
     }
@@ -136,10 +143,10 @@ fn filter_level(text: &str) -> Result<Level, TopicsError> {
 }
 
 /// `*` and `?` are wildcards here, as a pattern's text and a subject's values have neither.
-fn level(text: &str) -> Result<Level, TopicsError> {
+fn level(text: &str) -> Result<Level, UnfitLevel> {
     let unfit = |c: char| matches!(c, '+' | '#') || c.is_whitespace() || c.is_control();
     if text.contains(unfit) {
-        return Err(TopicsError::Level(text.to_owned()));
+        return Err(UnfitLevel(text.to_owned()));
     }
     if text == "*" {
         return Ok(Level::Any);
@@ -149,14 +156,14 @@ fn level(text: &str) -> Result<Level, TopicsError> {
     }
     Pattern::parse(text)
         .map(Level::Mixed)
-        .map_err(|_| TopicsError::Level(text.to_owned()))
+        .map_err(|_| UnfitLevel(text.to_owned()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn written(pattern: &str, known: &[&str]) -> Result<Vec<String>, TopicsError> {
+    fn written(pattern: &str, known: &[&str]) -> Result<Vec<String>, UnfitLevel> {
         let subject = Subject::new("id")
             .unwrap()
             .with_organization("hula")
@@ -184,20 +191,17 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_form_is_an_error() {
+    fn what_has_no_form_is_an_error_and_what_lacks_a_value_says_nothing() {
         for level in ["+", "#", "b c", "b\nuser c"] {
             assert_eq!(
                 written(&format!("a/{level}"), &[]),
-                Err(TopicsError::Level(level.to_owned()))
+                Err(UnfitLevel(level.to_owned()))
             );
         }
-        assert_eq!(
-            written("a*/b/c?", &[]),
-            Err(TopicsError::Level("c?".to_owned()))
-        );
+        assert_eq!(written("a*/b/c?", &[]), Err(UnfitLevel("c?".to_owned())));
         assert_eq!(
             written("a/${iot:Certificate.Subject.CommonName}", &[]),
-            Err(TopicsError::Missing)
+            Ok(vec![])
         );
     }
 }
