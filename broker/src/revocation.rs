@@ -30,8 +30,17 @@ pub(crate) struct Revoked {
     numbers: Numbers,
 }
 
-/// The number of an authority's newest list (RFC 5280, section 5.2.3), by its name.
-type Numbers = HashMap<Vec<u8>, BigUint>;
+/// The number of an authority's newest list (RFC 5280, section 5.2.3).
+type Numbers = HashMap<Authority, BigUint>;
+
+/// Who signs lists. One that has a new key counts its lists from the beginning, and both may be there for a while.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Authority {
+    /// The DER of its name.
+    name: Vec<u8>,
+    /// The DER of its public key.
+    key: Vec<u8>,
+}
 
 /// Why a file with revocation lists cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -100,7 +109,36 @@ impl Revoked {
     pub(crate) fn len(&self) -> usize {
         self.certificates.len()
     }
+
+    /// Adds what a list of this authority says.
+    fn add(&mut self, list: &CertificateRevocationList<'_>, by: Authority) {
+        let names = list.iter_revoked_certificates().map(|one| CertificateName {
+            issuer: by.name.clone(),
+            serial: one.serial().to_bytes_be(),
+        });
+        self.certificates.extend(names);
+        if let Some(number) = list.crl_number() {
+            let newest = self.numbers.entry(by).or_default();
+            *newest = number.max(newest).clone();
+        }
+    }
+
+    /// Comes after `before`, and remembers its numbers. What an authority's newest list says is all there is to know from it,
+    /// so an older one beside it does no harm.
+    fn follow(&mut self, before: &Self) -> Result<(), OlderList> {
+        for (authority, number) in &before.numbers {
+            match self.numbers.entry(authority.clone()) {
+                Entry::Occupied(newest) if newest.get() < number => return Err(OlderList),
+                Entry::Occupied(_) => {}
+                Entry::Vacant(none) => drop(none.insert(number.clone())),
+            }
+        }
+        Ok(())
+    }
 }
+
+/// There is an authority's list, and it has had a newer one.
+struct OlderList;
 
 /// What the file says. `None`: there is no file. Lists that are older than those in `before` are refused.
 pub(crate) fn read(
@@ -133,50 +171,44 @@ fn parse(
     if lists.is_empty() {
         return Err(pem(rustls_pki_types::pem::Error::NoItemsFound));
     }
-    let mut certificates = HashSet::new();
-    let mut numbers = before.map_or_else(Numbers::new, |before| before.numbers.clone());
+    let mut revoked = Revoked::default();
     for der in &lists {
         let Ok(([], list)) = CertificateRevocationList::from_der(der) else {
             return Err(RevocationListError::Malformed { path: path_of() });
         };
-        if !authorities.iter().any(|by| signed(&list, by)) {
+        let Some(by) = authorities.iter().find_map(|one| signer(&list, one)) else {
             return Err(RevocationListError::Signature { path: path_of() });
-        }
+        };
         if list
             .next_update()
             .is_some_and(|next| next < ASN1Time::now())
         {
             tracing::warn!(path = %path.display(), "the revocation list is past its end: does the signer run?");
         }
-        let issuer = list.issuer().as_raw();
-        if let Some(number) = list.crl_number() {
-            match numbers.entry(issuer.to_vec()) {
-                Entry::Occupied(newest) if number < newest.get() => {
-                    return Err(RevocationListError::Older { path: path_of() });
-                }
-                Entry::Occupied(mut newest) => drop(newest.insert(number.clone())),
-                Entry::Vacant(first) => drop(first.insert(number.clone())),
-            }
-        }
-        certificates.extend(list.iter_revoked_certificates().map(|one| CertificateName {
-            issuer: issuer.to_vec(),
-            serial: one.serial().to_bytes_be(),
-        }));
+        revoked.add(&list, by);
     }
-    Ok(Revoked {
-        certificates,
-        numbers,
-    })
+    if let Some(before) = before {
+        revoked
+            .follow(before)
+            .map_err(|OlderList| RevocationListError::Older { path: path_of() })?;
+    }
+    Ok(revoked)
 }
 
-/// Whether an authority has signed a list, which then names it as certificates do: the comparison of names is one of
+/// The authority, if it has signed this list, which then names it as certificates do: the comparison of names is one of
 /// octets everywhere in the broker.
-fn signed(list: &CertificateRevocationList<'_>, authority: &CertificateDer<'_>) -> bool {
-    let Ok((_, authority)) = X509Certificate::from_der(authority) else {
-        return false;
-    };
-    authority.subject().as_raw() == list.issuer().as_raw()
-        && list.verify_signature(authority.public_key()).is_ok()
+fn signer(
+    list: &CertificateRevocationList<'_>,
+    authority: &CertificateDer<'_>,
+) -> Option<Authority> {
+    let (_, authority) = X509Certificate::from_der(authority).ok()?;
+    let key = authority.public_key();
+    let is_its = authority.subject().as_raw() == list.issuer().as_raw()
+        && list.verify_signature(key).is_ok();
+    is_its.then(|| Authority {
+        name: authority.subject().as_raw().to_vec(),
+        key: key.raw.to_vec(),
+    })
 }
 
 #[cfg(test)]
@@ -184,59 +216,110 @@ mod tests {
     use std::fs;
 
     use rcgen::{
-        BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer,
-        IsCa, KeyIdMethod, KeyPair, RevokedCertParams, SerialNumber,
+        CertificateRevocationListParams, CertifiedIssuer, KeyIdMethod, KeyPair, RevokedCertParams,
+        SerialNumber,
     };
     use time::{Duration, OffsetDateTime};
 
     use super::*;
+    use crate::trust::tests::authority;
+
+    type Issuer = CertifiedIssuer<'static, KeyPair>;
+
+    fn list(by: &Issuer, number: u64, serials: &[u64]) -> String {
+        let now = OffsetDateTime::now_utc();
+        let revoked_certs = serials.iter().map(|serial| RevokedCertParams {
+            serial_number: SerialNumber::from(*serial),
+            revocation_time: now,
+            reason_code: None,
+            invalidity_date: None,
+        });
+        let list = CertificateRevocationListParams {
+            this_update: now,
+            next_update: now + Duration::days(1),
+            crl_number: SerialNumber::from(number),
+            issuing_distribution_point: None,
+            revoked_certs: revoked_certs.collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        list.signed_by(by).unwrap().pem().unwrap()
+    }
+
+    /// What a file of these lists says after `before`.
+    fn read_lists(
+        lists: &[String],
+        by: &[&Issuer],
+        before: Option<&Revoked>,
+    ) -> Result<Revoked, RevocationListError> {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("crl.pem");
+        fs::write(&path, lists.concat()).unwrap();
+        let authorities: Vec<_> = by.iter().map(|one| one.der().clone()).collect();
+        Ok(read(&path, &authorities, before)?.unwrap())
+    }
+
+    fn serials(revoked: &Revoked) -> Vec<u8> {
+        let names = revoked.certificates.iter();
+        let mut serials: Vec<_> = names.flat_map(|name| name.serial.clone()).collect();
+        serials.sort_unstable();
+        serials
+    }
 
     #[test]
     fn an_older_list_lets_nobody_in_again() {
-        let home = tempfile::tempdir().unwrap();
-        let path = home.path().join("crl.pem");
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().unwrap();
-        let authority = CertifiedIssuer::self_signed(params, key).unwrap();
-        let now = OffsetDateTime::now_utc();
-        let write = |number: u64, serials: &[u64]| {
-            let revoked_certs = serials.iter().map(|serial| RevokedCertParams {
-                serial_number: SerialNumber::from(*serial),
-                revocation_time: now,
-                reason_code: None,
-                invalidity_date: None,
-            });
-            let list = CertificateRevocationListParams {
-                this_update: now,
-                next_update: now + Duration::days(1),
-                crl_number: SerialNumber::from(number),
-                issuing_distribution_point: None,
-                revoked_certs: revoked_certs.collect(),
-                key_identifier_method: KeyIdMethod::Sha256,
-            };
-            fs::write(&path, list.signed_by(&authority).unwrap().pem().unwrap()).unwrap();
+        let authority = authority();
+        let read = |number, serials: &[u64], before: Option<&Revoked>| {
+            read_lists(&[list(&authority, number, serials)], &[&authority], before)
         };
-        write(300, &[7]);
-        let authorities = vec![authority.der().clone()];
-        let first = read(&path, &authorities, None).unwrap().unwrap();
-        let has = |revoked: &Revoked, serial: u8| {
-            let mut names = revoked.certificates.iter();
-            names.any(|name| name.serial == [serial])
-        };
-        assert!(has(&first, 7));
+        let first = read(300, &[7], None).unwrap();
+        assert_eq!(serials(&first), [7]);
         // 255 is more than 300 by its first octet.
         for older in [255, 299] {
-            write(older, &[]);
-            assert!(matches!(
-                read(&path, &authorities, Some(&first)),
-                Err(RevocationListError::Older { .. })
-            ));
+            let refused = read(older, &[], Some(&first));
+            assert!(matches!(refused, Err(RevocationListError::Older { .. })));
         }
         for next in [300, 301] {
-            write(next, &[8]);
-            let next = read(&path, &authorities, Some(&first)).unwrap().unwrap();
-            assert!(has(&next, 8) && !has(&next, 7), "{next:?}");
+            let next = read(next, &[8], Some(&first)).unwrap();
+            assert_eq!(serials(&next), [8]);
         }
+    }
+
+    /// With a new key an authority begins to count anew, whatever comes first in the file.
+    #[test]
+    fn each_key_of_an_authority_counts_its_own_lists() {
+        let (old, new) = (authority(), authority());
+        let by = [&old, &new];
+        let read = |numbers: [u64; 2], before: Option<&Revoked>| {
+            let lists = [list(&old, numbers[0], &[7]), list(&new, numbers[1], &[8])];
+            let there = read_lists(&lists, &by, before)?;
+            let [first, second] = lists;
+            let back = read_lists(&[second, first], &by, before)?;
+            assert_eq!(serials(&there), serials(&back));
+            Ok::<_, RevocationListError>(there)
+        };
+        let first = read([300, 1], None).unwrap();
+        let second = read([300, 2], Some(&first)).unwrap();
+        assert_eq!(serials(&second), [7, 8]);
+        for older in [[299, 2], [300, 1]] {
+            let refused = read(older, Some(&second));
+            assert!(matches!(refused, Err(RevocationListError::Older { .. })));
+        }
+    }
+
+    #[test]
+    fn an_older_list_beside_the_newest_does_no_harm() {
+        let authority = authority();
+        let (older, newer) = (list(&authority, 3, &[7]), list(&authority, 5, &[7, 8]));
+        let mut before = None;
+        for lists in [
+            [older.clone(), newer.clone()],
+            [newer.clone(), older.clone()],
+        ] {
+            let now = read_lists(&lists, &[&authority], before.as_ref()).unwrap();
+            assert_eq!(serials(&now), [7, 8]);
+            before = Some(now);
+        }
+        let refused = read_lists(&[older], &[&authority], before.as_ref());
+        assert!(matches!(refused, Err(RevocationListError::Older { .. })));
     }
 }

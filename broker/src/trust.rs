@@ -183,7 +183,7 @@ fn subject(authority: &CertificateDer<'_>) -> Option<Vec<u8>> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::fs;
 
     use rcgen::{
@@ -193,7 +193,8 @@ mod tests {
     use super::*;
     use crate::limits::MAX_PEM;
 
-    fn authority() -> CertifiedIssuer<'static, KeyPair> {
+    /// One of many with the same name.
+    pub(crate) fn authority() -> CertifiedIssuer<'static, KeyPair> {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
