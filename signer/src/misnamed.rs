@@ -31,11 +31,21 @@ async fn try_refuse(
         if courtesy.is_over() || shutdown.is_some_and(Shutdown::is_requested) {
             break;
         }
-        if within_limit(registry.refuse_misnamed(&misnamed)).await? {
-            courtesy.spend();
-            let (name, author) = (misnamed.shown(), misnamed.author());
-            let refusal = misnamed.refusal();
-            tracing::warn!(name, %author, reason = refusal.reason(), "not served: no title");
+        let name = misnamed.shown();
+        match within_limit(registry.refuse_misnamed(&misnamed)).await {
+            Ok(true) => {
+                courtesy.spend();
+                let (author, refusal) = (misnamed.author(), misnamed.refusal());
+                tracing::warn!(name, %author, reason = refusal.reason(), "not served: no title");
+            }
+            Ok(false) => {}
+            // The others would fail in the same way.
+            Err(error) if error.is_passing() => return Err(error),
+            Err(error) => {
+                courtesy.spend();
+                let error = one_line(&error);
+                tracing::warn!(name, error, "cannot tell that a name is no title");
+            }
         }
     }
     Ok(())

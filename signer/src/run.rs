@@ -157,19 +157,19 @@ impl Signer {
         let interval = self.every.unwrap_or_else(|| registry.poll_interval());
         let mut backoff = Backoff::new(interval, MAX_PAUSE.max(interval));
         let mut look_at_list = Instant::now();
-        let mut look_at_keys = Instant::now();
+        let mut look_at_others = Instant::now();
         let mut courtesy = Courtesy::new();
         loop {
             if look_at_list <= Instant::now() {
                 self.refresh_list_or_warn().await;
                 look_at_list = Instant::now() + LIST_INTERVAL;
             }
-            let keys = look_at_keys <= Instant::now();
-            if keys {
-                look_at_keys = Instant::now() + KEYS_INTERVAL;
+            let others = look_at_others <= Instant::now();
+            if others {
+                look_at_others = Instant::now() + OTHERS_INTERVAL;
             }
             courtesy.renew();
-            let pass = self.pass(registry, Some(shutdown), keys, &mut courtesy);
+            let pass = self.pass(registry, Some(shutdown), others, &mut courtesy);
             let well = match pass.await {
                 Ok(outcomes) => !outcomes
                     .iter()
@@ -234,7 +234,7 @@ impl Signer {
         &self,
         registry: &impl Registry,
         shutdown: Option<&Shutdown>,
-        keys: bool,
+        others: bool,
         courtesy: &mut Courtesy,
     ) -> Result<Vec<(Title, Outcome)>, RegistryError> {
         // A service that is asked to end must not be held up; it goes on at its next look.
@@ -275,19 +275,19 @@ impl Signer {
                 return Ok(outcomes);
             }
         }
-        self.sweep(registry).await;
-        if keys {
+        self.sweep(registry, courtesy).await;
+        if others {
             unusable_keys::refuse(registry, &self.rules, courtesy, shutdown).await;
+            misnamed::refuse(registry, courtesy, shutdown).await;
         }
-        misnamed::refuse(registry, courtesy, shutdown).await;
         Ok(outcomes)
     }
 
     /// While it cannot be read what is revoked nothing is taken out, and nothing is signed either.
-    async fn sweep(&self, registry: &impl Registry) {
+    async fn sweep(&self, registry: &impl Registry, courtesy: &mut Courtesy) {
         let bench = Arc::clone(&self.bench);
         match spawn_blocking(move || bench.revocations.current()).await {
-            Ok(Ok(revoked)) => withdrawal::sweep(registry, &revoked).await,
+            Ok(Ok(revoked)) => withdrawal::sweep(registry, &self.rules, &revoked, courtesy).await,
             Ok(Err(error)) => {
                 tracing::warn!(error = one_line(&error), "it is not known what is revoked");
             }
@@ -427,8 +427,9 @@ const FIRST_LOOK: Duration = Duration::from_mins(10);
 /// How long all others wait for a person's answer about one. The question stays.
 const ATTENTION: Duration = Duration::from_mins(1);
 
-/// How often it is looked at least whether keys do not count: in a directory each look reads them all.
-const KEYS_INTERVAL: Duration = Duration::from_secs(10);
+/// How often it is looked for what is no request and does not count, keys and wrong names: in a directory each look reads them
+/// all.
+const OTHERS_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How often it is looked whether the revocation list is still the right one.
 const LIST_INTERVAL: Duration = Duration::from_mins(1);

@@ -45,20 +45,32 @@ async fn try_refuse(
         if courtesy.is_over() || shutdown.is_some_and(Shutdown::is_requested) {
             break;
         }
-        let Entry {
-            title, revision, ..
-        } = &entry;
-        if within_limit(registry.refusal(title, revision))
-            .await?
-            .is_some()
-        {
-            continue;
+        if let Err(error) = tell(registry, &entry, &refusal, courtesy).await {
+            // The others would fail in the same way.
+            if error.is_passing() {
+                return Err(error);
+            }
+            let reason = one_line(&error);
+            tracing::warn!(title = %entry.title, error = reason, "cannot tell that a key does not count");
         }
-        courtesy.spend();
-        tracing::warn!(%title, author = %entry.author, reason = refusal.reason(), "key refused");
-        within_limit(registry.refuse(title, revision, &refusal)).await?;
     }
     Ok(())
+}
+
+async fn tell(
+    registry: &impl Registry,
+    entry: &Entry,
+    refusal: &Refusal,
+    courtesy: &mut Courtesy,
+) -> Result<(), RegistryError> {
+    let (title, revision) = (&entry.title, &entry.revision);
+    let told = within_limit(registry.refusal(title, revision)).await?;
+    if told.is_some() {
+        return Ok(());
+    }
+    courtesy.spend();
+    tracing::warn!(%title, author = %entry.author, reason = refusal.reason(), "key refused");
+    within_limit(registry.refuse(title, revision, refusal)).await
 }
 
 /// Why this key does not count, as its author is told. While nobody has decided there is nothing to tell.

@@ -3,10 +3,11 @@
 use std::os::unix::fs::PermissionsExt;
 
 use daemon::realm_dir::RealmDir;
-use enrollment::DeviceKey;
+use enrollment::{Decision, DeviceKey, RegistryError, UploadPermission};
 use signer::{CertificateState, Outcome, Revocations, crl, ledger, readable_ledger};
 use time::{Duration, OffsetDateTime};
 
+use crate::faulty::{Faulty, Moment};
 use crate::openssl::{P256, request, run, try_run};
 use crate::world::{World, id, subject};
 
@@ -17,6 +18,25 @@ impl World {
 
     fn revocations(&self) -> Revocations {
         Revocations::new(self.directory())
+    }
+
+    /// Shuts these devices out and puts a key of each into the registry. What is returned tells which are left.
+    async fn shut_out_with_keys(&self, names: &[&str]) -> impl Fn() -> Vec<String> {
+        let (authority, now) = (self.authority(), OffsetDateTime::now_utc());
+        for name in names {
+            let revoked = self.revocations().revoke(&authority, &id(name), now);
+            revoked.unwrap();
+            let line = ssh_key(name).key().to_openssh().unwrap();
+            self.put(&format!("{name}.sshkey.pub"), &line).await;
+        }
+        let registry = self.path("registry");
+        move || {
+            let files = std::fs::read_dir(&registry).unwrap();
+            let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+            let mut left: Vec<_> = names.collect();
+            left.sort();
+            left
+        }
     }
 
     async fn signed(&self, name: &str) -> String {
@@ -274,6 +294,36 @@ async fn what_comes_back_of_a_revoked_device_is_taken_out_of_the_registry() {
     assert!(!remains(&first).await, "the old key stays revoked");
     assert!(remains(&second).await);
     assert!(world.path("registry/334.hula.atlas.sshkey.pub").exists());
+}
+
+#[tokio::test]
+async fn what_cannot_be_taken_out_keeps_nothing_else_in() {
+    let world = World::new();
+    let names = ["333.hula.atlas", "334.hula.atlas"];
+    let left = world.shut_out_with_keys(&names).await;
+    // List; for the first: certificate, key, close.
+    let failing = Faulty::new(&world.registry, |number, moment| match (number, moment) {
+        (4, Moment::Before) => Err(RegistryError::Cut),
+        _ => Ok(()),
+    });
+    world.signer().once(&failing).await.unwrap();
+    assert_eq!(left(), ["333.hula.atlas.sshkey.pub"]);
+    world.signer().once(&world.registry).await.unwrap();
+    assert!(left().is_empty());
+}
+
+#[tokio::test]
+async fn what_strangers_bring_under_a_revoked_name_is_taken_out_a_few_at_a_time() {
+    let world = World::new();
+    let names: Vec<String> = (1..=8).map(|name| format!("{name}.hula.atlas")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let left = world.shut_out_with_keys(&names).await;
+    let nobody = || UploadPermission::new(|_, _| Decision::Refused);
+    let signer = world.signer_permitting(nobody());
+    signer.once(&world.registry).await.unwrap();
+    assert_eq!(left().len(), 3);
+    signer.once(&world.registry).await.unwrap();
+    assert!(left().is_empty());
 }
 
 fn ssh_key(name: &str) -> DeviceKey {
