@@ -95,13 +95,8 @@ impl Revocations {
     ) -> Result<Revocation, RevocationError> {
         let mut held = self.hold(FlockOperation::LockExclusive)?;
         let since = now.unix_timestamp();
-        let was_shut_out = held.revoked.shuts_out(id);
-        if !was_shut_out {
-            let id = id.clone();
-            held.revoked.devices.push(RevokedDevice { id, since });
-            // Before anything that may fail.
-            held.revoked.save(self.realm.path())?;
-        }
+        // Before anything that may fail.
+        let was_shut_out = held.shut_out(&self.realm, id, since)?;
         let ledger = readable_ledger(&self.realm, &held.revoked, now)?;
         let mut serials = Vec::new();
         for entry in ledger.entries {
@@ -155,15 +150,7 @@ impl Revocations {
         now: OffsetDateTime,
     ) -> Result<bool, RevocationError> {
         let mut held = self.hold(FlockOperation::LockExclusive)?;
-        let was_shut_out = held.revoked.shuts_out(id);
-        if !was_shut_out {
-            held.revoked.devices.push(RevokedDevice {
-                id: id.clone(),
-                since: now.unix_timestamp(),
-            });
-            held.revoked.save(self.realm.path())?;
-        }
-        Ok(was_shut_out)
+        Ok(held.shut_out(&self.realm, id, now.unix_timestamp())?)
     }
 
     /// Writes down certificates that are revoked, each once.
@@ -224,6 +211,24 @@ impl Revocations {
             revoked: Revoked::load(path)?,
             _lock: lock,
         })
+    }
+}
+
+impl Held {
+    /// Shuts a device out, and writes it down. Returns whether it was shut out before.
+    fn shut_out(
+        &mut self,
+        realm: &RealmDir,
+        id: &DeviceId,
+        since: i64,
+    ) -> Result<bool, RevokedError> {
+        let was_shut_out = self.revoked.shuts_out(id);
+        if !was_shut_out {
+            let id = id.clone();
+            self.revoked.devices.push(RevokedDevice { id, since });
+            self.revoked.save(realm.path())?;
+        }
+        Ok(was_shut_out)
     }
 }
 
