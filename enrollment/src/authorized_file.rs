@@ -4,18 +4,16 @@
 //! the caller is a process of that user. What remains is to do nothing by accident, such as following a link.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{
-    AtFlags, FileType, FlockOperation, Mode, OFlags, fchmod, flock, fstat, fsync, mkdirat, open,
-    openat, renameat, unlinkat,
-};
+use rustix::fs::{FileType, FlockOperation, Mode, OFlags, flock, fstat, mkdirat, open, openat};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
 use crate::authorized_keys::{Marker, Merged};
+use crate::replace::replace;
 
 /// Why the file was not changed.
 #[derive(Debug, thiserror::Error)]
@@ -169,32 +167,12 @@ impl Place {
 
     fn write(&self, content: &[u8]) -> Result<(), AuthorizedFileError> {
         let path = self.path.join(FILE);
-        // A name that nobody can have put there before, and `EXCL` all the same, which never follows a link.
-        let temporary = format!(".{FILE}.{:032x}.tmp", rand::random::<u128>());
-        let written = self
-            .write_new(&temporary, content)
-            .and_then(|()| Ok(renameat(&self.folder, &temporary, &self.folder, FILE)?));
-        if written.is_err() {
-            // The failure itself is what matters; the leftover would only add to it.
-            let _ = unlinkat(&self.folder, &temporary, AtFlags::empty());
-        }
-        written
-            .and_then(|()| Ok(fsync(&self.folder)?))
-            .map_err(|source| AuthorizedFileError::Io {
-                action: "write",
-                path,
-                source,
-            })
-    }
-
-    fn write_new(&self, name: &str, content: &[u8]) -> io::Result<()> {
-        let flags =
-            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mode = Mode::from_raw_mode(0o600);
-        let mut file = File::from(openat(&self.folder, name, flags, mode)?);
-        fchmod(&file, mode)?;
-        file.write_all(content)?;
-        file.sync_all()
+        let written = replace(&self.folder, FILE, content, Mode::from_raw_mode(0o600));
+        written.map_err(|source| AuthorizedFileError::Io {
+            action: "write",
+            path,
+            source,
+        })
     }
 }
 

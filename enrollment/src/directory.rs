@@ -1,5 +1,7 @@
 //! The registry that is a directory: one file a title.
 
+mod answers;
+
 use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
@@ -7,14 +9,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use tokio::task::spawn_blocking;
 
 use crate::folder::{Folder, Found};
 use crate::{Author, Entry, Kind, Misnamed, Refusal, Registry, RegistryError, Revision, Title};
 
 /// A directory as a registry. An entry's author is the file's owner, its revision the digest of its text; the answer
-/// to a refused request lies beside it in `TITLE.refused`, and `TITLE.seen` says that one waits for its answer. Everything that is not named like a title is ignored.
+/// to a refused request lies beside it in `TITLE.refused`, and `TITLE.seen` says that one waits for its answer. Everything
+/// that is not named like a title is ignored.
 #[derive(Clone, Debug)]
 pub struct Directory {
     path: Arc<Path>,
@@ -125,8 +127,7 @@ impl Registry for Directory {
         let body = body.to_owned();
         self.call("write", title.to_string(), move |folder, name| {
             // First, so that no answer to what was there can be taken for one to this.
-            folder.remove(&refusal_name(name))?;
-            folder.remove(&seen_name(name))?;
+            answers::take_back(folder, name)?;
             folder.write(name, body.as_bytes())?;
             Ok(Revision::of_body(&body))
         })
@@ -137,13 +138,7 @@ impl Registry for Directory {
         let (limit, revision) = (title.kind().max_body(), revision.clone());
         self.call("remove", title.to_string(), move |folder, name| {
             folder.remove_revision(name, &revision, limit)?;
-            if read_seen(folder, name, &revision)? {
-                folder.remove(&seen_name(name))?;
-            }
-            match read_refusal(folder, name, &revision)? {
-                Some(_) => folder.remove(&refusal_name(name)),
-                None => Ok(()),
-            }
+            answers::take_back_of(folder, name, &revision)
         })
         .await
     }
@@ -154,9 +149,9 @@ impl Registry for Directory {
         revision: &Revision,
         refusal: &Refusal,
     ) -> Result<(), RegistryError> {
-        let file = RefusalFile::new(revision, refusal);
+        let (revision, refusal) = (revision.clone(), refusal.clone());
         self.call("write", title.to_string(), move |folder, name| {
-            folder.write(&refusal_name(name), file.text()?.as_bytes())
+            answers::refuse(folder, name, &revision, &refusal)
         })
         .await
     }
@@ -168,7 +163,7 @@ impl Registry for Directory {
     ) -> Result<Option<Refusal>, RegistryError> {
         let revision = revision.clone();
         self.call("read", title.to_string(), move |folder, name| {
-            read_refusal(folder, name, &revision)
+            answers::refusal(folder, name, &revision)
         })
         .await
     }
@@ -179,10 +174,10 @@ impl Registry for Directory {
             // What has been answered meanwhile, or replaced, waits no more.
             let waits = folder.read(name, limit)?;
             let waits = waits.is_some_and(|found| found.revision == revision);
-            if !waits || read_seen(folder, name, &revision)? {
+            if !waits || answers::is_seen(folder, name, &revision)? {
                 return Ok(());
             }
-            folder.write(&seen_name(name), format!("{revision}\n").as_bytes())
+            answers::mark_seen(folder, name, &revision)
         })
         .await
     }
@@ -190,7 +185,7 @@ impl Registry for Directory {
     async fn is_seen(&self, title: &Title, revision: &Revision) -> Result<bool, RegistryError> {
         let revision = revision.clone();
         self.call("read", title.to_string(), move |folder, name| {
-            read_seen(folder, name, &revision)
+            answers::is_seen(folder, name, &revision)
         })
         .await
     }
@@ -213,12 +208,12 @@ impl Registry for Directory {
 
     async fn refuse_misnamed(&self, misnamed: &Misnamed) -> Result<bool, RegistryError> {
         let (name, revision) = (misnamed.name().to_owned(), misnamed.revision().clone());
-        let file = RefusalFile::new(&revision, &misnamed.refusal());
+        let why = misnamed.refusal();
         self.call("write", name, move |folder, name| {
-            if read_refusal(folder, name, &revision)?.is_some() {
+            if answers::refusal(folder, name, &revision)?.is_some() {
                 return Ok(false);
             }
-            folder.write(&refusal_name(name), file.text()?.as_bytes())?;
+            answers::refuse(folder, name, &revision, &why)?;
             Ok(true)
         })
         .await
@@ -234,28 +229,6 @@ impl Registry for Directory {
     }
 }
 
-/// `TITLE.refused`: TOML, so that a person can read it with `cat`.
-#[derive(Serialize, Deserialize)]
-struct RefusalFile {
-    revision: String,
-    reason: String,
-    remedy: String,
-}
-
-impl RefusalFile {
-    fn new(revision: &Revision, refusal: &Refusal) -> Self {
-        Self {
-            revision: revision.as_str().to_owned(),
-            reason: refusal.reason().to_owned(),
-            remedy: refusal.remedy().to_owned(),
-        }
-    }
-
-    fn text(&self) -> io::Result<String> {
-        toml::to_string(self).map_err(io::Error::other)
-    }
-}
-
 fn entry(title: Title, found: Found) -> Entry {
     Entry {
         title,
@@ -266,53 +239,14 @@ fn entry(title: Title, found: Found) -> Entry {
     }
 }
 
-/// A name that was not made by us may be so long that there is no room behind it.
-fn refusal_name(title: &str) -> String {
-    const ENDING: &str = ".refused";
-    if title.len() + ENDING.len() > MAX_FILE_NAME {
-        return format!("{}{ENDING}", Revision::of_body(title));
-    }
-    format!("{title}{ENDING}")
-}
-
-fn seen_name(title: &str) -> String {
-    format!("{title}.seen")
-}
-
-/// Whether a title's `.seen` speaks of this revision.
-fn read_seen(folder: &Folder, title: &str, revision: &Revision) -> io::Result<bool> {
-    let found = folder.read(&seen_name(title), MAX_SEEN)?;
-    let text = found.and_then(|found| found.body.ok());
-    Ok(text.is_some_and(|text| text.trim_end() == revision.as_str()))
-}
-
-/// A refusal that cannot be read is none: the signer then writes it again.
-fn read_refusal(folder: &Folder, title: &str, revision: &Revision) -> io::Result<Option<Refusal>> {
-    let found = folder.read(&refusal_name(title), MAX_REFUSAL)?;
-    Ok(found
-        .and_then(|found| toml::from_str::<RefusalFile>(&found.body.ok()?).ok())
-        .filter(|file| file.revision == revision.as_str())
-        .map(|file| Refusal::new(&file.reason, &file.remedy)))
-}
-
 /// How often to look: to read the names of a small directory costs microseconds, and a person is waiting.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
 /// The most names in the directory: a realm of 4,000 devices has three entries and an answer each.
 const MAX_NAMES: usize = 16_384;
 
-/// The largest `.refused` file, in bytes: two texts of [`crate::registry::MAX_TEXT`] characters of four bytes, and the
-/// names.
-const MAX_REFUSAL: usize = 8 * 1024;
-
-/// The largest `.seen` file, in bytes: a revision has 64 characters, or four numbers.
-const MAX_SEEN: usize = 256;
-
 /// How much is read of what nobody serves: enough to see when it changes.
 const MAX_MISNAMED: usize = 16 * 1024;
-
-/// The longest name of a file, in bytes (`NAME_MAX` of `limits.h`).
-const MAX_FILE_NAME: usize = 255;
 
 /// Stands for an author who has not been looked for.
 const NOBODY: Author = Author::LocalUser { uid: u32::MAX };

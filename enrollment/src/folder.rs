@@ -1,18 +1,19 @@
 //! One directory held open, and file operations in it that never follow a link or leave it.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{
-    AtFlags, Dir, FileType, Mode, OFlags, RenameFlags, fchmod, fstat, linkat, open, openat,
-    renameat, renameat_with, statat, unlinkat,
+    AtFlags, Dir, FileType, Mode, OFlags, RenameFlags, fstat, linkat, open, openat, renameat,
+    renameat_with, statat, unlinkat,
 };
 use rustix::io::Errno;
 
+use crate::replace::{is_temporary, replace, temporary_name};
 use crate::{BodyFault, Revision};
 
 /// An open directory. Names are one component each: the callers make them of titles.
@@ -126,20 +127,7 @@ impl Folder {
 
     /// Makes this the content of the file of this name: the old one or the new one is there at any moment. Mode 0644.
     pub(crate) fn write(&self, name: &str, content: &[u8]) -> io::Result<()> {
-        let temporary = temporary_name();
-        let written = self.write_new(&temporary, content).and_then(|()| {
-            Ok(renameat(
-                &self.directory,
-                &temporary,
-                &self.directory,
-                name,
-            )?)
-        });
-        if written.is_err() {
-            // The failure itself is what matters; the leftover would only add to it.
-            let _ = unlinkat(&self.directory, &temporary, AtFlags::empty());
-        }
-        written.and_then(|()| self.sync())
+        replace(&self.directory, name, content, Mode::from_raw_mode(0o644))
     }
 
     /// Removes the file of this name; it is fine if there is none.
@@ -225,33 +213,9 @@ impl Folder {
         Ok(())
     }
 
-    fn write_new(&self, name: &str, content: &[u8]) -> io::Result<()> {
-        let flags =
-            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mut file = File::from(openat(
-            &self.directory,
-            name,
-            flags,
-            Mode::from_raw_mode(0o600),
-        )?);
-        file.write_all(content)?;
-        // Whatever the umask says: an entry is there to be read.
-        fchmod(&file, Mode::from_raw_mode(0o644))?;
-        file.sync_all()
-    }
-
     fn sync(&self) -> io::Result<()> {
         Ok(rustix::fs::fsync(&self.directory)?)
     }
-}
-
-fn temporary_name() -> String {
-    format!(".{:032x}.tmp", rand::random::<u128>())
-}
-
-fn is_temporary(name: &str) -> bool {
-    let digits = name.strip_prefix('.').and_then(|n| n.strip_suffix(".tmp"));
-    digits.is_some_and(|n| n.len() == 32 && n.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
 fn stamp(status: &rustix::fs::Stat) -> Revision {

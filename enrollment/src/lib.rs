@@ -22,6 +22,7 @@ pub mod permission;
 pub mod properties;
 pub mod public_key;
 pub mod registry;
+mod replace;
 pub mod revoked;
 mod revoked_store;
 pub mod ssh_key;

@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use daemon::registry_place;
 use protocol::DeviceId;
 use serde::Deserialize;
 use serde::de::Error;
 
 use crate::permission::Decision;
-use crate::trust_rule::{Rule, is_login};
+use crate::trust_rule::Rule;
 use crate::{Author, properties};
 
 /// The rules of one realm: those of `trust.toml`, those of the original's `permissions.txt`, and the users of this
@@ -66,16 +67,19 @@ impl Trust {
     /// system's targets and controllers alike; a rule of `trust.toml` about the same upload stands above them.
     pub fn with_permissions(mut self, text: &str) -> Result<Self, PermissionsError> {
         for (key, value) in properties::parse(text) {
-            let (system, login) = key
+            let pair = key
                 .split_once('+')
-                .filter(|(system, login)| !system.is_empty() && is_login(login))
+                .filter(|(system, _)| !system.is_empty())
+                .and_then(|(system, login)| {
+                    let login = registry_place::login(login).ok()?;
+                    Some((system.to_owned(), login))
+                })
                 .ok_or_else(|| PermissionsError::Key(key.clone()))?;
             let allow = match value.trim() {
                 "allow" => true,
                 "deny" => false,
                 _ => return Err(PermissionsError::Value { key: key.clone() }),
             };
-            let pair = (system.to_owned(), login.to_ascii_lowercase());
             self.original.insert(pair, allow);
         }
         Ok(self)

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use daemon::registry_place;
 use protocol::{DeviceId, Label, Role};
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -147,8 +148,9 @@ impl FromStr for Who {
     fn from_str(text: &str) -> Result<Self, WhoError> {
         let nobody = || WhoError(text.chars().take(80).collect());
         match text.split_once(':') {
-            Some(("github", login)) if is_login(login) => {
-                Ok(Self::GitHub(login.to_ascii_lowercase()))
+            Some(("github", login)) => {
+                let login = registry_place::login(login);
+                login.map(Self::GitHub).map_err(|_| nobody())
             }
             Some(("uid", "*")) => Ok(Self::AnyLocalUser),
             Some(("uid", uid)) => uid.parse().map(Self::LocalUser).map_err(|_| nobody()),
@@ -206,20 +208,6 @@ impl<'de> Deserialize<'de> for System {
     }
 }
 
-/// GitHub's rule: 39 letters, digits and hyphens at most; names of apps end in `[bot]`, names of managed users have an
-/// underscore.
-pub(crate) fn is_login(text: &str) -> bool {
-    let name = text.strip_suffix("[bot]").unwrap_or(text);
-    (1..=MAX_LOGIN).contains(&name.len())
-        && name
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
-}
-
 fn yes() -> bool {
     true
 }
-
-/// The longest login name, in characters: GitHub has 39, and an underscore with a short code of up to 8 behind it for
-/// managed users.
-const MAX_LOGIN: usize = 48;

@@ -12,7 +12,7 @@ use tokio::sync::OnceCell;
 use tokio::task::spawn_blocking;
 
 use super::error::GitHubError;
-use super::issue::{Issue, content};
+use super::issue::{self, Issue, content, number};
 use super::session::{RECENT, Session};
 use super::token::Token;
 use crate::permission::Decision;
@@ -213,7 +213,7 @@ impl GitHub {
             author: Author::GitHub {
                 login: issue.author.clone(),
             },
-            revision: revision(issue.number, body.as_deref().unwrap_or(NO_BODY)),
+            revision: issue::revision(issue.number, body.as_deref().unwrap_or(NO_BODY)),
             body,
             arrived: issue.number,
         };
@@ -305,7 +305,7 @@ impl Registry for GitHub {
         let mut there = None;
         if let Some(issue) = ours.first().filter(|issue| issue.body.as_ref() == Ok(body)) {
             let entries = self.entries(std::slice::from_ref(issue)).await?;
-            let revision = revision(issue.number, body);
+            let revision = issue::revision(issue.number, body);
             // One that was edited or refused is handed in anew.
             if entries.iter().any(|entry| entry.body.as_ref() == Ok(body))
                 && self.refusal(title, &revision).await?.is_none()
@@ -324,7 +324,7 @@ impl Registry for GitHub {
             .close_older(title, session.login(), number)
             .await
             .map_err(self.failed("close"))?;
-        Ok(revision(number, body))
+        Ok(issue::revision(number, body))
     }
 
     async fn close(&self, title: &Title, revision: &Revision) -> Result<(), RegistryError> {
@@ -340,7 +340,7 @@ impl Registry for GitHub {
             return Ok(());
         };
         let body = known.checked.as_ref().unwrap_or(&known.issue.body);
-        if self::revision(number, body.as_deref().unwrap_or(NO_BODY)) != *revision {
+        if issue::revision(number, body.as_deref().unwrap_or(NO_BODY)) != *revision {
             return Ok(());
         }
         session.close(number).await.map_err(self.failed("close"))?;
@@ -399,16 +399,6 @@ impl fmt::Debug for GitHub {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "GitHub({})", self.place.repository)
     }
-}
-
-/// An issue's number, and the digest of its text: it changes when the body does, and tells which of several issues with the
-/// same text is meant.
-fn revision(number: u64, body: &str) -> Revision {
-    Revision::named(format!("{number}:{}", Revision::of_body(body)))
-}
-
-pub(super) fn number(revision: &Revision) -> Option<u64> {
-    revision.as_str().split_once(':')?.0.parse().ok()
 }
 
 fn listed(issue: &Issue) -> Listed {

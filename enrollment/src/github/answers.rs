@@ -1,6 +1,7 @@
 //! What the realm says under an issue: a refusal as a comment, and eyes for what is still waiting.
 
-use super::access::{FRESH, GitHub, number};
+use super::access::{FRESH, GitHub};
+use super::issue::number;
 use super::mirror::{Known, Told};
 use super::refusal_comment;
 use super::session::{RECENT, Session};

@@ -90,8 +90,8 @@ impl RawIssue {
             return None;
         }
         let login = self.user.as_ref()?.login.to_ascii_lowercase();
-        let digest = Revision::of_body(&self.title);
-        let revision = Revision::named(format!("{}:{digest}", self.number));
+        // Its text is looked at by nobody: it is the name that may change.
+        let revision = revision(self.number, &self.title);
         Misnamed::of(&self.title, Author::GitHub { login }, revision)
     }
 
@@ -103,6 +103,17 @@ impl RawIssue {
     pub(super) fn is_open(&self) -> bool {
         self.state == "open"
     }
+}
+
+/// An issue's number, and the digest of its text: it changes when the body does, and tells which of several issues with the
+/// same text is meant.
+pub(super) fn revision(number: u64, body: &str) -> Revision {
+    Revision::named(format!("{number}:{}", Revision::of_body(body)))
+}
+
+/// The number in such a revision.
+pub(super) fn number(revision: &Revision) -> Option<u64> {
+    revision.as_str().split_once(':')?.0.parse().ok()
 }
 
 /// The text that a body stands for: without a code fence around it, with line ends as in files, and with exactly one at the
