@@ -1,12 +1,13 @@
 //! One connected client, in one task: its packets in, its messages out, and the reasons why that ends.
 
-use std::io;
+mod end;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use daemon::report::one_line;
+use rumqttc::mqttbytes::QoS;
 use rumqttc::mqttbytes::v4::{Packet, PubAck, Publish, SubAck, SubscribeReasonCode, UnsubAck};
-use rumqttc::mqttbytes::{self, QoS};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -14,12 +15,13 @@ use tokio::time::{Instant, sleep_until, timeout};
 use crate::accounts::Account;
 use crate::acknowledgements::Acknowledgements;
 use crate::attachment::Attachment;
+use crate::connection::end::End;
 use crate::cost;
 use crate::gate::{Admitted, Refusal};
 use crate::hub::{Hub, PublishError};
 use crate::limits::MAX_PACKET;
 use crate::message::{Message, Qos};
-use crate::packet::{self, PacketError, Request};
+use crate::packet::{self, Request};
 use crate::seat::{Cut, SubscribeError};
 use crate::session::Outgoing;
 use crate::topic::TopicFilter;
@@ -44,34 +46,6 @@ pub(crate) struct Connection<S> {
     published: bool,
     /// There may be whole packets in the transport.
     unhandled: bool,
-}
-
-/// Why a connection has ended.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-enum End {
-    #[error("the client has disconnected")]
-    Disconnected,
-    #[error("the client has closed the connection without a DISCONNECT")]
-    Closed,
-    #[error("the connection is lost")]
-    Lost(#[source] io::Error),
-    #[error("the client was silent for too long")]
-    Silent,
-    #[error("the client takes nothing of what there is for it")]
-    Stalled,
-    #[error("the client has sent what MQTT 3.1.1 forbids")]
-    Malformed(#[from] PacketError),
-    #[error("the client wanted what it may not")]
-    Refused,
-    #[error("the client has asked for too much for too long")]
-    Flood,
-    #[error("the store could not take what the client wanted to be retained")]
-    Unkept,
-    #[error("a packet cannot be written")]
-    Unwritable(#[source] mqttbytes::Error),
-    #[error(transparent)]
-    Cut(#[from] Cut),
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
@@ -412,24 +386,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     fn record(&self, end: &End) {
-        let counters = &self.hub.counters;
-        match end {
-            End::Silent => counters.silent.increment(),
-            End::Stalled | End::Cut(Cut::QueueFull) => counters.slow.increment(),
-            End::Malformed(_) => counters.malformed.increment(),
-            End::Cut(Cut::TakenOver) => counters.taken_over.increment(),
-            End::Cut(Cut::Revoked) => counters.revoked.increment(),
-            End::Cut(Cut::Distrusted) => counters.distrusted.increment(),
-            End::Cut(Cut::Forbidden) => counters.forbidden.increment(),
-            End::Flood => counters.floods.increment(),
-            End::Disconnected
-            | End::Closed
-            | End::Lost(_)
-            | End::Refused
-            | End::Unwritable(_)
-            | End::Cut(Cut::Drain) => {}
-            End::Unkept => counters.unkept.increment(),
-        }
+        end.count(&self.hub.counters);
         let peer = self.client.peer();
         tracing::info!(device = %peer.id, address = %peer.address, "{}", one_line(end));
     }

@@ -18,7 +18,7 @@ use crate::limits::{ACCEPT_BACKOFF, FULL_REPORT};
 pub(crate) async fn listen(listener: TcpListener, door: Arc<Door>, shutdown: Shutdown) {
     let limits = &door.hub.limits;
     let house = Doorway::new(limits.connections, limits.connections_per_address);
-    let doorway = Doorway::new(limits.handshakes, limits.handshakes_per_address);
+    let doorway = Doorway::new(limits.handshakes, limits.handshakes_per_address).making_room();
     let mut turned_back = TurnedBack::default();
     let mut backoff = Backoff::new(ACCEPT_BACKOFF.0, ACCEPT_BACKOFF.1);
     let mut connections = JoinSet::new();

@@ -5,6 +5,7 @@
 
 use std::fs;
 
+use rumqttc::mqttbytes;
 use rumqttc::mqttbytes::v4::{Packet, Subscribe};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::task::JoinSet;

@@ -1,4 +1,5 @@
 use bytes::BytesMut;
+use rumqttc::mqttbytes;
 use rumqttc::mqttbytes::v4::Packet;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 

@@ -3,7 +3,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use proptest::prelude::*;
+use redb::backends::FileBackend;
+use redb::{StorageBackend, TableDefinition};
 
+use super::place::{FILE, options};
+use super::tables::{ABOUT, WILLS};
 use super::*;
 use crate::journal::Journal;
 use crate::message::Qos;
@@ -210,10 +214,7 @@ impl StorageBackend for Faulty {
 fn a_disk_that_was_full_is_written_again() {
     let home = tempfile::tempdir().unwrap();
     drop(Store::open(home.path(), &realm()).unwrap());
-    let place = Place {
-        path: home.path().join(FILE),
-        realm: realm(),
-    };
+    let place = Place::new(home.path(), &realm());
     let fails = Arc::new(AtomicBool::new(false));
     let backend = Faulty {
         file: FileBackend::new(options().open(&place.path).unwrap()).unwrap(),
