@@ -1,9 +1,9 @@
 //! Who may stand in a server's doorway: connections that have not authenticated yet. Pure counting.
 //!
 //! A server accepts everybody and closes at once whom the doorway has no place for: a peer that waits in the kernel's
-//! queue instead would hold up all who come after it. When all places are taken, a newcomer displaces the oldest of the
-//! customer who has the most of them: those who say nothing from few addresses keep nobody else out. A doorway may have
-//! patience too: then whoever has stood there for longer makes room, wherever he comes from.
+//! queue instead would hold up all who come after it. A doorway may also make room: when all places are taken, a newcomer
+//! displaces the oldest of the customer who has the most of them, so that those who say nothing from few addresses keep
+//! nobody else out. It may have patience too: then whoever has stood there for longer makes room, wherever he comes from.
 
 use std::cmp::Reverse;
 use std::collections::{HashMap, VecDeque};
@@ -40,12 +40,12 @@ pub enum Full {
 }
 
 impl Doorway {
-    /// A doorway with this many places, and this many of them for one address.
+    /// A doorway with this many places, and this many of them for one address. When all are taken, nobody makes room.
     pub fn new(in_all: usize, per_address: usize) -> Self {
         Self(Arc::new(Mutex::new(Counts {
             in_all,
             per_address,
-            patience: None,
+            leaver: Leaver::Nobody,
             total: 0,
             last_number: 0,
             origins: HashMap::new(),
@@ -53,13 +53,20 @@ impl Doorway {
         })))
     }
 
-    /// The same, where whoever has stood there for longer than this makes room, when all places are taken.
-    pub fn displacing(self, patience: Duration) -> Self {
-        self.lock().patience = Some(patience);
+    /// The same, where who has most makes room when all places are taken. Whoever is [displaced](Pass::displaced) is
+    /// counted no more: his connection has to be ended.
+    pub fn making_room(self) -> Self {
+        self.lock().leaver = Leaver::WhoHasMost;
         self
     }
 
-    /// Takes a place for a connection of this address. Another one may be [displaced](Pass::displaced) for it.
+    /// The same, and if nobody has more than others, whoever has stood there for longer than this makes room.
+    pub fn displacing(self, patience: Duration) -> Self {
+        self.lock().leaver = Leaver::WhoHasMostOrIsLate(patience);
+        self
+    }
+
+    /// Takes a place for a connection of this address.
     pub fn enter(&self, address: IpAddr) -> Result<Pass, Full> {
         let (origin, now) = (origin_of(address), Instant::now());
         let mut counts = self.lock();
@@ -101,9 +108,10 @@ impl Doorway {
 }
 
 impl Pass {
-    /// Completes when the place was given to a newcomer: the connection has to end. Cancel-safe.
-    pub async fn displaced(&self) {
-        self.displaced.cancelled().await;
+    /// Completes when the place was given to a newcomer: the connection has to end. Cancel-safe, and never completes once
+    /// the pass was dropped in time.
+    pub fn displaced(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.displaced.clone().cancelled_owned()
     }
 }
 
@@ -144,12 +152,20 @@ fn customer_of(address: IpAddr) -> IpAddr {
 struct Counts {
     in_all: usize,
     per_address: usize,
-    patience: Option<Duration>,
+    leaver: Leaver,
     total: usize,
     last_number: u64,
     origins: HashMap<IpAddr, usize>,
     /// In the order in which they came.
     customers: HashMap<IpAddr, VecDeque<Place>>,
+}
+
+/// Who makes room for a newcomer.
+#[derive(Clone, Copy, Debug)]
+enum Leaver {
+    Nobody,
+    WhoHasMost,
+    WhoHasMostOrIsLate(Duration),
 }
 
 /// Somebody in the doorway.
@@ -164,10 +180,14 @@ struct Place {
 impl Counts {
     /// Whether somebody has left for a newcomer of this customer.
     fn make_room(&mut self, newcomer: IpAddr, now: Instant) -> bool {
-        let Some(customer) = self
-            .who_has_most(newcomer)
-            .or_else(|| self.who_is_late(now))
-        else {
+        let leaver = match self.leaver {
+            Leaver::Nobody => None,
+            Leaver::WhoHasMost => self.who_has_most(newcomer),
+            Leaver::WhoHasMostOrIsLate(patience) => self
+                .who_has_most(newcomer)
+                .or_else(|| self.who_is_late(patience, now)),
+        };
+        let Some(customer) = leaver else {
             return false;
         };
         let places = self.customers.get_mut(&customer);
@@ -194,8 +214,7 @@ impl Counts {
     }
 
     /// The customer of the one who has stood there longest, if that is too long.
-    fn who_is_late(&self, now: Instant) -> Option<IpAddr> {
-        let patience = self.patience?;
+    fn who_is_late(&self, patience: Duration, now: Instant) -> Option<IpAddr> {
         let firsts = self
             .customers
             .iter()
@@ -248,6 +267,16 @@ mod tests {
     }
 
     #[test]
+    fn where_nobody_makes_room_all_stay_whoever_has_most() {
+        let doorway = Doorway::new(3, 3);
+        let inside = ["10.0.0.1"; 3].map(|text| doorway.enter(address(text)).unwrap());
+        let newcomer = doorway.enter(address("10.0.0.2"));
+        assert_eq!(newcomer.unwrap_err(), Full::InAll);
+        assert!(inside.iter().all(|pass| !pass.displaced.is_cancelled()));
+        assert_eq!(doorway.occupied(), 3);
+    }
+
+    #[test]
     fn an_ipv6_network_is_one_address() {
         let doorway = Doorway::new(9, 1);
         let _pass = doorway.enter(address("2001:db8::1")).unwrap();
@@ -259,7 +288,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_has_none_gets_the_oldest_place_of_who_has_most() {
-        let doorway = Doorway::new(4, 4);
+        let doorway = Doorway::new(4, 4).making_room();
         // One customer with two /64s has more than another with one address.
         let [first, second, third] = ["2001:db8:1:1::1", "2001:db8:1:2::1", "2001:db8:1:2::2"]
             .map(|text| doorway.enter(address(text)).unwrap());

@@ -10,6 +10,7 @@ mod requests;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use daemon::doorway::Pass;
 use daemon::flow::Flow;
 use russh::server::{
     Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Session, VerifiedPublicKey,
@@ -30,6 +31,8 @@ pub(crate) struct Visitor {
     connection: ConnectionId,
     address: SocketAddr,
     flow: Flow,
+    /// For as long as it is a stranger.
+    pass: Option<Pass>,
     standing: Standing,
     tried: Tried,
     offers: usize,
@@ -43,6 +46,7 @@ impl Visitor {
         connection: ConnectionId,
         address: SocketAddr,
         flow: Flow,
+        pass: Pass,
         tried: Tried,
         admitted: oneshot::Sender<Result<Admitted, TurnedDown>>,
     ) -> Self {
@@ -51,6 +55,7 @@ impl Visitor {
             connection,
             address,
             flow,
+            pass: Some(pass),
             standing: Standing::Stranger,
             tried,
             offers: 0,

@@ -114,6 +114,8 @@ impl Visitor {
                 return;
             }
         };
+        // Before the client hears that it is in, and others of its address come.
+        self.pass = None;
         let kind = known_peer(sshid);
         self.flow.set_kind(kind);
         self.flow.limit_silence(match kind {

@@ -8,22 +8,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
-use crate::world::{LONG, Stream, World, open, receive, send};
+use crate::stream::{Stream, both_ways, ends_cleanly, open, receive, send};
+use crate::world::{LONG, World, until_logged};
 
 const MIB: u64 = 1024 * 1024;
-
-/// Sends and receives at once, through a service that gives back what it gets.
-async fn both_ways(stream: Stream, count: u64) {
-    let (mut read, mut write) = tokio::io::split(stream.pipe);
-    timeout(LONG, async {
-        tokio::join!(send(&mut write, count), receive(&mut read, count))
-    })
-    .await
-    .expect("stuck");
-    let ended = timeout(LONG, stream.ended).await.unwrap().unwrap();
-    assert!(ended.is_clean(), "{ended:?}");
-    assert_eq!((ended.up, ended.down), (count, count));
-}
 
 /// Reads until nothing comes any more for a while: everything on the way is full.
 async fn fill(stream: &mut Stream) -> u64 {
@@ -95,13 +83,7 @@ async fn half_close_is_kept() {
     timeout(LONG, receive(&mut stream.pipe, MIB + 1000))
         .await
         .expect("no answer");
-    assert!(
-        timeout(LONG, stream.ended)
-            .await
-            .unwrap()
-            .unwrap()
-            .is_clean()
-    );
+    ends_cleanly(stream.ended).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -134,13 +116,7 @@ async fn a_remote_end_of_file_does_not_end_what_we_still_send() {
     );
     send(&mut stream.pipe, MIB).await;
     timeout(LONG, receiver.recv()).await.unwrap().unwrap();
-    assert!(
-        timeout(LONG, stream.ended)
-            .await
-            .unwrap()
-            .unwrap()
-            .is_clean()
-    );
+    ends_cleanly(stream.ended).await;
 }
 
 async fn pings_pass(controller: &Dialed, host: &str, port: u16) {
@@ -168,14 +144,12 @@ async fn a_controller_that_does_not_read_disturbs_nobody_and_gets_its_bytes_late
     let stalled = open(&lazy, "localhost", port).await.unwrap();
     let busy = world.controller("controller-busy.hula.atlas").await;
     pings_pass(&busy, "localhost", other_port).await;
-    let Stream {
-        mut pipe, ended, ..
-    } = stalled;
+    let Stream { mut pipe, ended } = stalled;
     timeout(LONG, receive(&mut pipe, COUNT))
         .await
         .expect("it never resumes");
     pipe.shutdown().await.unwrap();
-    assert!(timeout(LONG, ended).await.unwrap().unwrap().is_clean());
+    ends_cleanly(ended).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -198,8 +172,7 @@ async fn a_stream_that_stands_still_is_not_taken_for_dead_by_anybody() {
         .await
         .expect("it never resumes");
     stream.pipe.shutdown().await.unwrap();
-    let ended = timeout(LONG, stream.ended).await.unwrap().unwrap();
-    assert!(ended.is_clean(), "{ended:?}");
+    ends_cleanly(stream.ended).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -346,6 +319,28 @@ async fn a_splice_that_is_ended_from_outside_closes_its_stream_at_once() {
     assert!(!ended.is_clean());
     world.until("closed", |stats| stats.streams == 1).await;
     other.ping().await;
+}
+
+#[tokio::test]
+async fn the_end_of_a_stream_has_its_bytes_and_its_reason() {
+    let mut world = World::new().await;
+    let (echo, key) = (world.echo().await, world.key("333.hula.atlas"));
+    let port = world
+        .agent("333.hula.atlas", &key, "localhost", 0, echo)
+        .await;
+    let controller = world.controller("controller-counts.hula.atlas").await;
+    let mut stream = open(&controller, "localhost", port).await.unwrap();
+    stream.ping().await;
+    stream.pipe.shutdown().await.unwrap();
+    ends_cleanly(stream.ended).await;
+    let line = until_logged(&["stream ended", "controller-counts"]).await;
+    for part in ["up=4", "down=4", "333.hula.atlas", "reason="] {
+        assert!(line.contains(part), "{part} is not in {line}");
+    }
+    assert!(
+        line.contains("finished") || line.contains("closed by"),
+        "{line}"
+    );
 }
 
 /// A link that can be cut.

@@ -12,6 +12,7 @@
 )]
 
 mod data_path;
+mod doorway;
 mod floods;
 mod limits;
 mod openssh;
@@ -20,4 +21,5 @@ mod refusals;
 mod rows;
 mod stopping;
 mod storm;
+mod stream;
 mod world;

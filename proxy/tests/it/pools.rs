@@ -6,7 +6,8 @@ use daemon::ssh_client::RequestError;
 use proxy::Limits;
 use tokio::time::{Instant, timeout};
 
-use crate::world::{LONG, World, open, quick};
+use crate::stream::{ends_cleanly, open};
+use crate::world::{LONG, World, quick};
 
 #[tokio::test]
 async fn a_stream_goes_by_port_and_by_name() {
@@ -25,13 +26,7 @@ async fn a_stream_goes_by_port_and_by_name() {
         let mut stream = open(&controller, host, port).await.unwrap();
         stream.ping().await;
         drop(stream.pipe);
-        assert!(
-            timeout(LONG, stream.ended)
-                .await
-                .unwrap()
-                .unwrap()
-                .is_clean()
-        );
+        ends_cleanly(stream.ended).await;
         world.until("closed", |stats| stats.streams == 0).await;
     }
     assert_eq!((world.stats().members, world.stats().tunnels), (1, 1));

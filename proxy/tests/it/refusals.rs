@@ -11,7 +11,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
-use crate::world::{LONG, World, open, quick};
+use crate::stream::open;
+use crate::world::{LONG, World, quick, told_by_ssh};
 
 #[tokio::test]
 async fn unknown_and_forbidden_look_the_same() {
@@ -106,6 +107,16 @@ async fn another_host_key_is_refused_with_both_fingerprints() {
         refused.to_string(),
         format!("proxy `{proxy}` presented host key {got}, expected {pinned}")
     );
+}
+
+#[tokio::test]
+async fn a_host_key_is_needed_to_listen() {
+    let world = World::new().await;
+    let config = world.config(vec![]);
+    let refused = proxy::Proxy::bind(config).await.unwrap_err();
+    assert_eq!(refused.to_string(), "a proxy needs a host key");
+    let key = PrivateKey::random(&mut safe_rng(), Algorithm::Ed25519).unwrap();
+    assert!(proxy::Proxy::bind(world.config(vec![key])).await.is_ok());
 }
 
 #[tokio::test]
@@ -250,10 +261,7 @@ async fn a_device_has_so_many_connections_and_the_others_stay() {
         .await
         .unwrap();
     again.request_forward("localhost", 0, LONG).await.unwrap();
-    let mut ssh = world.ssh("333.hula.atlas");
-    let told = timeout(LONG, ssh.args(["-N", "127.0.0.1"]).output());
-    let told = told.await.expect("stays").unwrap();
-    let told = String::from_utf8_lossy(&told.stderr).into_owned();
+    let told = told_by_ssh(&world, "333.hula.atlas").await;
     assert!(
         told.contains("too many connections of this device"),
         "{told}"

@@ -9,7 +9,8 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::openssh::{ssh_member, ssh_stream};
-use crate::world::{LONG, World, open};
+use crate::stream::open;
+use crate::world::{LONG, World};
 
 const MIB: usize = 1024 * 1024;
 const TIMES: usize = 3;

@@ -5,7 +5,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::world::{LONG, World, open};
+use crate::stream::{ends_cleanly, open};
+use crate::world::{LONG, World};
 
 #[tokio::test]
 async fn streams_get_the_grace_period_and_the_idle_do_not_wait() {
@@ -29,13 +30,7 @@ async fn streams_get_the_grace_period_and_the_idle_do_not_wait() {
         .await
         .unwrap()
         .unwrap();
-    assert!(
-        timeout(LONG, stream.ended)
-            .await
-            .unwrap()
-            .unwrap()
-            .is_clean()
-    );
+    ends_cleanly(stream.ended).await;
     timeout(world.shutdown.grace(), controller.flow().dead())
         .await
         .expect("ends with its stream");

@@ -4,21 +4,19 @@ use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use daemon::shutdown::Shutdown;
-use daemon::splice::{self, ChannelEnd, SpliceLimits};
-use daemon::ssh_client::{DialError, Dialed, RequestError, dial};
+use daemon::splice::{self, SpliceLimits};
+use daemon::ssh_client::{DialError, Dialed, dial};
 use protocol::DeviceId;
 use proxy::{KeyPermission, Limits, Proxy, ProxyConfig, Stats, StatsReader};
-use russh::client::Msg;
 use russh::keys::key::safe_rng;
 use russh::keys::ssh_key::LineEnding;
 use russh::keys::{Algorithm, PrivateKey, PublicKey};
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;
 use tokio::task::JoinSet;
@@ -327,6 +325,17 @@ fn listen_to_logs() {
         .try_init();
 }
 
+/// What OpenSSH's client tells its user.
+pub(crate) async fn told_by_ssh(world: &World, id: &str) -> String {
+    let mut ssh = world.ssh(id);
+    let output = timeout(LONG, ssh.args(["-N", "127.0.0.1"]).output())
+        .await
+        .expect("hangs")
+        .unwrap();
+    assert!(!output.status.success());
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
 /// What an agent does with the streams of one connection.
 pub(crate) async fn serve(mut dialed: Dialed, service: SocketAddr) {
     let mut streams = JoinSet::new();
@@ -348,96 +357,4 @@ pub(crate) async fn serve(mut dialed: Dialed, service: SocketAddr) {
             }
         });
     }
-}
-
-/// A stream whose near end is a pipe, as a controller's standard input and output would be.
-pub(crate) struct Stream {
-    pub(crate) pipe: DuplexStream,
-    pub(crate) ended: tokio::task::JoinHandle<splice::Ended>,
-    _owner: JoinSet<()>,
-}
-
-pub(crate) async fn open(
-    controller: &Dialed,
-    host: &str,
-    port: u16,
-) -> Result<Stream, RequestError> {
-    let end = controller.open(host, port, LONG).await?;
-    Ok(stream_of(end))
-}
-
-fn stream_of(end: ChannelEnd<Msg>) -> Stream {
-    let (pipe, far) = duplex(64 * 1024);
-    let tracker = tokio_util::task::TaskTracker::new();
-    let ended = tracker.spawn(async move {
-        let (mut read, mut write) = tokio::io::split(far);
-        splice::local(end, &mut read, &mut write, SpliceLimits::default()).await
-    });
-    Stream {
-        pipe,
-        ended,
-        _owner: JoinSet::new(),
-    }
-}
-
-impl Stream {
-    /// Sends a word and waits for it to come back. Returns how long that took.
-    pub(crate) async fn ping(&mut self) -> Duration {
-        let start = Instant::now();
-        self.pipe.write_all(b"ping").await.unwrap();
-        let mut word = [0; 4];
-        timeout(LONG, self.pipe.read_exact(&mut word))
-            .await
-            .expect("no answer")
-            .unwrap();
-        assert_eq!(&word, b"ping");
-        start.elapsed()
-    }
-}
-
-/// Bytes that do not repeat with the size of any buffer.
-pub(crate) fn pattern(from: u64, buffer: &mut [u8]) {
-    for (at, byte) in (from..).zip(buffer.iter_mut()) {
-        *byte = (at.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32).to_le_bytes()[0];
-    }
-}
-
-/// Writes `count` bytes of the pattern, then the end of file.
-pub(crate) async fn send(writer: &mut (impl AsyncWriteExt + Unpin), count: u64) {
-    send_counted(writer, count, &AtomicU64::new(0)).await;
-}
-
-/// As [`send`], and adds what was written as it goes.
-pub(crate) async fn send_counted(
-    writer: &mut (impl AsyncWriteExt + Unpin),
-    count: u64,
-    written: &AtomicU64,
-) {
-    let (mut sent, mut buffer) = (0, vec![0; 64 * 1024]);
-    while sent < count {
-        let size = usize::try_from((count - sent).min(65_536)).unwrap();
-        pattern(sent, &mut buffer[..size]);
-        writer.write_all(&buffer[..size]).await.unwrap();
-        sent += size as u64;
-        written.fetch_add(size as u64, Ordering::Relaxed);
-    }
-    writer.shutdown().await.unwrap();
-}
-
-/// Reads up to the end of file, and checks that it was `count` bytes of the pattern.
-pub(crate) async fn receive(reader: &mut (impl AsyncReadExt + Unpin), count: u64) {
-    let (mut got, mut buffer, mut expected) = (0, vec![0; 64 * 1024], vec![0; 64 * 1024]);
-    loop {
-        let size = reader.read(&mut buffer).await.unwrap();
-        if size == 0 {
-            break;
-        }
-        pattern(got, &mut expected[..size]);
-        assert!(
-            buffer[..size] == expected[..size],
-            "wrong bytes after {got}"
-        );
-        got += size as u64;
-    }
-    assert_eq!(got, count, "bytes until the end of file");
 }
