@@ -14,10 +14,8 @@ use enrollment::key_directory::KeyDirectory;
 use enrollment::{AnyRegistry, RegistryError, UploadPermission};
 use proxy::{KeyPermission, Proxy, ProxyConfig};
 use signer::{Revocations, Signer};
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval};
 
 use crate::arguments::{Serve, SignerRun};
 use crate::asking;
@@ -30,6 +28,10 @@ use crate::output;
 use crate::realm_access;
 use crate::runtime;
 use crate::signatory;
+
+mod running;
+
+use running::Running;
 
 /// Which parts of a realm a process runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -398,69 +400,3 @@ async fn check_signer(registry: &AnyRegistry) -> Result<(), Failure> {
         Ok(()) | Err(_) => Ok(()),
     }
 }
-
-struct Running {
-    parts: JoinSet<&'static str>,
-    /// What SIGHUP rings.
-    reload: broker::ReloadBell,
-    hangup: Signal,
-    online: Option<watch::Receiver<usize>>,
-    tunnels: Option<proxy::StatsReader>,
-}
-
-impl Running {
-    /// Runs until the shutdown, and then until all parts have drained.
-    async fn wait(mut self, shutdown: &Shutdown) -> Result<u8, Failure> {
-        let mut ticks = interval(STATUS);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let ended = loop {
-            tokio::select! {
-                biased;
-                () = shutdown.requested() => break None,
-                ended = self.parts.join_next() => break ended,
-                _ = ticks.tick() => self.tell_status(),
-                _ = self.hangup.recv() => {
-                    tracing::info!("SIGHUP received: the broker's files are read again; the other parts do so by themselves");
-                    self.reload.ring();
-                }
-            }
-        };
-        systemd::stopping();
-        // A listener that died must not look like a service that runs: the supervisor starts it anew.
-        let died = ended.map(|ended| ended.unwrap_or("part"));
-        shutdown.request();
-        while self.parts.join_next().await.is_some() {}
-        if !shutdown.drained().await {
-            tracing::warn!(
-                "connections were cut: they did not end within {:?}",
-                shutdown.grace()
-            );
-        }
-        match died {
-            None => Ok(exit::OK),
-            Some(part) => Err(Failure::text(
-                format!("the {part} has ended by itself"),
-                Some("its log says why"),
-                exit::FAILURE,
-            )),
-        }
-    }
-
-    fn tell_status(&self) {
-        let online = self
-            .online
-            .as_ref()
-            .map(|online| format!("{} devices online", *online.borrow()));
-        let tunnels = self.tunnels.as_ref().map(|stats| {
-            let stats = stats.now();
-            format!("{} tunnels, {} streams", stats.tunnels, stats.streams)
-        });
-        let told: Vec<String> = online.into_iter().chain(tunnels).collect();
-        if !told.is_empty() {
-            systemd::status(&told.join("; "));
-        }
-    }
-}
-
-/// How often `systemctl status` is told anew.
-const STATUS: Duration = Duration::from_secs(5);

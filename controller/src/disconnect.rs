@@ -2,13 +2,11 @@
 
 use std::time::Duration;
 
-use protocol::{
-    DeviceId, Label, Order, PlainOrder, PlainState, Presence, Reply, ReplyBody, Topic, filter,
-};
+use protocol::{DeviceId, Label, Order, PlainOrder, PlainState, Presence, Reply, ReplyBody, Topic};
 use tokio::time::timeout;
 
 use crate::connection::{Account, BrokerError, Session};
-use crate::order::plain_order;
+use crate::order::{filters, plain_order};
 use crate::tunnel::UNKNOWN_HINT;
 
 /// Why a device could not be told.
@@ -77,15 +75,7 @@ pub async fn disconnect(
     if !account.id().same_system(device) {
         return Err(unknown());
     }
-    let (presence, state) = (
-        Topic::Presence(device.clone()),
-        Topic::PlainState(device.clone()),
-    );
-    let filters = vec![
-        filter::replies(account.id()),
-        presence.to_string(),
-        state.to_string(),
-    ];
+    let filters = filters(account.id(), device);
     let mut session = Session::begin(account, filters).await.map_err(broker)?;
     if plain {
         let (topic, payload) = plain_order(device, PlainOrder::Disconnect);

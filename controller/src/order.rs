@@ -27,19 +27,6 @@ pub(crate) enum OrderError {
 }
 
 impl Asked {
-    /// What the answer may come on.
-    pub(crate) fn filters(&self) -> Vec<String> {
-        let (presence, state) = (
-            Topic::Presence(self.device.clone()),
-            Topic::PlainState(self.device.clone()),
-        );
-        vec![
-            filter::replies(&self.controller),
-            presence.to_string(),
-            state.to_string(),
-        ]
-    }
-
     /// What is said first, before anything has been heard: the order, or the plain grammar's.
     pub(crate) fn first(&self, plain: bool) -> (Topic, Vec<u8>) {
         if plain {
@@ -142,6 +129,17 @@ impl Asked {
             | Topic::PlainControl(_) => None,
         }
     }
+}
+
+/// What a device's answer to a controller may come on, and what it tells everybody of itself.
+pub(crate) fn filters(controller: &DeviceId, device: &DeviceId) -> Vec<String> {
+    let presence = Topic::Presence(device.clone());
+    let state = Topic::PlainState(device.clone());
+    vec![
+        filter::replies(controller),
+        presence.to_string(),
+        state.to_string(),
+    ]
 }
 
 /// A word of the plain grammar for a device.

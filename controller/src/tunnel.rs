@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep};
 use crate::attempt::{Attempt, Failure, Opened, Ports};
 use crate::connection::{Account, Session};
 use crate::disconnect::disconnect;
-use crate::order::{Asked, OrderError, plain_order};
+use crate::order::{Asked, OrderError, filters, plain_order};
 use crate::timing::{Step, Timing};
 use crate::turn::GIVE_WAY;
 
@@ -229,7 +229,7 @@ async fn order(
         device: asked.device.clone(),
         source,
     };
-    let filters = asked.filters();
+    let filters = filters(&asked.controller, &asked.device);
     let mut attempt: Option<(Attempt, Instant)> = None;
     loop {
         on_wait("the broker");

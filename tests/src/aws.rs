@@ -10,7 +10,7 @@ use std::thread;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::github::http::{self, Reply, Request, Response};
+use crate::http::{self, Reply, Request, Response};
 use crate::{CEILING, Daemon, Packages, ReservedPort, World, wait_until};
 
 /// AWS IoT Core in one region, with the policies `tunnel.target` and `tunnel.controller`.

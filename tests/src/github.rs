@@ -7,7 +7,6 @@
 mod answers;
 mod faults;
 mod graphql;
-pub(crate) mod http;
 mod repository;
 mod routes;
 mod schema;
@@ -77,7 +76,7 @@ impl GitHub {
             for stream in listener.incoming().flatten() {
                 let shared = Arc::clone(&served);
                 thread::spawn(move || {
-                    http::serve(&stream, |request| routes::answer(&shared, request));
+                    crate::http::serve(&stream, |request| routes::answer(&shared, request));
                 });
             }
         });

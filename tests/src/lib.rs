@@ -16,6 +16,7 @@ mod daemon;
 mod device;
 mod echo;
 pub mod github;
+mod http;
 mod mosquitto;
 mod nats;
 mod net;
@@ -39,15 +40,15 @@ pub use device::Device;
 pub use echo::{EchoServer, SilentServer};
 pub use mosquitto::Mosquitto;
 pub use nats::NatsCluster;
-pub use net::{Link, descriptors};
+pub use net::Link;
 pub use original::{OriginalTarget, ReverseForward, original_order, original_order_command};
 pub use outcome::{Outcome, run};
 pub use packages::{Packages, PackagesError};
 pub use payload::{checksum, random_file};
 pub use port::ReservedPort;
 pub use procfs::{
-    Usage, cpu_time, end_marked, established, is_listening, processes_marked, raise_descriptors,
-    resident, unix_sockets_under, usage,
+    Usage, cpu_time, descriptors, end_marked, established, is_listening, processes_marked,
+    raise_descriptors, resident, unix_sockets_under, usage,
 };
 pub use session::Session;
 pub use sshd::{Sshd, current_user};

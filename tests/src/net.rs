@@ -1,6 +1,5 @@
 //! A computer behind a link of its own, which can be cut, made lossy or slow.
 
-use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -138,12 +137,4 @@ static LINKS: AtomicU32 = AtomicU32::new(0);
 #[track_caller]
 fn ip(words: &[&str]) -> Outcome {
     run(Command::new(tool("ip")).args(words), CEILING)
-}
-
-/// How many files, sockets among them, a process has open.
-pub fn descriptors(pid: u32) -> usize {
-    std::fs::read_dir(Path::new("/proc").join(pid.to_string()).join("fd"))
-        .into_iter()
-        .flatten()
-        .count()
 }

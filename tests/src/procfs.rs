@@ -111,6 +111,14 @@ pub fn cpu_time(pid: u32) -> Duration {
     usage(pid).unwrap_or_default().cpu
 }
 
+/// How many files, sockets among them, a process has open.
+pub fn descriptors(pid: u32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/fd"))
+        .into_iter()
+        .flatten()
+        .count()
+}
+
 /// Lets this process open as many files as it may.
 pub fn raise_descriptors() {
     let limits = getrlimit(Resource::Nofile);

@@ -163,6 +163,14 @@ impl World {
         self.part(&["signer", "run"], "watching")
     }
 
+    /// Runs a command of `tunnel signer` to its end, such as `revoke`, which has to succeed.
+    #[track_caller]
+    pub fn run_signer(&self, words: &[&str]) -> Outcome {
+        let mut signer = self.tunnel();
+        signer.arg("signer").args(words);
+        run(signer.arg("--dir").arg(self.realm()), CEILING).success()
+    }
+
     /// Enrolls a device; a signer has to be running.
     ///
     /// # Panics

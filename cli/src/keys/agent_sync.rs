@@ -18,24 +18,6 @@ use crate::keys::write::write_keys;
 use crate::realm_access;
 use crate::runtime::device_dir;
 
-/// On GitHub nobody counts without a rule: whoever has none means something else than to let nobody in.
-fn check_rules(dir: &DeviceDir, registry: &AnyRegistry) -> Result<(), Failure> {
-    let has_rules = [TRUST_FILE, PERMISSIONS_FILE]
-        .iter()
-        .any(|name| dir.path().join(name).exists());
-    match registry {
-        AnyRegistry::GitHub(_) if !has_rules => Err(Failure::text(
-            format!(
-                "there is no `{TRUST_FILE}` in `{}`: no controller counts",
-                dir.path().display()
-            ),
-            Some("copy the one of the realm's administrator into it"),
-            exit::CONFIG,
-        )),
-        AnyRegistry::GitHub(_) | AnyRegistry::Directory(_) => Ok(()),
-    }
-}
-
 /// Lets the permitted controllers of this computer's own system log in as a user of it.
 pub(crate) fn run(dir: Option<PathBuf>, arguments: &SyncKeys) -> Result<u8, Failure> {
     let dir = device_dir(dir)?;
@@ -67,4 +49,22 @@ pub(crate) fn run(dir: Option<PathBuf>, arguments: &SyncKeys) -> Result<u8, Fail
         write_keys(&account, &marker, &lines).await?;
         check_rules(&dir, &registry)
     })
+}
+
+/// On GitHub nobody counts without a rule: whoever has none means something else than to let nobody in.
+fn check_rules(dir: &DeviceDir, registry: &AnyRegistry) -> Result<(), Failure> {
+    let has_rules = [TRUST_FILE, PERMISSIONS_FILE]
+        .iter()
+        .any(|name| dir.path().join(name).exists());
+    match registry {
+        AnyRegistry::GitHub(_) if !has_rules => Err(Failure::text(
+            format!(
+                "there is no `{TRUST_FILE}` in `{}`: no controller counts",
+                dir.path().display()
+            ),
+            Some("copy the one of the realm's administrator into it"),
+            exit::CONFIG,
+        )),
+        AnyRegistry::GitHub(_) | AnyRegistry::Directory(_) => Ok(()),
+    }
 }

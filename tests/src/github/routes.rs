@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 use super::answers;
 use super::faults::Trouble;
 use super::graphql;
-use super::http::{Reply, Request, Response};
 use super::repository::Issue;
 use super::schema::Operation;
 use super::{Call, REPOSITORY, Shared, State};
+use crate::http::{Reply, Request, Response};
 
 /// Where the REST interface is, as on a GitHub Enterprise server.
 pub(super) const ROOT: &str = "/api/v3";

@@ -152,7 +152,7 @@ fn ranges_that_overlap_are_refused_when_the_realm_is_read() {
 /// A device and a controller of an always-on system: no broker runs, and nobody has a certificate.
 struct Stage {
     proxy: Option<Sshd>,
-    sshd: Sshd,
+    _sshd: Sshd,
     device: Device,
     controller: Device,
     world: World,
@@ -194,7 +194,7 @@ impl Stage {
         fs::write(controller.dir().join("known_hosts"), line).unwrap();
         Self {
             proxy,
-            sshd,
+            _sshd: sshd,
             device,
             controller,
             world,
@@ -207,7 +207,6 @@ impl Stage {
         rename(&self.device, &format!("links = {links}\n"));
         let mut agent = self.world.agent(&self.device);
         agent.wait_for_line("its tunnel is always on");
-        assert!(self.sshd.port() > 0);
         agent
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use e2e::github::{Fault, Trouble};
 use e2e::{CEILING, Stopwatch, run, wait_until};
 
-use super::github_stage::Stage;
+use super::github_stage::{Stage, key};
 
 const ISSUES: &str = "/issues";
 
@@ -184,33 +184,15 @@ fn a_running_signer_leaves_a_limited_github_alone() {
 #[test]
 fn looking_costs_two_calls_that_are_answered_with_304() {
     let stage = Stage::new();
-    let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIPb/GgeZSjv8gbUtwhA0/LFLa4UxB5XjlVnBJ59zqV1g";
     for index in 0..250 {
         let device = format!("d{index}.hula.atlas");
-        let body = format!("{key} {device}\n");
-        stage
-            .github
-            .open("octo", &format!("{device}.sshkey.pub"), &body);
+        let title = format!("{device}.sshkey.pub");
+        stage.github.open("octo", &title, &key(&device));
     }
     let mut signer = stage.world.signer();
     signer.wait_for_line("watching");
     wait_for_quiet(&stage);
-    let watch = Stopwatch::start();
-    let mut calls = Vec::new();
-    wait_until("five looks", CEILING, || {
-        calls.extend(stage.github.take_calls());
-        (calls.len() >= 10)
-            .then_some(())
-            .ok_or(calls.len().to_string())
-    });
-    let seconds = usize::try_from(watch.elapsed().as_secs()).unwrap() + 1;
-    assert!(calls.iter().all(|call| call.status == 304), "{calls:?}");
-    // A look each second: not more than two calls each, and one look that was under way.
-    assert!(
-        calls.len() <= (seconds + 2) * 2,
-        "{} calls in {seconds}",
-        calls.len()
-    );
+    look_without_news(&stage, 5);
     // A key that is deleted without a trace is missed.
     let number = stage.github.issues("d7.hula.atlas.sshkey.pub")[0].number;
     stage.github.delete(number);
@@ -271,25 +253,10 @@ fn serving_costs_no_more_calls_than_signing() {
     let mut serve = stage.world.serve();
     serve.wait_for_line("watching");
     wait_for_quiet(&stage);
-    let watch = Stopwatch::start();
-    let mut calls = Vec::new();
-    wait_until("ten looks", CEILING, || {
-        calls.extend(stage.github.take_calls());
-        (calls.len() >= 20)
-            .then_some(())
-            .ok_or(calls.len().to_string())
-    });
-    let seconds = usize::try_from(watch.elapsed().as_secs()).unwrap() + 1;
-    assert!(calls.iter().all(|call| call.status == 304), "{calls:?}");
-    // A look each second, of two calls. Two that do not share theirs make twenty calls within five seconds.
-    assert!(
-        calls.len() <= (seconds + 2) * 2,
-        "{} calls in {seconds}",
-        calls.len()
-    );
+    look_without_news(&stage, 10);
     // And yet a new key comes to the proxy.
-    let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIPb/GgeZSjv8gbUtwhA0/LFLa4UxB5XjlVnBJ59zqV1g 333.hula.atlas\n";
-    stage.github.open("octo", "333.hula.atlas.sshkey.pub", key);
+    let key = key("333.hula.atlas");
+    stage.github.open("octo", "333.hula.atlas.sshkey.pub", &key);
     let file = stage
         .world
         .realm()
@@ -323,6 +290,28 @@ fn an_invalid_token_and_a_missing_repository_are_named() {
         .args(["registry", "list", "--dir"])
         .arg(stage.world.realm());
     assert_eq!(run(&mut check, CEILING).code, Some(78));
+}
+
+/// Waits for so many looks. Each second there is one, of two calls that cost nothing; two that do not share theirs, or that
+/// look more often, make more calls.
+#[track_caller]
+fn look_without_news(stage: &Stage, looks: usize) {
+    let watch = Stopwatch::start();
+    let mut calls = Vec::new();
+    wait_until("the looks", CEILING, || {
+        calls.extend(stage.github.take_calls());
+        (calls.len() >= 2 * looks)
+            .then_some(())
+            .ok_or(calls.len().to_string())
+    });
+    let seconds = usize::try_from(watch.elapsed().as_secs()).unwrap() + 1;
+    assert!(calls.iter().all(|call| call.status == 304), "{calls:?}");
+    // And one look that was under way.
+    assert!(
+        calls.len() <= (seconds + 2) * 2,
+        "{} calls in {seconds}",
+        calls.len()
+    );
 }
 
 /// Waits until the signer has found nothing new.

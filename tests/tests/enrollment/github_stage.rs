@@ -149,6 +149,12 @@ impl Stage {
     }
 }
 
+/// A public key as anybody can hand it in.
+pub(crate) fn key(id: &str) -> String {
+    let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIPb/GgeZSjv8gbUtwhA0/LFLa4UxB5XjlVnBJ59zqV1g";
+    format!("{key} {id}\n")
+}
+
 /// What a process was started with.
 pub(crate) fn command_line(daemon: &Daemon) -> String {
     fs::read_to_string(format!("/proc/{}/cmdline", daemon.pid())).unwrap()

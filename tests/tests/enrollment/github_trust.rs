@@ -203,13 +203,9 @@ fn a_revoked_device_has_no_key_left_under_its_name_and_gets_none() {
     let (one, other) = (key("one"), key("other"));
     let older = stage.github.open("octavia", title, &other);
     let newer = stage.github.open("octo", title, &one);
-    let signer = |words: &[&str]| {
-        let mut command = stage.world.tunnel();
-        command.arg("signer").args(words);
-        command.arg("--dir").arg(stage.world.realm());
-        run(&mut command, CEILING).success()
-    };
-    let revoked = signer(&["revoke", "controller-x.hula.atlas"]);
+    let revoked = stage
+        .world
+        .run_signer(&["revoke", "controller-x.hula.atlas"]);
     let said = format!("{title}: withdrawn 2 times");
     assert!(revoked.stdout.contains(&said), "{}", revoked.report());
     for number in [older, newer] {
@@ -219,7 +215,9 @@ fn a_revoked_device_has_no_key_left_under_its_name_and_gets_none() {
     let again = stage.github.open("octo", title, &one);
     stage.sign_once().success();
     assert!(!stage.github.issue(again).unwrap().open);
-    signer(&["readmit", "controller-x.hula.atlas"]);
+    stage
+        .world
+        .run_signer(&["readmit", "controller-x.hula.atlas"]);
     let again = stage.github.open("octo", title, &one);
     let new = stage.github.open("octo", &title.replace("-x", "-y"), &one);
     stage.sign_once().success();

@@ -18,6 +18,7 @@ mod hostile;
 mod house;
 mod import;
 mod mosquitto_rules;
+mod openssh_stage;
 mod openssh_sync;
 mod passphrase;
 mod proxy_sync;

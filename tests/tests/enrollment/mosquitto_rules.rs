@@ -21,11 +21,7 @@ fn the_rules_are_for_what_is_signed_and_not_revoked() {
     .unwrap();
     fs::remove_file(registry.join("controller-a.hula.atlas.x509.cert")).unwrap();
     assert_eq!(named(&world), ["333", "334", "controller-a"]);
-    let mut revoke = world.tunnel();
-    revoke
-        .args(["signer", "revoke", "333.hula.atlas", "--dir"])
-        .arg(world.realm());
-    run(&mut revoke, CEILING).success();
+    world.run_signer(&["revoke", "333.hula.atlas"]);
     assert_eq!(named(&world), ["334", "controller-a"]);
 }
 

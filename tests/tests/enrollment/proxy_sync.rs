@@ -52,11 +52,7 @@ fn a_revoked_device_loses_its_connection_and_does_not_come_back() {
     let mut live = login(&world, &device, "live");
     live.wait_for_line("Allocated port");
 
-    let mut revoke = world.tunnel();
-    revoke
-        .args(["signer", "revoke", "333.hula.atlas", "--dir"])
-        .arg(world.realm());
-    let revoked = run(&mut revoke, CEILING).success();
+    let revoked = world.run_signer(&["revoke", "333.hula.atlas"]);
     let said = "333.hula.atlas: SSH key SHA256:";
     assert!(revoked.stdout.contains(said), "{}", revoked.report());
     assert!(!live.wait(CEILING).success());
@@ -68,7 +64,7 @@ fn a_revoked_device_loses_its_connection_and_does_not_come_back() {
     fs::write(registry.join(name), &body).unwrap();
     sync(&world);
     assert!(!keys.join(name).exists());
-    readmit(&world);
+    world.run_signer(&["readmit", "333.hula.atlas"]);
     let text = String::from_utf8(body).unwrap();
     let other = "controller-x.hula.atlas";
     fs::write(registry.join(name), &text).unwrap();
@@ -87,12 +83,8 @@ fn a_proxy_that_reads_the_registry_refuses_a_revoked_key_for_ever() {
     drop(signer);
     let key = world.realm().join("registry/333.hula.atlas.sshkey.pub");
     let body = fs::read(&key).unwrap();
-    let mut revoke = world.tunnel();
-    revoke
-        .args(["signer", "revoke", "333.hula.atlas", "--dir"])
-        .arg(world.realm());
-    run(&mut revoke, CEILING).success();
-    readmit(&world);
+    world.run_signer(&["revoke", "333.hula.atlas"]);
+    world.run_signer(&["readmit", "333.hula.atlas"]);
     fs::write(&key, body).unwrap();
     let _proxy = world.proxy();
     assert!(!login(&world, &device, "old").wait(CEILING).success());
@@ -309,11 +301,7 @@ fn a_proxy_that_reads_the_registry_shuts_out_who_is_revoked() {
     assert_eq!(stays.has_ended(), None);
 
     fs::write(&file, list).unwrap();
-    let mut readmit = world.tunnel();
-    readmit
-        .args(["signer", "readmit", "333.hula.atlas", "--dir"])
-        .arg(world.realm());
-    run(&mut readmit, CEILING).success();
+    world.run_signer(&["readmit", "333.hula.atlas"]);
     wait_until("the readmitted device to be let in", CEILING, || {
         let mut back = login(&world, &device, "back");
         wait_until("an answer", CEILING, || {
@@ -324,15 +312,6 @@ fn a_proxy_that_reads_the_registry_shuts_out_who_is_revoked() {
             back.has_ended().map(|_| Err(said)).ok_or("none".to_owned())
         })
     });
-}
-
-#[track_caller]
-fn readmit(world: &World) {
-    let mut readmit = world.tunnel();
-    readmit
-        .args(["signer", "readmit", "333.hula.atlas", "--dir"])
-        .arg(world.realm());
-    run(&mut readmit, CEILING).success();
 }
 
 /// A realm whose proxy has its keys in a directory of its own.

@@ -8,15 +8,6 @@ use e2e::{CEILING, Device, Mosquitto, Outcome, Stopwatch, World, run, tool, wait
 
 use super::signer::list;
 
-#[track_caller]
-fn revoke(world: &World, id: &str) -> Outcome {
-    let mut revoke = world.tunnel();
-    revoke
-        .args(["signer", "revoke", id, "--dir"])
-        .arg(world.realm());
-    run(&mut revoke, CEILING).success()
-}
-
 /// What `openssl verify` says of a certificate when it asks the revocation list.
 fn verify(world: &World, certificate: &Path) -> Outcome {
     let realm = world.realm();
@@ -42,7 +33,7 @@ fn a_live_device_is_gone_within_seconds_and_does_not_come_back() {
     world.wait_for_presence(&controller, &device, true);
     world.wait_for_presence(&controller, &other, true);
 
-    let outcome = revoke(&world, "333.hula.atlas");
+    let outcome = world.run_signer(&["revoke", "333.hula.atlas"]);
     let watch = Stopwatch::start();
     world.wait_for_presence(&controller, &device, false);
     let took = watch.elapsed();
@@ -106,11 +97,7 @@ fn a_live_device_is_gone_within_seconds_and_does_not_come_back() {
         "{}",
         refused.report()
     );
-    let mut readmit = world.tunnel();
-    readmit
-        .args(["signer", "readmit", "333.hula.atlas", "--dir"])
-        .arg(world.realm());
-    run(&mut readmit, CEILING).success();
+    world.run_signer(&["readmit", "333.hula.atlas"]);
     again("new-333").success();
     verify(&world, &world.path("new-333/333.hula.atlas.x509.cert")).success();
     assert_ne!(verify(&world, &device.certificate()).code, Some(0));
@@ -122,7 +109,7 @@ fn openssl_reads_the_list_and_refuses_whom_it_names() {
     let _signer = world.signer();
     let (device, other) = (world.enroll("hula", "333"), world.enroll("hula", "334"));
     verify(&world, &device.certificate()).success();
-    revoke(&world, "333.hula.atlas");
+    world.run_signer(&["revoke", "333.hula.atlas"]);
     let refused = verify(&world, &device.certificate());
     assert!(
         refused.stderr.contains("certificate revoked"),
@@ -157,7 +144,7 @@ fn mosquitto_refuses_whom_the_list_names() {
     publish(&device).success();
     publish(&other).success();
     drop(mosquitto);
-    revoke(&world, "333.hula.atlas");
+    world.run_signer(&["revoke", "333.hula.atlas"]);
     let mosquitto = Mosquitto::start_with_list(&world);
     publish(&other).success();
     let refused = publish(&device);
@@ -218,7 +205,7 @@ fn a_broker_does_not_run_without_the_list_of_whom_it_has_to_refuse() {
     let world = World::new();
     let signer = world.signer();
     let device = world.enroll("hula", "333");
-    revoke(&world, "333.hula.atlas");
+    world.run_signer(&["revoke", "333.hula.atlas"]);
     drop(signer);
     let list = world.realm().join("ca/crl.pem");
     std::fs::remove_file(&list).unwrap();

@@ -4,13 +4,7 @@ use std::fs;
 
 use e2e::{CEILING, run, wait_until};
 
-use super::github_stage::{BOT, Stage};
-
-/// A public key as anybody can hand it in.
-fn key(comment: &str) -> String {
-    let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIPb/GgeZSjv8gbUtwhA0/LFLa4UxB5XjlVnBJ59zqV1g";
-    format!("{key} {comment}\n")
-}
+use super::github_stage::{BOT, Stage, key};
 
 #[test]
 fn many_strangers_keep_nobody_waiting() {
