@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
 use crate::stream::open;
-use crate::world::{LONG, World, quick};
+use crate::world::{LONG, World, forget_log, quick};
 
 const MIB: usize = 1024 * 1024;
 
@@ -70,7 +70,6 @@ async fn channels_and_forwards_by_the_thousand() {
         .agent("333.hula.atlas", &key, "localhost", 0, echo)
         .await;
     let target = greedy(&world, "334.hula.atlas").await;
-    let controller = greedy(&world, "controller-greedy.hula.atlas").await;
     let before = resident();
 
     let (mut sessions, mut forwards, mut held) = (0, 0, Vec::new());
@@ -97,12 +96,16 @@ async fn channels_and_forwards_by_the_thousand() {
     // Streams to nowhere wait, and that many do not.
     let mut rounds = Vec::new();
     for _ in 0..8 {
+        // A client of russh keeps every refusal for its handle, as long as it lives.
+        let controller = greedy(&world, "controller-greedy.hula.atlas").await;
         let asked = (0..COUNT)
             .map(|number| controller.channel_open_direct_tcpip("nobody", number + 1, "x", 0));
         let all = timeout(4 * LONG, futures_util::future::join_all(asked));
         let ((), results) = tokio::join!(neighbours_are_served(&world, port), all);
         assert!(results.expect("stuck").iter().all(Result::is_err));
         world.until("over", |stats| stats.waiting == 0).await;
+        drop(controller);
+        forget_log();
         let grown = resident().saturating_sub(before);
         println!("{COUNT} streams to nowhere: {} KiB more", grown / 1024);
         rounds.push(grown);

@@ -287,6 +287,11 @@ pub(crate) fn logged() -> Vec<String> {
         .collect()
 }
 
+/// Forgets what was logged, and gives back its memory.
+pub(crate) fn forget_log() {
+    *LOG.lock().unwrap() = Vec::new();
+}
+
 /// Waits for a line of the log with all of these in it.
 pub(crate) async fn until_logged(parts: &[&str]) -> String {
     let start = Instant::now();
