@@ -1,0 +1,77 @@
+//! The commands of people who connect.
+
+use std::ffi::OsString;
+use std::num::NonZeroU16;
+
+use clap::Args;
+use protocol::Label;
+
+/// Log in to a remote computer, or run a command there.
+///
+/// Orders a tunnel, and runs ssh through it with this controller's key. The exit code is the remote command's.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  tunnel connect atlas@333\n  tunnel connect atlas@333 -- journalctl -f"
+)]
+pub(crate) struct Connect {
+    /// Print how long each step took, as JSON on standard error
+    #[arg(long)]
+    pub(crate) timing: bool,
+    /// Speak the original's plain grammar with the device
+    #[arg(long)]
+    pub(crate) plain: bool,
+    /// The device's port at the proxy, when it is known otherwise: then nothing is ordered
+    #[arg(long, conflicts_with = "plain")]
+    pub(crate) port: Option<NonZeroU16>,
+    /// Who, and where: `333`, `333.hula` or `333.hula.atlas`
+    #[arg(value_name = "[USER@]DEVICE")]
+    pub(crate) target: String,
+    /// What to run there; without it, a shell
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) command: Vec<OsString>,
+}
+
+/// Join standard input and output with a device's service: for ssh's ProxyCommand.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  ssh -o ProxyCommand='tunnel stdio %h' atlas@333.hula.atlas\n  scp -o ProxyCommand='tunnel stdio %h' file atlas@333.hula.atlas:"
+)]
+pub(crate) struct Stdio {
+    /// Print how long each step took, as JSON on standard error
+    #[arg(long)]
+    pub(crate) timing: bool,
+    /// Speak the original's plain grammar with the device
+    #[arg(long)]
+    pub(crate) plain: bool,
+    /// The device's port at the proxy, when it is known otherwise: then nothing is ordered
+    #[arg(long, conflicts_with = "plain")]
+    pub(crate) port: Option<NonZeroU16>,
+    /// `333`, `333.hula` or `333.hula.atlas`
+    pub(crate) device: String,
+    /// Which of its services
+    #[arg(default_value = daemon::device_file::SSH_SERVICE)]
+    pub(crate) service: Label,
+}
+
+/// Give up this controller's tunnels to a device and end its sessions there.
+///
+/// Other controllers' sessions go on.
+#[derive(Debug, Args)]
+pub(crate) struct Disconnect {
+    /// Speak the original's plain grammar with the device
+    #[arg(long)]
+    pub(crate) plain: bool,
+    /// `333`, `333.hula` or `333.hula.atlas`
+    pub(crate) device: String,
+}
+
+/// Show the devices of this controller's system.
+///
+/// Which are online, since when, and the versions of their agents. Of a device whose link was lost it is only known when
+/// it had come online: that time has a `<` before it.
+#[derive(Debug, Args)]
+pub(crate) struct List {
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
