@@ -1,26 +1,47 @@
 //! The command line.
 
+#[cfg(feature = "agent")]
+mod agent;
+#[cfg(feature = "controller")]
 mod connecting;
-mod device;
+#[cfg(all(feature = "agent", feature = "controller", feature = "realm"))]
+mod demo;
+mod enroll;
+#[cfg(any(feature = "agent", feature = "realm"))]
+mod keys;
+#[cfg(feature = "realm")]
 mod proxy;
+#[cfg(feature = "realm")]
 mod realm;
+#[cfg(feature = "github")]
+mod registry;
+#[cfg(feature = "realm")]
 mod signing;
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 use daemon::logging::{self, LogFilterError, LogFormat, Verbosity};
 
+#[cfg(feature = "agent")]
+pub(crate) use agent::{Agent, AgentCommand, SyncKeys};
+#[cfg(feature = "controller")]
 pub(crate) use connecting::{Connect, Disconnect, List, Stdio};
-pub(crate) use device::{Agent, AgentCommand, Enroll, SyncKeys};
+#[cfg(all(feature = "agent", feature = "controller", feature = "realm"))]
+pub(crate) use demo::Demo;
+pub(crate) use enroll::Enroll;
+#[cfg(any(feature = "agent", feature = "realm"))]
+pub(crate) use keys::WriteKeys;
+#[cfg(feature = "realm")]
 pub(crate) use proxy::{
-    AddSystem, HostKey, HostKeyCommand, OldKey, Proxy, ProxyCommand, ProxySync, WriteKeys,
+    AddSystem, HostKey, HostKeyCommand, OldKey, Proxy, ProxyCommand, ProxySync,
 };
+#[cfg(feature = "realm")]
 pub(crate) use realm::{PoliciesAws, PoliciesCommand, RealmCommand, RealmImport, RealmInit, Serve};
-pub(crate) use signing::{
-    RegistryCommand, RegistryDelete, RegistryList, RegistryShow, SignerCommand, SignerDevice,
-    SignerList, SignerRun,
-};
+#[cfg(feature = "github")]
+pub(crate) use registry::{RegistryCommand, RegistryDelete, RegistryList, RegistryShow};
+#[cfg(feature = "realm")]
+pub(crate) use signing::{SignerCommand, SignerDevice, SignerList, SignerRun};
 
 /// Get into a computer behind somebody else's NAT.
 ///
@@ -57,50 +78,55 @@ enum Format {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    #[cfg(feature = "controller")]
     Connect(Connect),
+    #[cfg(feature = "controller")]
     Stdio(Stdio),
+    #[cfg(feature = "controller")]
     Disconnect(Disconnect),
+    #[cfg(feature = "controller")]
     List(List),
     Enroll(Enroll),
+    #[cfg(feature = "agent")]
     Agent(Agent),
+    #[cfg(feature = "realm")]
     /// Make a realm
     #[command(subcommand)]
     Realm(RealmCommand),
+    #[cfg(feature = "realm")]
     /// Run a realm: broker, proxy and signer in one process
     Serve(Serve),
+    #[cfg(feature = "realm")]
     /// Run a realm's broker alone
     Broker(Serve),
+    #[cfg(feature = "realm")]
     /// Run a realm's proxy alone, or bring it the devices' keys
     Proxy(Proxy),
+    #[cfg(feature = "realm")]
     /// Sign certificates
     #[command(subcommand)]
     Signer(SignerCommand),
+    #[cfg(feature = "github")]
     /// Look after the registry where keys, requests and certificates are exchanged
     #[command(subcommand)]
     Registry(RegistryCommand),
+    #[cfg(feature = "realm")]
     /// Print the access rules for a broker that somebody else runs
     #[command(subcommand)]
     Policies(PoliciesCommand),
+    #[cfg(all(feature = "agent", feature = "controller", feature = "realm"))]
     Demo(Demo),
+    #[cfg(any(feature = "agent", feature = "realm"))]
     /// Write the `authorized_keys` of the user who runs this, from standard input
     #[command(hide = true)]
     WriteKeys(WriteKeys),
+    #[cfg(feature = "controller")]
     /// Pass a stream on to ssh
     #[command(hide = true)]
     Fdpass {
         /// The socket on which it waits
         socket: PathBuf,
     },
-}
-
-/// Show everything on this machine: a realm, a remote computer, a connection.
-///
-/// In a temporary directory and on free ports; nothing else is touched, and everything is removed at the end.
-#[derive(Debug, Args)]
-pub(crate) struct Demo {
-    /// Keep it running until Ctrl-C, and print the next command to type
-    #[arg(long)]
-    pub(crate) keep: bool,
 }
 
 impl Arguments {
@@ -110,25 +136,39 @@ impl Arguments {
             Format::Human => LogFormat::Human,
             Format::Json => LogFormat::Json,
         };
-        let verbosity = match self.command {
-            Command::Agent(_)
-            | Command::Serve(_)
-            | Command::Broker(_)
-            | Command::Proxy(_)
-            | Command::Signer(_) => Verbosity::Daemon,
-            Command::Connect(_)
-            | Command::Stdio(_)
-            | Command::Disconnect(_)
-            | Command::List(_)
-            | Command::Enroll(_)
-            | Command::Realm(_)
-            | Command::Policies(_)
-            | Command::Registry(_)
-            | Command::Demo(_)
-            | Command::WriteKeys(_)
-            | Command::Fdpass { .. } => Verbosity::Command,
+        let verbosity = if self.command.is_daemon() {
+            Verbosity::Daemon
+        } else {
+            Verbosity::Command
         };
         logging::start(format, verbosity, self.verbose)
+    }
+}
+
+impl Command {
+    /// Whether it runs until it is told to stop.
+    fn is_daemon(&self) -> bool {
+        match self {
+            #[cfg(feature = "agent")]
+            Self::Agent(_) => true,
+            #[cfg(feature = "realm")]
+            Self::Serve(_) | Self::Broker(_) | Self::Proxy(_) | Self::Signer(_) => true,
+            #[cfg(feature = "controller")]
+            Self::Connect(_)
+            | Self::Stdio(_)
+            | Self::Disconnect(_)
+            | Self::List(_)
+            | Self::Fdpass { .. } => false,
+            #[cfg(feature = "github")]
+            Self::Registry(_) => false,
+            #[cfg(feature = "realm")]
+            Self::Realm(_) | Self::Policies(_) => false,
+            #[cfg(all(feature = "agent", feature = "controller", feature = "realm"))]
+            Self::Demo(_) => false,
+            #[cfg(any(feature = "agent", feature = "realm"))]
+            Self::WriteKeys(_) => false,
+            Self::Enroll(_) => false,
+        }
     }
 }
 

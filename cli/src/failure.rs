@@ -93,12 +93,14 @@ impl From<daemon::logging::LogFilterError> for Failure {
     }
 }
 
+#[cfg(feature = "agent")]
 impl From<agent::AgentError> for Failure {
     fn from(error: agent::AgentError) -> Self {
         Self::new(error, None, exit::CONFIG)
     }
 }
 
+#[cfg(feature = "controller")]
 impl From<controller::OpenError> for Failure {
     fn from(error: controller::OpenError) -> Self {
         use controller::OpenError;
@@ -122,6 +124,7 @@ impl From<controller::OpenError> for Failure {
     }
 }
 
+#[cfg(feature = "controller")]
 impl From<controller::DisconnectError> for Failure {
     fn from(error: controller::DisconnectError) -> Self {
         let hint = error.hint();
@@ -135,6 +138,7 @@ impl From<controller::DisconnectError> for Failure {
     }
 }
 
+#[cfg(feature = "controller")]
 impl From<controller::ListError> for Failure {
     fn from(error: controller::ListError) -> Self {
         let hint = error.hint();
@@ -143,6 +147,7 @@ impl From<controller::ListError> for Failure {
     }
 }
 
+#[cfg(feature = "controller")]
 impl From<controller::SshError> for Failure {
     fn from(error: controller::SshError) -> Self {
         let hint = error.hint();
@@ -150,12 +155,14 @@ impl From<controller::SshError> for Failure {
     }
 }
 
+#[cfg(feature = "controller")]
 impl From<controller::FdPassError> for Failure {
     fn from(error: controller::FdPassError) -> Self {
         Self::new(error, None, exit::FAILURE)
     }
 }
 
+#[cfg(feature = "controller")]
 impl From<controller::KnownHostsError> for Failure {
     fn from(error: controller::KnownHostsError) -> Self {
         let hint = error.hint();
@@ -163,6 +170,7 @@ impl From<controller::KnownHostsError> for Failure {
     }
 }
 
+#[cfg(feature = "realm")]
 impl From<signer::RevocationError> for Failure {
     fn from(error: signer::RevocationError) -> Self {
         let code = if error.is_configuration() {
@@ -177,6 +185,7 @@ impl From<signer::RevocationError> for Failure {
     }
 }
 
+#[cfg(feature = "realm")]
 impl From<signer::LedgerError> for Failure {
     fn from(error: signer::LedgerError) -> Self {
         let code = if error.is_passing() {
@@ -189,6 +198,7 @@ impl From<signer::LedgerError> for Failure {
     }
 }
 
+#[cfg(feature = "realm")]
 impl From<signer::SignError> for Failure {
     fn from(error: signer::SignError) -> Self {
         let hint = error.hint();
@@ -204,6 +214,7 @@ impl From<signer::AwsError> for Failure {
     }
 }
 
+#[cfg(feature = "realm")]
 impl From<signer::JournalError> for Failure {
     fn from(error: signer::JournalError) -> Self {
         let hint = error.hint();
@@ -238,6 +249,7 @@ impl From<enrollment::RegistryError> for Failure {
     }
 }
 
+#[cfg(feature = "github")]
 impl From<enrollment::github::TokenError> for Failure {
     fn from(error: enrollment::github::TokenError) -> Self {
         let hint = error.hint();
@@ -253,6 +265,7 @@ fn registry_code(error: &enrollment::RegistryError) -> u8 {
     }
 }
 
+#[cfg(feature = "controller")]
 fn broker_code(error: &controller::BrokerError) -> u8 {
     match error {
         controller::BrokerError::Tls(_) | controller::BrokerError::AlwaysOn { .. } => exit::CONFIG,

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 /// A server that has had a crowd should not keep its memory: docs/decisions/0019-memory-back.md.
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[cfg(all(feature = "realm", target_os = "linux", target_env = "gnu"))]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 

@@ -2,11 +2,15 @@
 
 use std::io;
 use std::path::PathBuf;
+#[cfg(feature = "controller")]
 use std::sync::Arc;
 
+#[cfg(feature = "controller")]
 use controller::{Account, OpenError};
 use daemon::device_dir::DeviceDir;
+#[cfg(feature = "controller")]
 use daemon::identity::{self, Identity};
+#[cfg(feature = "controller")]
 use protocol::Role;
 use tokio::runtime::Builder;
 
@@ -61,6 +65,7 @@ pub(crate) fn device_dir(named: Option<PathBuf>) -> Result<DeviceDir, Failure> {
 }
 
 /// The controller's configuration and keys.
+#[cfg(feature = "controller")]
 pub(crate) fn account(dir: Option<PathBuf>) -> Result<Account, Failure> {
     let dir = device_dir(dir)?;
     let membership = dir.membership()?;

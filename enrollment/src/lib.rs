@@ -13,6 +13,7 @@ pub mod directory;
 pub mod enroll;
 mod file_stamp;
 mod folder;
+#[cfg(feature = "github")]
 pub mod github;
 pub mod key_directory;
 pub mod key_sync;
@@ -37,6 +38,7 @@ pub use any_registry::AnyRegistry;
 pub use certificate_check::CheckedCertificate;
 pub use directory::Directory;
 pub use enroll::{EnrollError, Enrolled, Enrollment, Event, Obtained};
+#[cfg(feature = "github")]
 pub use github::GitHub;
 pub use key_sync::{PermittedKeys, permitted_keys};
 pub use misnamed::Misnamed;

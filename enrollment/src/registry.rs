@@ -8,6 +8,7 @@ use std::time::Duration;
 use russh::keys::ssh_key::sha2::{Digest, Sha256};
 use tokio::time::{Instant, timeout};
 
+#[cfg(feature = "github")]
 use crate::github::{GitHubError, TokenError};
 use crate::{Kind, Misnamed, Title};
 
@@ -171,6 +172,7 @@ pub enum RegistryError {
     #[error("a call to the registry was cut short")]
     Cut,
     /// GitHub did not do what it was asked.
+    #[cfg(feature = "github")]
     #[error("cannot {action} the issues of {repository}")]
     GitHub {
         /// What was attempted.
@@ -180,6 +182,12 @@ pub enum RegistryError {
         /// Why it failed.
         #[source]
         source: GitHubError,
+    },
+    /// It is a repository, and this build cannot ask one.
+    #[error("the registry is {place}, and this build of `tunnel` cannot ask GitHub")]
+    GitHubLeftOut {
+        /// Which repository.
+        place: String,
     },
     /// The file system failed.
     #[error("cannot {action} `{place}`")]
@@ -201,6 +209,7 @@ pub enum RegistryError {
         signers: String,
     },
     /// There is no token to ask GitHub with.
+    #[cfg(feature = "github")]
     #[error(transparent)]
     Token(#[from] TokenError),
     /// It did not answer.
@@ -297,18 +306,22 @@ impl RegistryError {
     /// Whether the same call may succeed a little later.
     pub fn is_passing(&self) -> bool {
         match self {
+            #[cfg(feature = "github")]
             Self::GitHub { source, .. } => source.is_passing(),
+            #[cfg(feature = "github")]
+            Self::Token(_) => false,
             Self::TimedOut { .. } => true,
             Self::BodyTooLarge { .. }
             | Self::Cut
+            | Self::GitHubLeftOut { .. }
             | Self::Io { .. }
             | Self::NotASigner { .. }
-            | Self::Token(_)
             | Self::TooMany { .. } => false,
         }
     }
 
     /// Whether all further calls would fail too for some time, because there were too many.
+    #[cfg(feature = "github")]
     pub fn is_limit(&self) -> bool {
         matches!(
             self,
@@ -322,7 +335,11 @@ impl RegistryError {
     /// What the person can do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
+            #[cfg(feature = "github")]
             Self::GitHub { source, .. } => source.hint().map(str::to_owned),
+            Self::GitHubLeftOut { .. } => Some(
+                "enroll with a build of `tunnel` that has the feature `github`, and copy the directory".to_owned(),
+            ),
             Self::Io { .. } => Some(
                 "the registry is the directory that `realm.toml` names: is it there, and may you use it?"
                     .to_owned(),
@@ -331,6 +348,7 @@ impl RegistryError {
                 "put `signers = [\"{login}\"]` into `[registry]` of `realm.toml`, for everybody, or keep the token of one of them with \
                  `tunnel registry login`"
             )),
+            #[cfg(feature = "github")]
             Self::Token(source) => source.hint(),
             Self::TimedOut { .. } => Some(
                 "it may be busy or out of reach: try again".to_owned(),

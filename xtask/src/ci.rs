@@ -48,6 +48,21 @@ pub(crate) fn command(arguments: Arguments) -> Result<(), ChoreError> {
             "warnings",
         ]),
     )?;
+    for role in ["agent", "controller", "realm"] {
+        step(
+            &format!("lints of the program for `{role}` alone"),
+            &mut cargo(&[
+                "clippy",
+                "--package=cli",
+                "--locked",
+                "--no-default-features",
+                &format!("--features={role}"),
+                "--",
+                "-D",
+                "warnings",
+            ]),
+        )?;
+    }
     step(
         "documentation",
         cargo(&["doc", "--workspace", "--no-deps", "--locked"]).env("RUSTDOCFLAGS", "-D warnings"),

@@ -1,7 +1,5 @@
 //! The commands of a proxy's admin.
 
-use std::path::PathBuf;
-
 use clap::{Args, Subcommand, ValueEnum};
 use protocol::Label;
 
@@ -90,13 +88,4 @@ pub(crate) struct AddSystem {
     /// Take an account over that was not made for a system, such as one of the original's
     #[arg(long)]
     pub(crate) adopt: bool,
-}
-
-/// Write the `authorized_keys` of the user who runs this, from standard input.
-#[derive(Debug, Args)]
-pub(crate) struct WriteKeys {
-    /// The home directory
-    pub(crate) home: PathBuf,
-    /// The word at the end of our lines; without it only the folder is made
-    pub(crate) marker: Option<String>,
 }

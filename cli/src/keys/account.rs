@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
+#[cfg(feature = "realm")]
 use protocol::Label;
 use tokio::process::Command;
 use tokio::time::timeout;
@@ -34,6 +35,26 @@ impl Account {
         Ok(Self::parse(line.trim_end()).filter(|account| account.name == name))
     }
 
+    /// One line of `passwd(5)`.
+    fn parse(line: &str) -> Option<Self> {
+        let mut fields = line.split(':');
+        let mut next = || fields.next();
+        let (name, _password) = (next()?, next()?);
+        let (uid, gid) = (next()?.parse().ok()?, next()?.parse().ok()?);
+        let (comment, home, _shell) = (next()?, next()?, next()?);
+        let home = PathBuf::from(home);
+        (!name.is_empty() && home.is_absolute()).then(|| Self {
+            name: name.to_owned(),
+            uid,
+            gid,
+            home,
+            comment: comment.to_owned(),
+        })
+    }
+}
+
+#[cfg(feature = "realm")]
+impl Account {
     /// The systems that have an account of their own on this computer.
     pub(crate) async fn systems() -> Result<Vec<Label>, Failure> {
         let mut getent = Command::new("getent");
@@ -56,25 +77,9 @@ impl Account {
     pub(crate) fn is_for(&self, system: &Label) -> bool {
         self.uid != 0 && self.name == system.as_str() && self.comment == comment(system)
     }
-
-    /// One line of `passwd(5)`.
-    fn parse(line: &str) -> Option<Self> {
-        let mut fields = line.split(':');
-        let mut next = || fields.next();
-        let (name, _password) = (next()?, next()?);
-        let (uid, gid) = (next()?.parse().ok()?, next()?.parse().ok()?);
-        let (comment, home, _shell) = (next()?, next()?, next()?);
-        let home = PathBuf::from(home);
-        (!name.is_empty() && home.is_absolute()).then(|| Self {
-            name: name.to_owned(),
-            uid,
-            gid,
-            home,
-            comment: comment.to_owned(),
-        })
-    }
 }
 
+#[cfg(feature = "realm")]
 /// What the account of a system says of itself, by which we know it.
 pub(crate) fn comment(system: &Label) -> String {
     format!("tunnel system {system}")

@@ -56,15 +56,15 @@ fn check_rules(dir: &DeviceDir, registry: &AnyRegistry) -> Result<(), Failure> {
     let has_rules = [TRUST_FILE, PERMISSIONS_FILE]
         .iter()
         .any(|name| dir.path().join(name).exists());
-    match registry {
-        AnyRegistry::GitHub(_) if !has_rules => Err(Failure::text(
-            format!(
-                "there is no `{TRUST_FILE}` in `{}`: no controller counts",
-                dir.path().display()
-            ),
-            Some("copy the one of the realm's administrator into it"),
-            exit::CONFIG,
-        )),
-        AnyRegistry::GitHub(_) | AnyRegistry::Directory(_) => Ok(()),
+    if !registry.is_open_to_all() || has_rules {
+        return Ok(());
     }
+    Err(Failure::text(
+        format!(
+            "there is no `{TRUST_FILE}` in `{}`: no controller counts",
+            dir.path().display()
+        ),
+        Some("copy the one of the realm's administrator into it"),
+        exit::CONFIG,
+    ))
 }

@@ -65,6 +65,7 @@ pub(crate) async fn write_keys(
 }
 
 /// Makes the folder for the user's `authorized_keys`, with the right owner and mode.
+#[cfg(feature = "realm")]
 pub(crate) async fn make_key_folder(account: &Account) -> Result<(), Failure> {
     in_child(account, None, &[]).await.map(drop)
 }
