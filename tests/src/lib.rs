@@ -29,6 +29,7 @@ mod procfs;
 mod session;
 mod sshd;
 mod stopwatch;
+mod supervisor;
 mod terminal;
 mod tool;
 mod wait;
@@ -44,15 +45,16 @@ pub use net::Link;
 pub use original::{OriginalTarget, ReverseForward, original_order, original_order_command};
 pub use outcome::{Outcome, run};
 pub use packages::{Packages, PackagesError};
-pub use payload::{checksum, random_file};
+pub use payload::{checksum, is_beginning, noise_file, random_file, sha256};
 pub use port::ReservedPort;
 pub use procfs::{
     Usage, cpu_time, descriptors, end_marked, established, is_listening, processes_marked,
-    raise_descriptors, resident, unix_sockets_under, usage,
+    raise_descriptors, resident, threads, unix_sockets_under, usage,
 };
 pub use session::Session;
 pub use sshd::{Sshd, current_user};
 pub use stopwatch::Stopwatch;
+pub use supervisor::Supervisor;
 pub use terminal::Terminal;
 pub use tool::{TOOLS, Tool, missing_tools, tool};
 pub use wait::{CEILING, wait_until};

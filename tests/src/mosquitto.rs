@@ -75,7 +75,7 @@ impl Mosquitto {
         let mut command = Command::new(tool(program));
         world.mark(&mut command);
         command
-            .args(["-h", "127.0.0.1", "-p", &world.broker_port().to_string()])
+            .args(["-h", world.host(), "-p", &world.broker_port().to_string()])
             .args(["-V", "mqttv311", "-i", client_id, "--cafile"])
             .arg(world.realm().join("ca/ca.cert"))
             .arg("--cert")

@@ -1,5 +1,6 @@
 //! A computer behind a link of its own, which can be cut, made lossy or slow.
 
+use std::fs;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -110,6 +111,16 @@ impl Link {
         };
         run(&mut limit(&self.outer), CEILING).success();
         run(&mut self.inside(&limit(&inner)), CEILING).success();
+    }
+
+    /// How many bytes the link has carried to the computer, and from it.
+    pub fn carried(&self) -> (u64, u64) {
+        let count = |name: &str| {
+            let file = format!("/sys/class/net/{}/statistics/{name}", self.outer);
+            let text = fs::read_to_string(file).unwrap_or_default();
+            text.trim().parse().unwrap_or(0)
+        };
+        (count("tx_bytes"), count("rx_bytes"))
     }
 
     #[track_caller]

@@ -1,8 +1,11 @@
 //! Bytes that compress badly and differ at every place, so that a lost, doubled or moved block shows.
 
-use std::fs::File;
-use std::io::{BufReader, BufWriter, Read, Write};
+use std::fs::{self, File};
+use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::Path;
+use std::process::Command;
+
+use crate::{CEILING, run, tool};
 
 /// Writes a file of `size` pseudo-random bytes.
 ///
@@ -48,6 +51,43 @@ pub fn checksum(path: &Path) -> (u64, u64) {
     }
 }
 
+/// Writes a file of `size` bytes of the kernel's noise, which is faster than [`random_file`] where there are many.
+///
+/// # Panics
+/// When it cannot be written.
+#[track_caller]
+pub fn noise_file(path: &Path, size: u64) {
+    let mut noise = File::open("/dev/urandom")
+        .expect("every Linux has noise")
+        .take(size);
+    File::create(path)
+        .and_then(|mut file| io::copy(&mut noise, &mut file))
+        .expect("the test's folder has room");
+}
+
+/// The SHA-256 of a file, as `sha256sum` prints it.
+///
+/// # Panics
+/// When it cannot be read.
+#[track_caller]
+pub fn sha256(path: &Path) -> String {
+    let outcome = run(Command::new(tool("sha256sum")).arg(path), CEILING).success();
+    let sum = outcome.stdout.split(' ').next();
+    sum.unwrap_or_default().to_owned()
+}
+
+/// Whether a file is the beginning of another, or all of it.
+///
+/// # Panics
+/// When it cannot be read.
+#[track_caller]
+pub fn is_beginning(part: &Path, whole: &Path) -> bool {
+    let length = fs::metadata(part).expect("the file exists").len();
+    let mut cmp = Command::new(tool("cmp"));
+    cmp.args(["-n", &length.to_string()]).args([part, whole]);
+    run(&mut cmp, CEILING).code == Some(0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -59,9 +99,25 @@ mod tests {
         random_file(&file, 1001);
         let before = checksum(&file);
         assert_eq!(before.0, 1001);
-        let mut bytes = std::fs::read(&file).unwrap();
+        let mut bytes = fs::read(&file).unwrap();
         bytes[500] ^= 1;
-        std::fs::write(&file, bytes).unwrap();
+        fs::write(&file, bytes).unwrap();
         assert_ne!(checksum(&file), before);
+    }
+
+    #[test]
+    fn a_beginning_is_told_from_a_changed_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let (whole, part) = (folder.path().join("whole"), folder.path().join("part"));
+        noise_file(&whole, 5000);
+        let mut bytes = fs::read(&whole).unwrap();
+        assert_eq!(bytes.len(), 5000);
+        bytes.truncate(3000);
+        fs::write(&part, &bytes).unwrap();
+        assert!(is_beginning(&part, &whole));
+        assert_ne!(sha256(&part), sha256(&whole));
+        bytes[2999] ^= 1;
+        fs::write(&part, &bytes).unwrap();
+        assert!(!is_beginning(&part, &whole));
     }
 }

@@ -119,6 +119,22 @@ pub fn descriptors(pid: u32) -> usize {
         .count()
 }
 
+/// How many threads a process has.
+pub fn threads(pid: u32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/task"))
+        .into_iter()
+        .flatten()
+        .count()
+}
+
+/// The processes that a process has started itself, and that live.
+pub(crate) fn children(pid: u32) -> Vec<u32> {
+    let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    text.split_whitespace()
+        .filter_map(|child| child.parse().ok())
+        .collect()
+}
+
 /// Lets this process open as many files as it may.
 pub fn raise_descriptors() {
     let limits = getrlimit(Resource::Nofile);

@@ -5,7 +5,8 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::{CEILING, Daemon, Device, ReservedPort, is_listening, run, tool, wait_until};
+use crate::procfs::children;
+use crate::{CEILING, Daemon, Device, Link, ReservedPort, run, tool};
 
 /// A running sshd. Its sessions end with their connections.
 #[derive(Debug)]
@@ -22,6 +23,25 @@ impl Sshd {
     /// When it does not come up.
     #[track_caller]
     pub fn start(name: &str, folder: &Path, logs: &Path) -> Self {
+        Self::start_as(name, folder, logs, |command| command)
+    }
+
+    /// Like [`start`](Self::start), on the computer behind this link.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    #[track_caller]
+    pub fn start_behind(link: &Link, name: &str, folder: &Path, logs: &Path) -> Self {
+        Self::start_as(name, folder, logs, |command| link.inside(&command))
+    }
+
+    #[track_caller]
+    fn start_as(
+        name: &str,
+        folder: &Path,
+        logs: &Path,
+        place: impl FnOnce(Command) -> Command,
+    ) -> Self {
         let sshd = tool("sshd");
         // Where sshd, run by root, separates privileges; Debian makes it when the service starts.
         if rustix::process::geteuid().is_root() {
@@ -41,16 +61,8 @@ impl Sshd {
             .expect("the world's folder is writable");
         let mut command = Command::new(sshd);
         command.args(["-D", "-e", "-f"]).arg(config);
-        let mut daemon = Daemon::start(name, &mut command, logs);
-        wait_until("sshd to listen", CEILING, || {
-            let ended = daemon.has_ended();
-            assert!(ended.is_none(), "sshd ended: {}", daemon.stderr());
-            if is_listening(port.number()) {
-                Ok(())
-            } else {
-                Err(daemon.stderr())
-            }
-        });
+        let mut daemon = Daemon::start(name, &mut place(command), logs);
+        daemon.wait_for_line("Server listening on");
         Self {
             daemon,
             folder,
@@ -86,6 +98,11 @@ impl Sshd {
     /// The port.
     pub fn port(&self) -> u16 {
         self.port.number()
+    }
+
+    /// How many of its sessions live.
+    pub fn sessions(&self) -> usize {
+        children(self.daemon.pid()).len()
     }
 
     /// What it has logged.

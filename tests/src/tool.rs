@@ -107,6 +107,14 @@ pub const TOOLS: &[Tool] = &[
         package: "curl",
     },
     Tool {
+        name: "cmp",
+        package: "diffutils",
+    },
+    Tool {
+        name: "sha256sum",
+        package: "coreutils",
+    },
+    Tool {
         name: "rsync",
         package: "rsync",
     },

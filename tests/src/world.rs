@@ -21,6 +21,8 @@ pub const MARK: &str = "TUNNEL_E2E_WORLD";
 #[derive(Debug)]
 pub struct World {
     folder: TempDir,
+    /// Where broker and proxy are found.
+    host: String,
     broker: ReservedPort,
     proxy: ReservedPort,
     /// Whether everything that can be logged is logged.
@@ -43,12 +45,27 @@ impl World {
     /// When it fails.
     #[track_caller]
     pub fn with_realm_options(options: &[&str]) -> Self {
+        Self::made("127.0.0.1", "127.0.0.1", options)
+    }
+
+    /// A realm whose broker and proxy listen on every address of the test's side, and are found at this one.
+    ///
+    /// # Panics
+    /// When `tunnel realm init` fails.
+    #[track_caller]
+    pub fn found_at(host: &str) -> Self {
+        Self::made(host, "0.0.0.0", &[])
+    }
+
+    #[track_caller]
+    fn made(host: &str, listen: &str, options: &[&str]) -> Self {
         let folder = tempfile::Builder::new()
             .prefix("e2e-")
             .tempdir()
             .expect("the temporary directory is writable");
         let world = Self {
             folder,
+            host: host.to_owned(),
             broker: ReservedPort::take(),
             proxy: ReservedPort::take(),
             loud: false,
@@ -58,13 +75,7 @@ impl World {
         }
         let mut init = world.tunnel();
         init.args([
-            "realm",
-            "init",
-            "atlas",
-            "--proxy",
-            "127.0.0.1",
-            "--listen",
-            "127.0.0.1",
+            "realm", "init", "atlas", "--proxy", host, "--listen", listen,
         ])
         .args(["--broker-port", &world.broker.number().to_string()])
         .args(["--proxy-port", &world.proxy.number().to_string()])
@@ -93,6 +104,11 @@ impl World {
     /// The directory of log files.
     pub fn logs(&self) -> PathBuf {
         self.path("logs")
+    }
+
+    /// The address of broker and proxy.
+    pub fn host(&self) -> &str {
+        &self.host
     }
 
     /// The broker's port.
@@ -291,7 +307,7 @@ impl World {
     pub fn stock(&self, program: &str, controller: &Device, known: &[(&str, &Path)]) -> Command {
         let folder = self.path(&format!("stock-{}", controller.id()));
         fs::create_dir_all(&folder).expect("the world's folder is writable");
-        let proxy = format!("[127.0.0.1]:{}", self.proxy_port());
+        let proxy = format!("[{}]:{}", self.host, self.proxy_port());
         let proxy_key = self.realm().join("proxy/hostkey.pub");
         let hosts: String = known
             .iter()
@@ -315,7 +331,7 @@ impl World {
 
     /// The `-J` argument which leads through the proxy as this system.
     pub fn jump(&self, system: &str) -> String {
-        format!("{system}@127.0.0.1:{}", self.proxy_port())
+        format!("{system}@{}:{}", self.host, self.proxy_port())
     }
 
     #[track_caller]

@@ -26,6 +26,8 @@ pub struct FlowStream {
     timer: Option<Pin<Box<Sleep>>>,
     stuck: Option<Instant>,
     closing: Option<Instant>,
+    /// The connection is lost: nothing of the output can arrive any more.
+    lost: bool,
 }
 
 impl FlowStream {
@@ -45,6 +47,7 @@ impl FlowStream {
             timer: None,
             stuck: None,
             closing: None,
+            lost: false,
         })
     }
 
@@ -71,6 +74,108 @@ impl FlowStream {
         };
         self.flow.set_queued_out(self.out.len());
         result
+    }
+
+    /// What the gate allows of the input, behind the output.
+    fn poll_input(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        // Output first, so that it moves while input is held back.
+        if let Poll::Ready(Err(error)) = self.drain(cx) {
+            return Poll::Ready(Err(error));
+        }
+        loop {
+            let now = Instant::now();
+            let verdict = {
+                let mut state = self.flow.lock();
+                // Stored before the check, so that what changes in between wakes us.
+                match &mut state.reader {
+                    Some(waker) => waker.clone_from(cx.waker()),
+                    none => *none = Some(cx.waker().clone()),
+                }
+                if let Some(reason) = state.cut {
+                    return Poll::Ready(Err(io::Error::other(reason)));
+                }
+                state.gate.may_read(now)
+            };
+            match verdict {
+                Verdict::Read => {}
+                Verdict::TooMuch => {
+                    return Poll::Ready(Err(io::Error::other(
+                        "the peer sent more than it was granted",
+                    )));
+                }
+                Verdict::Wait(until) => {
+                    self.check_socket()?;
+                    // Silence is ours while we do not listen.
+                    self.flow.lock().heard = now;
+                    let look = now + PAUSED_LOOK;
+                    if self.wake_at(until.map_or(look, |then| then.min(look)), cx) {
+                        continue;
+                    }
+                    return Poll::Pending;
+                }
+            }
+            let before = buf.filled().len();
+            if let Poll::Ready(result) = Pin::new(&mut self.socket).poll_read(cx, buf) {
+                if buf.filled().len() > before {
+                    self.flow.lock().heard = now;
+                }
+                return Poll::Ready(result);
+            }
+            let (limit, heard) = {
+                let state = self.flow.lock();
+                (state.silence_limit, state.heard)
+            };
+            let Some(limit) = limit else {
+                return Poll::Pending;
+            };
+            if now >= heard + limit {
+                return Poll::Ready(Err(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    "the peer is silent",
+                )));
+            }
+            if !self.wake_at(heard + limit, cx) {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Takes output at once, below the maximum.
+    fn poll_output(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.check_cut()?;
+        if let Poll::Ready(Err(error)) = self.drain(cx) {
+            return Poll::Ready(Err(error));
+        }
+        let mut rest = buf;
+        while self.out.is_empty() && !rest.is_empty() {
+            match Pin::new(&mut self.socket).poll_write(cx, rest) {
+                Poll::Ready(Ok(0)) => {
+                    return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+                }
+                Poll::Ready(Ok(written)) => rest = rest.get(written..).unwrap_or_default(),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => break,
+            }
+        }
+        if !self.out.is_empty() && self.out.len().saturating_add(rest.len()) > OUT_MAX {
+            // For a cut. Nothing is read while the session's loop waits here, so nobody would notice the peer's silence.
+            self.flow.lock().reader = Some(cx.waker().clone());
+            let end = *self
+                .stuck
+                .get_or_insert_with(|| Instant::now() + STUCK_LIMIT);
+            if self.wake_at(end, cx) {
+                return Poll::Ready(Err(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    "the peer takes nothing",
+                )));
+            }
+            return Poll::Pending;
+        }
+        if !rest.is_empty() {
+            self.out.extend_from_slice(rest);
+            self.flow.set_queued_out(self.out.len());
+        }
+        Poll::Ready(Ok(buf.len()))
     }
 
     fn check_cut(&self) -> io::Result<()> {
@@ -114,66 +219,9 @@ impl AsyncRead for FlowStream {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        // Output first, so that it moves while input is held back.
-        if let Poll::Ready(Err(error)) = this.drain(cx) {
-            return Poll::Ready(Err(error));
-        }
-        loop {
-            let now = Instant::now();
-            let verdict = {
-                let mut state = this.flow.lock();
-                // Stored before the check, so that what changes in between wakes us.
-                match &mut state.reader {
-                    Some(waker) => waker.clone_from(cx.waker()),
-                    none => *none = Some(cx.waker().clone()),
-                }
-                if let Some(reason) = state.cut {
-                    return Poll::Ready(Err(io::Error::other(reason)));
-                }
-                state.gate.may_read(now)
-            };
-            match verdict {
-                Verdict::Read => {}
-                Verdict::TooMuch => {
-                    return Poll::Ready(Err(io::Error::other(
-                        "the peer sent more than it was granted",
-                    )));
-                }
-                Verdict::Wait(until) => {
-                    this.check_socket()?;
-                    // Silence is ours while we do not listen.
-                    this.flow.lock().heard = now;
-                    let look = now + PAUSED_LOOK;
-                    if this.wake_at(until.map_or(look, |then| then.min(look)), cx) {
-                        continue;
-                    }
-                    return Poll::Pending;
-                }
-            }
-            let before = buf.filled().len();
-            if let Poll::Ready(result) = Pin::new(&mut this.socket).poll_read(cx, buf) {
-                if buf.filled().len() > before {
-                    this.flow.lock().heard = now;
-                }
-                return Poll::Ready(result);
-            }
-            let (limit, heard) = {
-                let state = this.flow.lock();
-                (state.silence_limit, state.heard)
-            };
-            let Some(limit) = limit else {
-                return Poll::Pending;
-            };
-            if now >= heard + limit {
-                return Poll::Ready(Err(io::Error::new(
-                    io::ErrorKind::TimedOut,
-                    "the peer is silent",
-                )));
-            }
-            if !this.wake_at(heard + limit, cx) {
-                return Poll::Pending;
-            }
-        }
+        let result = this.poll_input(cx, buf);
+        this.lost |= matches!(result, Poll::Ready(Err(_)));
+        result
     }
 }
 
@@ -184,40 +232,9 @@ impl AsyncWrite for FlowStream {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        this.check_cut()?;
-        if let Poll::Ready(Err(error)) = this.drain(cx) {
-            return Poll::Ready(Err(error));
-        }
-        let mut rest = buf;
-        while this.out.is_empty() && !rest.is_empty() {
-            match Pin::new(&mut this.socket).poll_write(cx, rest) {
-                Poll::Ready(Ok(0)) => {
-                    return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-                }
-                Poll::Ready(Ok(written)) => rest = rest.get(written..).unwrap_or_default(),
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending => break,
-            }
-        }
-        if !this.out.is_empty() && this.out.len().saturating_add(rest.len()) > OUT_MAX {
-            // For a cut. Nothing is read while the session's loop waits here, so nobody would notice the peer's silence.
-            this.flow.lock().reader = Some(cx.waker().clone());
-            let end = *this
-                .stuck
-                .get_or_insert_with(|| Instant::now() + STUCK_LIMIT);
-            if this.wake_at(end, cx) {
-                return Poll::Ready(Err(io::Error::new(
-                    io::ErrorKind::TimedOut,
-                    "the peer takes nothing",
-                )));
-            }
-            return Poll::Pending;
-        }
-        if !rest.is_empty() {
-            this.out.extend_from_slice(rest);
-            this.flow.set_queued_out(this.out.len());
-        }
-        Poll::Ready(Ok(buf.len()))
+        let result = this.poll_output(cx, buf);
+        this.lost |= matches!(result, Poll::Ready(Err(_)));
+        result
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -231,6 +248,10 @@ impl AsyncWrite for FlowStream {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         this.check_cut()?;
+        if this.lost {
+            // Waiting for a peer that is gone would only keep from everybody else that it is. The drop resets the connection.
+            return Poll::Ready(Ok(()));
+        }
         let end = *this
             .closing
             .get_or_insert_with(|| Instant::now() + CLOSE_LIMIT);
@@ -355,6 +376,22 @@ mod tests {
         };
         assert_eq!(error.to_string(), "the peer takes nothing");
         assert!(start.elapsed() >= STUCK_LIMIT);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_end_of_a_lost_connection_does_not_wait_for_its_output() {
+        let (mut stream, flow, _peer) = pair().await;
+        let limit = Duration::from_secs(10);
+        flow.limit_silence(limit);
+        while flow.queued_out() < OUT_HI {
+            stream.write_all(&vec![7; OUT_HI]).await.unwrap();
+        }
+        let start = Instant::now();
+        let error = stream.read(&mut [0]).await.unwrap_err();
+        assert_eq!(error.to_string(), "the peer is silent");
+        stream.shutdown().await.unwrap();
+        assert!(start.elapsed() < limit + CLOSE_LIMIT / 2);
+        assert!(flow.queued_out() >= OUT_HI, "it could have gone out");
     }
 
     #[tokio::test(start_paused = true)]

@@ -3,7 +3,10 @@
 mod always_on;
 mod attacks;
 mod audit;
+mod copies;
 mod faults;
 mod hooks;
 mod host_key;
+mod remote;
 mod services;
+mod transfers;
