@@ -343,10 +343,9 @@ fn made_up(world: &World, server: SocketAddr, count: usize) -> Result<Vec<Login>
     for number in 0..devices {
         let system = if number % 2 == 0 { "hula" } else { "kona" };
         let login = Login::made_up(server, system, number as u64);
-        let file = world
-            .realm()
-            .join(format!("registry/d{number}.{system}.atlas.sshkey.pub"));
-        fs::write(&file, login.public_key()? + "\n")
+        let device = format!("d{number}.{system}.atlas");
+        let file = world.realm().join(format!("registry/{device}.sshkey.pub"));
+        fs::write(&file, login.public_key(&device)? + "\n")
             .map_err(|error| format!("`{}`: {error}", file.display()))?;
         logins.push(login);
     }

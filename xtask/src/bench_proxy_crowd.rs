@@ -134,10 +134,11 @@ impl Login {
         }
     }
 
-    /// The line of the public key's file.
-    pub(crate) fn public_key(&self) -> Result<String, String> {
-        let line = self.key.public_key().to_openssh();
-        line.map_err(|error| error.to_string())
+    /// The line of the public key's file, which says whose it is.
+    pub(crate) fn public_key(&self, device: &str) -> Result<String, String> {
+        let mut key = self.key.public_key().clone();
+        key.set_comment(device);
+        key.to_openssh().map_err(|error| error.to_string())
     }
 }
 
