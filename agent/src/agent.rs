@@ -22,7 +22,7 @@ use tokio::time::Instant;
 use crate::deadline::reached;
 use crate::hooks::Hooks;
 use crate::host_keys;
-use crate::leases::{Action, Event, Leases};
+use crate::leases::{Action, ByPort, Event, Leases};
 use crate::plan::Plan;
 use crate::reply_text::bounded;
 use crate::tunnel::{self, Tunnel};
@@ -75,12 +75,14 @@ impl Agent {
         let plan = Plan::new(membership, Arc::clone(&identity.ssh_key))?;
         let Membership { realm, device, id } = membership;
         let names = plan.services.iter().map(|(name, _)| name.clone()).collect();
+        let by_port = ByPort::of(plan.services.iter().map(|(name, address)| (name, address)));
         let address = plan.proxy.to_string();
         let known = host_keys::read(device.host_keys.as_deref());
         let will = id.clone();
         Ok(Self {
             id: id.clone(),
-            leases: Leases::new(id.clone(), names, address, known, device.grace_period),
+            leases: Leases::new(id.clone(), names, address, known, device.grace_period)
+                .with_ports(by_port),
             link: LinkSettings {
                 brokers: realm.brokers(),
                 subscribe_qos: realm.broker.subscribe_qos,

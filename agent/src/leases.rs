@@ -11,8 +11,10 @@ use tokio::time::Instant;
 
 use crate::reply_text::bounded;
 
+mod by_port;
 mod refusal;
 
+pub(crate) use by_port::ByPort;
 use refusal::stale_text;
 pub use refusal::{MAX_LEASES, MAX_LEASES_PER_CONTROLLER};
 
@@ -22,6 +24,7 @@ pub use refusal::{MAX_LEASES, MAX_LEASES_PER_CONTROLLER};
 pub(crate) struct Leases {
     device: DeviceId,
     services: Vec<Label>,
+    by_port: ByPort,
     proxy: String,
     host_keys: Vec<String>,
     grace: Duration,
@@ -113,6 +116,7 @@ impl Leases {
         Self {
             device,
             services,
+            by_port: ByPort::default(),
             proxy,
             host_keys,
             grace,
@@ -123,6 +127,11 @@ impl Leases {
             idle_since: None,
             shutting_down: false,
         }
+    }
+
+    /// The same, with services that may be asked for by their port too.
+    pub(crate) fn with_ports(self, by_port: ByPort) -> Self {
+        Self { by_port, ..self }
     }
 
     /// Decides on one event.
@@ -193,6 +202,7 @@ impl Leases {
                 lifetime,
                 issued,
             } => {
+                let services = self.by_name(services);
                 let refusal = if stale {
                     Some((
                         RefusalCode::Stale,
@@ -238,6 +248,15 @@ impl Leases {
                 ));
             }
         }
+    }
+
+    /// The services by their names. A name goes before a port: `80` may be a service's name.
+    fn by_name(&self, asked: Vec<Label>) -> Vec<Label> {
+        let named = |word: Label| match self.by_port.find(&word) {
+            Some(service) if !self.services.contains(&word) => service.clone(),
+            Some(_) | None => word,
+        };
+        asked.into_iter().map(named).collect()
     }
 
     fn open(

@@ -2,7 +2,7 @@
 
 use protocol::{DeviceId, Label, LeaseId, RefusalCode};
 
-use super::Leases;
+use super::{Leases, by_port};
 
 impl Leases {
     /// Why an order to open cannot be carried out, if it cannot.
@@ -23,12 +23,16 @@ impl Leases {
             .iter()
             .find(|service| !self.services.contains(service))
         {
-            let offered = self
-                .services
-                .iter()
-                .map(Label::as_str)
-                .collect::<Vec<_>>()
-                .join(", ");
+            let by_port = by_port::port(unknown).is_some();
+            let told = |service: &Label| {
+                if by_port {
+                    self.by_port.told(service)
+                } else {
+                    service.to_string()
+                }
+            };
+            let offered = self.services.iter().map(told).collect::<Vec<_>>();
+            let offered = offered.join(", ");
             let text = format!("`{device}` offers no service `{unknown}`, only: {offered}");
             return Some((RefusalCode::UnknownService, text));
         }

@@ -257,6 +257,38 @@ fn who_waits_is_told_what_is_wrong_and_nothing_is_kept_open() {
 }
 
 #[test]
+fn a_port_means_the_service_that_has_it_and_is_refused_with_the_others() {
+    let mut world = World::new();
+    let services = [("ssh", "127.0.0.1:22"), ("web", "127.0.0.1:8080")]
+        .map(|(name, address)| (label(name), address.parse().unwrap()));
+    let by_port = ByPort::of(services.iter().map(|(name, address)| (name, address)));
+    world.leases.by_port = by_port;
+    assert_eq!(
+        world.open_services("controller-a", 1, &["8080"]),
+        [Action::Open]
+    );
+    let forwards = [("ssh", 40_000), ("web", 40_001)].map(|(service, port)| Forward {
+        service: label(service),
+        port,
+    });
+    let opened = world.on(Event::Opened(forwards.to_vec()));
+    let [Action::Reply(_, reply)] = opened.as_slice() else {
+        panic!("{opened:?}");
+    };
+    let ReplyBody::Opened { forwards: told, .. } = &reply.body else {
+        panic!("{reply:?}");
+    };
+    assert_eq!(told.as_slice(), &forwards[1..]);
+    assert_eq!(
+        refusal(&world.open_services("controller-a", 2, &["9999"])),
+        (
+            RefusalCode::UnknownService,
+            "`333.hula.atlas` offers no service `9999`, only: ssh (22), web (8080)",
+        )
+    );
+}
+
+#[test]
 fn refusals_say_why() {
     let mut world = World::new();
     let (code, text) = (

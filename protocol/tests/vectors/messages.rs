@@ -28,9 +28,16 @@ fn orders() {
         issued: 0,
         lifetime: Lifetime::from_secs(3600).unwrap(),
     };
+    let port = Order::Open {
+        lease: first,
+        services: vec!["8080".parse().unwrap()],
+        issued: 1_795_305_600,
+        lifetime: Lifetime::from_secs(60).unwrap(),
+    };
     let named = BTreeMap::from([
         ("open", open),
         ("open-two", two),
+        ("open-port", port),
         ("close", Order::Close { lease: Some(first) }),
         ("close-all", Order::Close { lease: None }),
     ]);
@@ -38,7 +45,7 @@ fn orders() {
         "order",
         &named,
         &[],
-        [4, 3, 23],
+        [5, 3, 23],
         Order::decode,
         Order::encode,
     );
