@@ -26,7 +26,7 @@ use daemon::logging::{self, LogFilterError, LogFormat, Verbosity};
 #[cfg(feature = "agent")]
 pub(crate) use agent::{Agent, AgentCommand, SyncKeys};
 #[cfg(feature = "controller")]
-pub(crate) use connecting::{Connect, Disconnect, List, Stdio};
+pub(crate) use connecting::{Connect, Disconnect, List, SshConfig, Stdio};
 #[cfg(all(feature = "agent", feature = "controller", feature = "realm"))]
 pub(crate) use demo::Demo;
 pub(crate) use enroll::Enroll;
@@ -80,6 +80,8 @@ enum Format {
 pub(crate) enum Command {
     #[cfg(feature = "controller")]
     Connect(Connect),
+    #[cfg(feature = "controller")]
+    SshConfig(SshConfig),
     #[cfg(feature = "controller")]
     Stdio(Stdio),
     #[cfg(feature = "controller")]
@@ -155,6 +157,7 @@ impl Command {
             Self::Serve(_) | Self::Broker(_) | Self::Proxy(_) | Self::Signer(_) => true,
             #[cfg(feature = "controller")]
             Self::Connect(_)
+            | Self::SshConfig(_)
             | Self::Stdio(_)
             | Self::Disconnect(_)
             | Self::List(_)

@@ -36,7 +36,7 @@ pub(crate) fn run(dir: Option<PathBuf>, arguments: &Connect) -> Result<u8, Failu
                 device: device.clone(),
                 user: target.user.clone(),
                 key: account.dir.ssh_key(account.id()),
-                is_known: controller::learn(&known_hosts, &device, tunnel.host_keys())?,
+                is_known: controller::learn(&known_hosts, &device, tunnel.host_keys()).await?,
                 known_hosts: known_hosts.clone(),
                 command: arguments.command.clone(),
             };

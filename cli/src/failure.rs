@@ -170,6 +170,22 @@ impl From<controller::KnownHostsError> for Failure {
     }
 }
 
+#[cfg(feature = "controller")]
+impl From<controller::SshIncludeError> for Failure {
+    fn from(error: controller::SshIncludeError) -> Self {
+        let hint = error.hint();
+        Self::new(error, hint, exit::CONFIG)
+    }
+}
+
+#[cfg(feature = "controller")]
+impl From<controller::UnwritablePath> for Failure {
+    fn from(error: controller::UnwritablePath) -> Self {
+        let hint = error.hint();
+        Self::new(error, Some(hint), exit::CONFIG)
+    }
+}
+
 #[cfg(feature = "realm")]
 impl From<signer::RevocationError> for Failure {
     fn from(error: signer::RevocationError) -> Self {

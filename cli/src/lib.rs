@@ -39,12 +39,16 @@ mod registry;
 mod runtime;
 #[cfg(feature = "realm")]
 mod serve;
+#[cfg(feature = "controller")]
+mod service;
 #[cfg(feature = "realm")]
 mod signatory;
 #[cfg(feature = "realm")]
 mod signer_once;
 #[cfg(feature = "realm")]
 mod signing;
+#[cfg(feature = "controller")]
+mod ssh_config;
 #[cfg(feature = "controller")]
 mod stdio;
 #[cfg(feature = "controller")]
@@ -136,6 +140,8 @@ fn command(arguments: Arguments) -> Result<u8, Failure> {
         }
         #[cfg(feature = "realm")]
         Command::Signer(SignerCommand::Run(command)) => serve::run_signer(dir, &command),
+        #[cfg(feature = "controller")]
+        Command::SshConfig(command) => ssh_config::run(dir, &command),
         #[cfg(feature = "controller")]
         Command::Stdio(command) => stdio::run(dir, &command),
         #[cfg(any(feature = "agent", feature = "realm"))]

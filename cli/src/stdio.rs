@@ -31,7 +31,7 @@ pub(crate) fn run(dir: Option<PathBuf>, arguments: &Stdio) -> Result<u8, Failure
         let device = tunnel.device().clone();
         let spliced = async {
             // ssh reads this file when it checks the device's key, which is after our first byte.
-            controller::learn(&account.dir.known_hosts(), &device, tunnel.host_keys())?;
+            controller::learn(&account.dir.known_hosts(), &device, tunnel.host_keys()).await?;
             tokio::select! {
                 ended = controller::over_stdio(stream, &timing) => Ok::<_, Failure>(Some(ended)),
                 _ = interruption.requested() => Ok(None),

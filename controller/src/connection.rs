@@ -84,7 +84,7 @@ pub(crate) struct Session {
     tasks: Shutdown,
     /// What came before the link was up: a broker may send what it keeps before it answers a subscription.
     before: VecDeque<(String, Bytes)>,
-    _turn: Turn,
+    turn: Turn,
 }
 
 impl Session {
@@ -94,7 +94,8 @@ impl Session {
         account: &Account,
         filters: Vec<String>,
     ) -> Result<Self, BrokerError> {
-        let mut session = Self::start(account, filters, None).await?;
+        let turn = Turn::take(&account.dir).await?;
+        let mut session = Self::start(account, turn, filters, None)?;
         match session.up().await {
             Ok(()) => Ok(session),
             Err(error) => {
@@ -105,8 +106,9 @@ impl Session {
     }
 
     /// Starts a session that is not [`up`](Self::up) yet. The first message goes out right behind the subscription.
-    pub(crate) async fn start(
+    pub(crate) fn start(
         account: &Account,
+        turn: Turn,
         filters: Vec<String>,
         first: Option<(Topic, Vec<u8>)>,
     ) -> Result<Self, BrokerError> {
@@ -114,7 +116,6 @@ impl Session {
             let system = account.id().system().clone();
             return Err(BrokerError::AlwaysOn { system });
         };
-        let turn = Turn::take(&account.dir).await?;
         let realm = &account.membership.realm;
         let settings = LinkSettings {
             brokers: realm.brokers(),
@@ -130,7 +131,7 @@ impl Session {
             link: Link::start_with(settings, first, &tasks),
             tasks,
             before: VecDeque::new(),
-            _turn: turn,
+            turn,
         })
     }
 
@@ -167,6 +168,11 @@ impl Session {
     /// Publishes a message that no broker keeps.
     pub(crate) fn publish(&self, topic: &Topic, payload: Vec<u8>) {
         self.link.publisher().publish(message(topic, payload));
+    }
+
+    /// Leaves a note for the commands that wait for their turn.
+    pub(crate) fn say(&self, note: &[u8]) {
+        self.turn.say(note);
     }
 
     /// Ends the session, after a last message if there is one. Nothing of it runs any more when this returns, and only

@@ -1,11 +1,16 @@
 //! The host keys of the devices that this controller has met, in a `known_hosts` file of its own.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use daemon::files::{self, FileError};
+use daemon::lock::FileLock;
 use protocol::DeviceId;
-use russh::keys::PublicKey;
 use russh::keys::known_hosts::known_host_keys_path;
+use russh::keys::{HashAlg, PublicKey};
+use tokio::time::{Instant, sleep};
+
+use crate::ssh_words::plain_shell_word;
 
 /// Why a device's host keys are not accepted.
 #[derive(Debug, thiserror::Error)]
@@ -15,11 +20,25 @@ pub enum KnownHostsError {
     #[error(transparent)]
     File(#[from] FileError),
     /// The device reports other keys than before.
-    #[error("the host keys of `{device}` have changed")]
+    #[error(
+        "the host keys of `{device}` have changed: it had {}, and now reports {}",
+        fingerprints(known),
+        fingerprints(reported)
+    )]
     Changed {
         /// The device.
         device: DeviceId,
         /// Where the keys known before are.
+        path: PathBuf,
+        /// Those keys.
+        known: Vec<PublicKey>,
+        /// What it reports in their place.
+        reported: Vec<PublicKey>,
+    },
+    /// Another command of this controller keeps the file.
+    #[error("another command has been writing `{}` for {} s", path.display(), PATIENCE.as_secs())]
+    Busy {
+        /// The file.
         path: PathBuf,
     },
     /// The file has a line for the device that cannot be read.
@@ -46,12 +65,13 @@ impl KnownHostsError {
     /// What the person can do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Changed { device, path } => Some(format!(
-                "somebody may be answering in its place. If you know that it was installed anew, forget the old keys with `ssh-keygen -R {device} -f {}`",
-                path.display()
+            Self::Changed { device, path, .. } => Some(format!(
+                "either it was installed anew, or somebody answers in its place: ask whoever looks after it which fingerprints are its own. If the new ones are, \
+                 forget the old with `ssh-keygen -R {device} -f {}` and connect again",
+                plain_shell_word(&path.to_string_lossy())
             )),
             Self::File(error) => error.hint(),
-            Self::Unreadable { .. } | Self::NotAKey { .. } => None,
+            Self::Unreadable { .. } | Self::NotAKey { .. } | Self::Busy { .. } => None,
         }
     }
 }
@@ -59,7 +79,37 @@ impl KnownHostsError {
 /// Notes the host keys that a device reported through the broker, under its full name. A device met for the first time
 /// is taken at its word, which its certificate and the broker's policy vouch for; a device that reports none of the keys
 /// known before is refused. Returns whether any key of the device is known now.
-pub fn learn(path: &Path, device: &DeviceId, reported: &[String]) -> Result<bool, KnownHostsError> {
+pub async fn learn(
+    path: &Path,
+    device: &DeviceId,
+    reported: &[String],
+) -> Result<bool, KnownHostsError> {
+    // Two that meet their devices for the first time at once would write over each other's.
+    let _lock = lock(path).await?;
+    learn_alone(path, device, reported)
+}
+
+async fn lock(path: &Path) -> Result<FileLock, KnownHostsError> {
+    let file = path.with_file_name(".known_hosts.lock");
+    let latest = Instant::now() + PATIENCE;
+    loop {
+        if let Some(lock) = FileLock::try_take(&file)? {
+            return Ok(lock);
+        }
+        if Instant::now() >= latest {
+            return Err(KnownHostsError::Busy {
+                path: path.to_owned(),
+            });
+        }
+        sleep(POLL).await;
+    }
+}
+
+fn learn_alone(
+    path: &Path,
+    device: &DeviceId,
+    reported: &[String],
+) -> Result<bool, KnownHostsError> {
     let existing = match files::read_text(path, MAX_KNOWN_HOSTS) {
         Ok(text) => text,
         Err(error) if error.is_not_found() => String::new(),
@@ -90,6 +140,8 @@ pub fn learn(path: &Path, device: &DeviceId, reported: &[String]) -> Result<bool
             Err(KnownHostsError::Changed {
                 device: device.clone(),
                 path: path.to_owned(),
+                known,
+                reported: reported_keys,
             })
         };
     }
@@ -107,11 +159,25 @@ pub fn learn(path: &Path, device: &DeviceId, reported: &[String]) -> Result<bool
     Ok(true)
 }
 
+fn fingerprints(keys: &[PublicKey]) -> String {
+    let all = keys.iter().map(|key| {
+        let (kind, print) = (key.algorithm(), key.fingerprint(HashAlg::Sha256));
+        format!("{kind} {print}")
+    });
+    all.collect::<Vec<_>>().join(" and ")
+}
+
 /// The port under which a name stands alone in the file.
 const SSH_PORT: u16 = 22;
 
 /// The largest file of known hosts, in bytes: 10,000 devices with a key of 100 bytes each.
 const MAX_KNOWN_HOSTS: usize = 4 * 1024 * 1024;
+
+/// How long another command may have the file: reading and writing it takes milliseconds.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How often the lock is tried.
+const POLL: Duration = Duration::from_millis(5);
 
 #[cfg(test)]
 mod tests {
@@ -128,9 +194,9 @@ mod tests {
         let path = home.path().join("known_hosts");
         let device: DeviceId = "333.hula.atlas".parse().unwrap();
         let other: DeviceId = "3333.hula.atlas".parse().unwrap();
-        assert!(!learn(&path, &device, &[]).unwrap());
-        assert!(learn(&path, &device, &[FIRST.into()]).unwrap());
-        assert!(learn(&path, &other, &[SECOND.into()]).unwrap());
+        assert!(!learn_alone(&path, &device, &[]).unwrap());
+        assert!(learn_alone(&path, &device, &[FIRST.into()]).unwrap());
+        assert!(learn_alone(&path, &other, &[SECOND.into()]).unwrap());
         let text = std::fs::read_to_string(&path).unwrap();
         assert_eq!(
             text,
@@ -138,21 +204,30 @@ mod tests {
         );
 
         assert!(
-            learn(&path, &device, &[SECOND.into(), FIRST.into()]).unwrap(),
+            learn_alone(&path, &device, &[SECOND.into(), FIRST.into()]).unwrap(),
             "one known key is enough"
         );
-        assert!(learn(&path, &device, &[]).unwrap());
-        let error = learn(&path, &device, &[SECOND.into()]).unwrap_err();
+        assert!(learn_alone(&path, &device, &[]).unwrap());
+        let error = learn_alone(&path, &device, &[SECOND.into()]).unwrap_err();
+        let print = |key: &str| {
+            let mut keygen = std::process::Command::new("ssh-keygen");
+            let file = home.path().join("one.pub");
+            std::fs::write(&file, key).unwrap();
+            let output = keygen.arg("-lf").arg(&file).output().unwrap();
+            let text = String::from_utf8(output.stdout).unwrap();
+            text.split_whitespace().nth(1).unwrap().to_owned()
+        };
         assert_eq!(
             error.to_string(),
-            "the host keys of `333.hula.atlas` have changed"
+            format!(
+                "the host keys of `333.hula.atlas` have changed: it had ssh-ed25519 {}, and now reports ssh-ed25519 {}",
+                print(FIRST),
+                print(SECOND)
+            )
         );
-        assert!(
-            error
-                .hint()
-                .unwrap()
-                .contains("ssh-keygen -R 333.hula.atlas -f ")
-        );
+        let command = format!("`ssh-keygen -R 333.hula.atlas -f '{}'`", path.display());
+        let hint = error.hint().unwrap();
+        assert!(hint.contains(&command), "{hint}");
         assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
         let hashed = std::process::Command::new("ssh-keygen")
             .arg("-H")
@@ -166,13 +241,34 @@ mod tests {
             "ssh-keygen has hashed the names"
         );
         assert!(matches!(
-            learn(&path, &device, &[SECOND.into()]),
+            learn_alone(&path, &device, &[SECOND.into()]),
             Err(KnownHostsError::Changed { .. })
         ));
-        assert!(learn(&path, &device, &[FIRST.into()]).unwrap());
+        assert!(learn_alone(&path, &device, &[FIRST.into()]).unwrap());
         assert!(matches!(
-            learn(&path, &device, &["ssh-rsa @@".into()]),
+            learn_alone(&path, &device, &["ssh-rsa @@".into()]),
             Err(KnownHostsError::NotAKey { .. })
         ));
+    }
+
+    #[tokio::test]
+    async fn devices_met_at_once_are_all_known() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("known_hosts");
+        let devices: Vec<DeviceId> = (0..8)
+            .map(|number| format!("{number}.hula.atlas").parse().unwrap())
+            .collect();
+        let mut tasks = tokio::task::JoinSet::new();
+        for device in devices.clone() {
+            let path = path.clone();
+            tasks.spawn(async move { learn(&path, &device, &[FIRST.into()]).await });
+        }
+        for known in tasks.join_all().await {
+            assert!(known.unwrap());
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        for device in devices {
+            assert_eq!(text.matches(&format!("{device} {FIRST}\n")).count(), 1);
+        }
     }
 }

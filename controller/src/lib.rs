@@ -1,5 +1,6 @@
 //! The controller's side: an order, its reply, and a stream to a remote computer's service.
 
+mod answers;
 mod attempt;
 mod connection;
 mod disconnect;
@@ -8,6 +9,9 @@ mod known_hosts;
 mod list;
 mod order;
 mod ssh;
+mod ssh_config;
+mod ssh_include;
+mod ssh_words;
 mod stdio;
 mod timing;
 mod tunnel;
@@ -19,6 +23,9 @@ pub use fdpass::{FdPassError, StreamSocket, pass_stream};
 pub use known_hosts::{KnownHostsError, learn};
 pub use list::{ListError, Listed, list};
 pub use ssh::{SshCommand, SshError};
+pub use ssh_config::SshConfig;
+pub use ssh_include::{SshInclude, SshIncludeError};
+pub use ssh_words::UnwritablePath;
 pub use stdio::over_stdio;
 pub use timing::{Step, Timing};
 pub use tunnel::{OpenError, Stream, Tunnel, Wanted};

@@ -13,6 +13,7 @@ use tokio::process::{Child, Command};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::fdpass::{FdPassError, StreamSocket};
+use crate::ssh_words::{option_word, shell_word};
 use crate::stdio::FirstByte;
 use crate::timing::Timing;
 
@@ -97,25 +98,24 @@ impl SshCommand {
             arguments.extend(["-o".into(), text]);
         };
         // ssh runs it with `exec`, so that no shell stays between the two.
-        let mut fetch = quoted(self.program.as_os_str());
-        fetch.push(" fdpass ");
-        fetch.push(quoted(socket.as_os_str()));
-        option("ProxyCommand", &fetch);
+        let (program, socket) = (self.program.to_string_lossy(), socket.to_string_lossy());
+        let fetch = format!("{} fdpass {}", shell_word(&program), shell_word(&socket));
+        option("ProxyCommand", fetch.as_ref());
         option("ProxyUseFdpass", "yes".as_ref());
         // Names that are no secret, in a file of our own.
         option("HashKnownHosts", "no".as_ref());
         option("HostKeyAlias", self.device.to_string().as_ref());
-        option(
-            "UserKnownHostsFile",
-            &double_quoted(self.known_hosts.as_os_str()),
-        );
+        let known_hosts = option_word(&self.known_hosts.to_string_lossy());
+        option("UserKnownHostsFile", known_hosts.as_ref());
+        // Not by `-i`, which looks for the file before it reads a `%`.
+        let key = option_word(&self.key.to_string_lossy());
+        option("IdentityFile", key.as_ref());
         if self.is_known {
             // There is a true answer, so that nobody has to be asked. Without one, ssh's own rule holds.
             option("StrictHostKeyChecking", "yes".as_ref());
         }
         // A master of an earlier tunnel would outlive it, and take this session where nothing is any more.
         option("ControlPath", "none".as_ref());
-        arguments.extend(["-i".into(), self.key.clone().into()]);
         if let Some(user) = &self.user {
             arguments.extend(["-l".into(), user.into()]);
         }
@@ -184,20 +184,6 @@ fn exit_code(status: ExitStatus) -> u8 {
     code.and_then(|code| u8::try_from(code).ok()).unwrap_or(255)
 }
 
-/// For the shell that runs a ProxyCommand, behind ssh's own expansion of `%`.
-fn quoted(text: &OsStr) -> OsString {
-    let text = text
-        .to_string_lossy()
-        .replace('%', "%%")
-        .replace('\'', r"'\''");
-    format!("'{text}'").into()
-}
-
-/// For an option that takes several words, behind ssh's own expansion of `%`.
-fn double_quoted(text: &OsStr) -> OsString {
-    format!("\"{}\"", text.to_string_lossy().replace('%', "%%")).into()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -208,7 +194,7 @@ mod tests {
             program: "/opt/it's 100%/tunnel".into(),
             device: "333.hula.atlas".parse().unwrap(),
             user: Some("-oProxyCommand=x".into()),
-            key: "/home/a b/c.sshkey".into(),
+            key: "/home/a b/100%.sshkey".into(),
             known_hosts: "/home/a b/known_hosts".into(),
             is_known: true,
             command: vec!["uname".into(), "-a".into()],
@@ -232,11 +218,11 @@ mod tests {
                 "-o",
                 "UserKnownHostsFile=\"/home/a b/known_hosts\"",
                 "-o",
+                "IdentityFile=\"/home/a b/100%%.sshkey\"",
+                "-o",
                 "StrictHostKeyChecking=yes",
                 "-o",
                 "ControlPath=none",
-                "-i",
-                "/home/a b/c.sshkey",
                 "-l",
                 "-oProxyCommand=x",
                 "--",

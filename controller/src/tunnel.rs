@@ -8,17 +8,18 @@ use daemon::device_file::SSH_SERVICE;
 use daemon::shutdown::Shutdown;
 use daemon::splice::ChannelEnd;
 use daemon::ssh_client::{self, Dialed, OPEN_LIMIT};
-use protocol::{DeviceId, Label, LeaseId, PlainOrder, Role};
+use protocol::{DeviceId, Forward, Label, LeaseId, PlainOrder, Role};
 use russh::client::Msg;
 use russh::keys::PublicKey;
 use tokio::time::{Instant, sleep};
 
+use crate::answers::{self, Answers};
 use crate::attempt::{Attempt, Failure, Opened, Ports};
 use crate::connection::{Account, Session};
 use crate::disconnect::disconnect;
 use crate::order::{Asked, OrderError, filters, plain_order};
 use crate::timing::{Step, Timing};
-use crate::turn::GIVE_WAY;
+use crate::turn::{GIVE_WAY, Taken, Turn};
 
 mod early;
 mod error;
@@ -80,16 +81,35 @@ impl Tunnel {
         };
         let mut session = None;
         let opening = async {
-            let ordering = order(&account, &asked, plain, &mut session, timing, &on_wait);
-            let (opened, proxy, early) = ordered(ordering, &account, &asked, timing).await?;
-            known_proxy(&account, &device, opened.proxy.as_deref())?;
-            let port = port(&asked, &opened)?;
-            on_wait("the stream");
-            let stream = match early {
-                Some(stream) => stream,
-                None => stream(&proxy, &device, port, timing).await?,
-            };
-            Ok((opened, proxy, stream))
+            let mut others = Some(Answers::from_now(&account, &asked));
+            loop {
+                let answers = others.take();
+                let ordering = order(
+                    &account,
+                    &asked,
+                    plain,
+                    answers.as_ref(),
+                    &mut session,
+                    timing,
+                    &on_wait,
+                );
+                let (opened, proxy, early) = ordered(ordering, &account, &asked, timing).await?;
+                known_proxy(&account, &device, opened.proxy.as_deref())?;
+                let port = port(&asked, &opened)?;
+                on_wait("the stream");
+                let stream = match early {
+                    Some(stream) => Ok(stream),
+                    None => stream(&proxy, &device, port, timing).await,
+                };
+                match stream {
+                    Ok(stream) => return Ok((opened, proxy, stream)),
+                    // What another command was told may be true no more; what we are told is the last word.
+                    Err(error) if session.is_none() && answers.is_some() => {
+                        tracing::debug!(%error, "another's answer does not do");
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
         };
         let result = tokio::select! {
             result = opening => result,
@@ -221,6 +241,7 @@ async fn order(
     account: &Account,
     asked: &Asked,
     plain: bool,
+    others: Option<&Answers>,
     place: &mut Option<Session>,
     timing: &Timing,
     on_wait: &impl Fn(&'static str),
@@ -234,11 +255,16 @@ async fn order(
     loop {
         on_wait("the broker");
         let began = Instant::now();
+        let turn = match Turn::take_unless(&account.dir, || others?.given())
+            .await
+            .map_err(|error| broker(error.into()))?
+        {
+            Taken::Turn(turn) => turn,
+            Taken::Needless(opened) => return Ok(opened),
+        };
         // The first order follows the subscription at once: a broker takes packets in their order.
         let first = attempt.is_none().then(|| asked.first(plain));
-        let session = Session::start(account, filters.clone(), first)
-            .await
-            .map_err(broker)?;
+        let session = Session::start(account, turn, filters.clone(), first).map_err(broker)?;
         // In its place before it is up: the order may be out before we hear that.
         let session = place.insert(session);
         session.up().await.map_err(broker)?;
@@ -263,6 +289,9 @@ async fn order(
             })?;
         if let Some(opened) = answer {
             timing.record(Step::Order, *ordered);
+            if let Some(note) = answers::note(asked, &opened) {
+                session.say(&note);
+            }
             return Ok(opened);
         }
         if let Some(session) = place.take() {
@@ -322,12 +351,21 @@ fn port(asked: &Asked, opened: &Opened) -> Result<u16, OpenError> {
         Ports::Named(forwards) => forwards
             .iter()
             .find(|forward| forward.service == asked.service)
+            .or_else(|| by_port(asked, forwards))
             .map(|forward| forward.port),
     };
     port.ok_or_else(|| OpenError::NoService {
         device: asked.device.clone(),
         service: asked.service.clone(),
     })
+}
+
+/// Who asks for a port is told which service that is.
+fn by_port<'a>(asked: &Asked, forwards: &'a [Forward]) -> Option<&'a Forward> {
+    match forwards {
+        [only] if asked.service.as_str().parse::<u16>().is_ok() => Some(only),
+        _ => None,
+    }
 }
 
 /// A device cannot send a controller to a proxy that the realm does not have.

@@ -3,6 +3,8 @@
 //! The client id is the certificate's common name, and a broker ends the older of two sessions of one client id. So the
 //! commands of one directory take turns: a session lasts for an order and its answer, not for as long as somebody works.
 
+use std::convert::Infallible;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use daemon::device_dir::DeviceDir;
@@ -13,7 +15,15 @@ use tokio::time::{Instant, sleep};
 /// The right to have a session, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Turn {
-    _lock: FileLock,
+    lock: FileLock,
+}
+
+/// How the wait for a turn has ended.
+pub(crate) enum Taken<T> {
+    /// It is our turn.
+    Turn(Turn),
+    /// It is not needed any more.
+    Needless(T),
 }
 
 /// Why it is not our turn.
@@ -31,16 +41,42 @@ pub enum TurnError {
 impl Turn {
     /// Waits until no other command of this directory has a session.
     pub(crate) async fn take(dir: &DeviceDir) -> Result<Self, TurnError> {
-        let path = dir.path().join(".session.lock");
+        match Self::take_unless(dir, || None::<Infallible>).await? {
+            Taken::Turn(turn) => Ok(turn),
+            Taken::Needless(never) => match never {},
+        }
+    }
+
+    /// The same, or until there is what it was wanted for.
+    pub(crate) async fn take_unless<T>(
+        dir: &DeviceDir,
+        needless: impl Fn() -> Option<T>,
+    ) -> Result<Taken<T>, TurnError> {
+        let path = Self::file(dir);
         let latest = Instant::now() + PATIENCE;
         loop {
+            if let Some(there) = needless() {
+                return Ok(Taken::Needless(there));
+            }
             if let Some(lock) = FileLock::try_take(&path)? {
-                return Ok(Self { _lock: lock });
+                return Ok(Taken::Turn(Self { lock }));
             }
             if Instant::now() >= latest {
                 return Err(TurnError::Busy);
             }
             sleep(POLL).await;
+        }
+    }
+
+    /// The file that the holder of the turn locks.
+    pub(crate) fn file(dir: &DeviceDir) -> PathBuf {
+        dir.path().join(".session.lock")
+    }
+
+    /// Leaves a note for those who wait.
+    pub(crate) fn say(&self, note: &[u8]) {
+        if let Err(error) = self.lock.say(note) {
+            tracing::debug!(%error, "the others will have to ask for themselves");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Files: read with a limit, written so that a crash leaves the old or the new, never half.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -114,6 +114,20 @@ pub fn write_public(path: &Path, content: &[u8]) -> Result<(), FileError> {
     write(path, content, 0o644, 0o755)
 }
 
+/// Replaces what is in a file and keeps its mode; one that is not there yet is made with mode 0600.
+pub fn replace(path: &Path, content: &[u8]) -> Result<(), FileError> {
+    let fail = |source| FileError::Write {
+        path: path.to_owned(),
+        source,
+    };
+    let kept = match fs::metadata(path) {
+        Ok(metadata) => Some(metadata.permissions()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(source) => return Err(fail(source)),
+    };
+    write_with(path, content, 0o600, 0o700, kept)
+}
+
 fn read_open(file: &File, path: &Path, max: usize) -> Result<Vec<u8>, FileError> {
     let mut content = Vec::new();
     let limit = u64::try_from(max).unwrap_or(u64::MAX).saturating_add(1);
@@ -133,6 +147,17 @@ fn read_open(file: &File, path: &Path, max: usize) -> Result<Vec<u8>, FileError>
 }
 
 fn write(path: &Path, content: &[u8], mode: u32, directory_mode: u32) -> Result<(), FileError> {
+    write_with(path, content, mode, directory_mode, None)
+}
+
+/// `exactly` are the permissions that the file gets whatever the umask is.
+fn write_with(
+    path: &Path,
+    content: &[u8],
+    mode: u32,
+    directory_mode: u32,
+    exactly: Option<Permissions>,
+) -> Result<(), FileError> {
     let fail = |source| FileError::Write {
         path: path.to_owned(),
         source,
@@ -155,7 +180,9 @@ fn write(path: &Path, content: &[u8], mode: u32, directory_mode: u32) -> Result<
         name.to_string_lossy(),
         rand::random::<u64>()
     ));
-    let written = write_new(&temporary, content, mode).and_then(|()| fs::rename(&temporary, path));
+    let written = write_new(&temporary, content, mode)
+        .and_then(|()| exactly.map_or(Ok(()), |exactly| fs::set_permissions(&temporary, exactly)))
+        .and_then(|()| fs::rename(&temporary, path));
     if let Err(source) = written {
         // The failure itself is what matters; the leftover would only add to it.
         let _ = fs::remove_file(&temporary);
@@ -252,7 +279,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let file = home.path().join("file");
         fs::write(&file, "").unwrap();
-        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+        fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
         let error = write_public(&file.join("below"), b"").unwrap_err();
         assert!(error.to_string().starts_with("cannot write `"), "{error}");
     }

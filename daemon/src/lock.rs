@@ -1,6 +1,8 @@
 //! A lock on a file, for what only one process of a directory may do at a time.
 
 use std::fs::{File, TryLockError};
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use crate::files::FileError;
@@ -9,7 +11,7 @@ use crate::files::FileError;
 #[derive(Debug)]
 pub struct FileLock {
     // Closing the file gives the lock back.
-    _file: File,
+    file: File,
 }
 
 impl FileLock {
@@ -19,7 +21,7 @@ impl FileLock {
             path: path.to_owned(),
             source,
         };
-        // Its content is nothing.
+        // Its content is the holders' business.
         let file = File::options()
             .create(true)
             .truncate(false)
@@ -27,10 +29,16 @@ impl FileLock {
             .open(path)
             .map_err(fail)?;
         match file.try_lock() {
-            Ok(()) => Ok(Some(Self { _file: file })),
+            Ok(()) => Ok(Some(Self { file })),
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(source)) => Err(fail(source)),
         }
+    }
+
+    /// Replaces what the file says. Whoever reads it without the lock may see the half of it.
+    pub fn say(&self, content: &[u8]) -> io::Result<()> {
+        self.file.set_len(0)?;
+        self.file.write_all_at(content, 0)
     }
 }
 
@@ -44,7 +52,11 @@ mod tests {
         let path = home.path().join("lock");
         let first = FileLock::try_take(&path).unwrap();
         assert!(first.is_some() && FileLock::try_take(&path).unwrap().is_none());
-        drop(first);
+        let held = first.unwrap();
+        held.say(b"a long one").unwrap();
+        held.say(b"short").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"short");
+        drop(held);
         assert!(FileLock::try_take(&path).unwrap().is_some());
         assert!(FileLock::try_take(&home.path().join("none/lock")).is_err());
     }

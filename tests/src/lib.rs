@@ -13,10 +13,12 @@
 pub mod aws;
 mod build;
 mod daemon;
+mod delay_relay;
 mod device;
 mod echo;
 pub mod github;
 mod http;
+mod laptop;
 mod mosquitto;
 mod nats;
 mod net;
@@ -37,8 +39,10 @@ mod world;
 
 pub use build::{build_tunnel, cargo, tunnel_binary};
 pub use daemon::Daemon;
+pub use delay_relay::DelayRelay;
 pub use device::Device;
 pub use echo::{EchoServer, SilentServer};
+pub use laptop::Laptop;
 pub use mosquitto::Mosquitto;
 pub use nats::NatsCluster;
 pub use net::Link;

@@ -119,6 +119,14 @@ pub const TOOLS: &[Tool] = &[
         package: "rsync",
     },
     Tool {
+        name: "git",
+        package: "git",
+    },
+    Tool {
+        name: "mount",
+        package: "mount",
+    },
+    Tool {
         name: "ip",
         package: "iproute2",
     },

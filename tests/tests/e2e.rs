@@ -17,3 +17,4 @@ mod broker;
 mod data_path;
 mod enrollment;
 mod main_job;
+mod person;

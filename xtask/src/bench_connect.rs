@@ -13,13 +13,12 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use e2e::{
-    CEILING, Daemon, Device, Mosquitto, OriginalTarget, ReservedPort, ReverseForward, Sshd,
-    Stopwatch, World, current_user, established, is_listening, original_order,
+    CEILING, Daemon, DelayRelay, Device, Mosquitto, OriginalTarget, ReservedPort, ReverseForward,
+    Sshd, Stopwatch, World, current_user, established, is_listening, original_order,
     original_order_command, wait_until,
 };
 
 use crate::bench::{Figure, Report};
-use crate::delay_relay::DelayRelay;
 use crate::percentile::Samples;
 use crate::step::{ChoreError, measured_build};
 

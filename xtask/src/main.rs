@@ -22,7 +22,6 @@ mod bench_proxy_stream;
 mod bench_proxy_way;
 mod bench_registry;
 mod ci;
-mod delay_relay;
 mod float;
 mod packages;
 mod percentile;

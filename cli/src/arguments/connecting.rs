@@ -6,6 +6,8 @@ use std::num::NonZeroU16;
 use clap::Args;
 use protocol::Label;
 
+use crate::service;
+
 /// Log in to a remote computer, or run a command there.
 ///
 /// Orders a tunnel, and runs ssh through it with this controller's key. The exit code is the remote command's.
@@ -34,7 +36,7 @@ pub(crate) struct Connect {
 /// Join standard input and output with a device's service: for ssh's ProxyCommand.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  ssh -o ProxyCommand='tunnel stdio %h' atlas@333.hula.atlas\n  scp -o ProxyCommand='tunnel stdio %h' file atlas@333.hula.atlas:"
+    after_help = "Examples:\n  ssh -o ProxyCommand='tunnel stdio %h %p' atlas@333.hula.atlas\n  tunnel ssh-config --install; ssh atlas@333.hula.atlas"
 )]
 pub(crate) struct Stdio {
     /// Print how long each step took, as JSON on standard error
@@ -48,9 +50,28 @@ pub(crate) struct Stdio {
     pub(crate) port: Option<NonZeroU16>,
     /// `333`, `333.hula` or `333.hula.atlas`
     pub(crate) device: String,
-    /// Which of its services
-    #[arg(default_value = daemon::device_file::SSH_SERVICE)]
+    /// Which of its services, by name or by port
+    #[arg(default_value = daemon::device_file::SSH_SERVICE, value_name = "SERVICE|PORT", value_parser = service::parse)]
     pub(crate) service: Label,
+}
+
+/// Let ssh, scp, sftp, rsync, git and editors find devices by their full names.
+///
+/// Prints the settings for ssh: devices are reached through `tunnel stdio`, with this controller's key and its file of host keys.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  tunnel ssh-config --install\n  ssh atlas@333.hula.atlas\n  rsync -a data/ atlas@333.hula.atlas:data/"
+)]
+pub(crate) struct SshConfig {
+    /// Write them below ~/.ssh, and include them at the top of ~/.ssh/config; nothing else there changes
+    #[arg(long, conflicts_with = "remove")]
+    pub(crate) install: bool,
+    /// Take away what `--install` has written
+    #[arg(long)]
+    pub(crate) remove: bool,
+    /// Have `333.hula` as a name too; not where `hula` is a domain of the Internet
+    #[arg(long)]
+    pub(crate) short: bool,
 }
 
 /// Give up this controller's tunnels to a device and end its sessions there.

@@ -12,19 +12,19 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use e2e::Stopwatch;
+use crate::Stopwatch;
 
 /// A relay on a port of its own, until it is dropped. Connections that are open then end by themselves.
 #[derive(Debug)]
-pub(crate) struct DelayRelay {
+pub struct DelayRelay {
     port: u16,
     stop: Arc<AtomicBool>,
     accepting: Option<JoinHandle<()>>,
 }
 
 impl DelayRelay {
-    /// Leads to a port of 127.0.0.1, `rtt` away.
-    pub(crate) fn start(to: u16, rtt: Duration) -> std::io::Result<Self> {
+    /// Leads to a port of 127.0.0.1, `rtt` away. `Err` when no port is free.
+    pub fn start(to: u16, rtt: Duration) -> std::io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let port = listener.local_addr()?.port();
         let stop = Arc::new(AtomicBool::new(false));
@@ -47,7 +47,7 @@ impl DelayRelay {
     }
 
     /// The port to connect to.
-    pub(crate) fn port(&self) -> u16 {
+    pub fn port(&self) -> u16 {
         self.port
     }
 }

@@ -1,0 +1,116 @@
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+
+use super::*;
+
+const BLOCK: &str = "Host *.hula.atlas\n";
+
+struct Home(tempfile::TempDir);
+
+impl Home {
+    fn with(config: Option<&[u8]>) -> (Self, SshInclude) {
+        let home = Self(tempfile::tempdir().unwrap());
+        let include = SshInclude::of_home(home.0.path());
+        if let Some(config) = config {
+            fs::create_dir(home.0.path().join(".ssh")).unwrap();
+            fs::write(include.config(), config).unwrap();
+        }
+        (home, include)
+    }
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().mode() & 0o7777
+}
+
+#[test]
+fn a_home_without_anything_gets_all_and_loses_all() {
+    let (home, include) = Home::with(None);
+    assert!(!include.remove("hula.atlas").unwrap());
+    include.install("hula.atlas", BLOCK).unwrap();
+    let first = fs::read(include.config()).unwrap();
+    include.install("hula.atlas", BLOCK).unwrap();
+    assert_eq!(fs::read(include.config()).unwrap(), first, "once is enough");
+    assert_eq!(
+        fs::read(include.file("hula.atlas")).unwrap(),
+        BLOCK.as_bytes()
+    );
+    assert_eq!(mode(&home.0.path().join(".ssh")), 0o700);
+    assert_eq!(mode(&include.config()), 0o600);
+    assert!(include.remove("hula.atlas").unwrap());
+    let left: Vec<_> = fs::read_dir(home.0.path().join(".ssh")).unwrap().collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn what_was_there_stays_byte_for_byte() {
+    // One is no text, one has no end of line, and one has nearly our line.
+    let configs: [&[u8]; 5] = [
+        b"",
+        b"# \xff\r\nHost *\r\n  User me\r\n",
+        b"Host x\n  Include other\n",
+        b"Host x\n  User y",
+        b"Include tunnel.d/*.conf.bak\n",
+    ];
+    for config in configs {
+        let (_home, include) = Home::with(Some(config));
+        fs::set_permissions(include.config(), fs::Permissions::from_mode(0o640)).unwrap();
+        include.install("hula.atlas", BLOCK).unwrap();
+        include.install("lava.atlas", BLOCK).unwrap();
+        let installed = fs::read(include.config()).unwrap();
+        assert_eq!(installed, [b"Include tunnel.d/*.conf\n", config].concat());
+        assert!(include.remove("hula.atlas").unwrap());
+        let still = fs::read(include.config()).unwrap();
+        assert_eq!(still, installed, "another system's is there");
+        assert!(include.remove("lava.atlas").unwrap());
+        assert_eq!(fs::read(include.config()).unwrap(), config);
+        assert_eq!(mode(&include.config()), 0o640);
+        assert!(!include.remove("lava.atlas").unwrap());
+    }
+}
+
+#[test]
+fn a_line_that_counts_for_one_host_only_is_not_enough() {
+    let (_home, include) = Home::with(Some(b"Host x\nInclude tunnel.d/*.conf\n"));
+    include.install("hula.atlas", BLOCK).unwrap();
+    let text = fs::read_to_string(include.config()).unwrap();
+    assert!(
+        text.starts_with("Include tunnel.d/*.conf\nHost x\n"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_link_is_kept_and_followed_to_ones_own_file_alone() {
+    let (home, include) = Home::with(Some(b""));
+    let real = home.0.path().join("dotfiles");
+    fs::write(&real, "Host x\n").unwrap();
+    fs::remove_file(include.config()).unwrap();
+    symlink(&real, include.config()).unwrap();
+    include.install("hula.atlas", BLOCK).unwrap();
+    assert!(include.config().is_symlink());
+    let text = fs::read_to_string(&real).unwrap();
+    assert_eq!(text, "Include tunnel.d/*.conf\nHost x\n");
+    assert!(include.remove("hula.atlas").unwrap());
+    assert_eq!(fs::read_to_string(&real).unwrap(), "Host x\n");
+
+    // Root owns all that it could be pointed at, but a directory is no file for anybody.
+    let foreign = if rustix::process::geteuid().is_root() {
+        home.0.path()
+    } else {
+        Path::new("/etc/passwd")
+    };
+    fs::remove_file(include.config()).unwrap();
+    symlink(foreign, include.config()).unwrap();
+    let error = include.install("hula.atlas", BLOCK).unwrap_err();
+    assert!(
+        error.hint().unwrap().contains("tunnel ssh-config"),
+        "{error}"
+    );
+    assert!(!include.file("hula.atlas").exists(), "nothing is half done");
+
+    fs::remove_file(include.config()).unwrap();
+    symlink(home.0.path().join("nowhere"), include.config()).unwrap();
+    assert!(include.install("hula.atlas", BLOCK).is_err());
+    assert!(!home.0.path().join("nowhere").exists());
+}
