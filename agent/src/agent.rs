@@ -6,6 +6,7 @@ use daemon::clock;
 use daemon::device_dir::Membership;
 use daemon::host_port::HostPort;
 use daemon::identity::{Identity, IdentityError};
+use daemon::monitor::Pulse;
 use daemon::mqtt::{Link, LinkEvent, LinkSettings, Message, Publisher};
 use daemon::report::one_line;
 use daemon::shutdown::Shutdown;
@@ -26,6 +27,7 @@ use crate::leases::{Action, ByPort, Event, Leases};
 use crate::plan::Plan;
 use crate::reply_text::bounded;
 use crate::tunnel::{self, Tunnel};
+use crate::vitals::Vitals;
 
 /// A remote computer's agent, ready to run.
 pub struct Agent {
@@ -34,6 +36,7 @@ pub struct Agent {
     link: LinkSettings,
     plan: Plan,
     hooks: daemon::device_file::Hooks,
+    vitals: Vitals,
 }
 
 /// Why the agent cannot begin.
@@ -98,6 +101,7 @@ impl Agent {
             },
             plan,
             hooks: device.hooks.clone(),
+            vitals: Vitals::new(),
         })
     }
 
@@ -113,15 +117,22 @@ impl Agent {
         Ok(self)
     }
 
+    /// What it says of itself to a monitor.
+    pub fn vitals(&self) -> Vitals {
+        self.vitals.clone()
+    }
+
     /// Serves until the shutdown; SIGHUP begins a new session with the broker. It never gives up: a broker or proxy that is away is tried again for ever.
-    pub async fn run(self, shutdown: &Shutdown) {
+    pub async fn run(self, shutdown: &Shutdown, pulse: &Pulse) {
         let Self {
             id,
             leases,
             link,
             plan,
             hooks,
+            vitals,
         } = self;
+        vitals.unready("agent: connecting to the broker");
         tracing::info!(device = %id, broker = %addresses(&link.brokers), proxy = %plan.proxy, "the agent begins");
         // Without it there is one way less to have a certificate read again, and that is all.
         let hangups = signal(SignalKind::hangup())
@@ -139,11 +150,12 @@ impl Agent {
             publisher,
             epoch: Epoch(0),
             online: false,
+            vitals,
         };
-        systemd::feed_watchdog(shutdown);
+        systemd::feed_watchdog(shutdown, pulse);
         // An agent whose network is away is at work all the same; its supervisor must not kill it for that.
         systemd::ready();
-        running.run(link, hangups, shutdown).await;
+        running.run(link, hangups, shutdown, pulse).await;
     }
 }
 
@@ -155,11 +167,20 @@ struct Running {
     publisher: Publisher,
     epoch: Epoch,
     online: bool,
+    vitals: Vitals,
 }
 
 impl Running {
-    async fn run(mut self, mut link: Link, mut hangups: Option<Signal>, shutdown: &Shutdown) {
+    async fn run(
+        mut self,
+        mut link: Link,
+        mut hangups: Option<Signal>,
+        shutdown: &Shutdown,
+        pulse: &Pulse,
+    ) {
+        let mut beats = Pulse::ticks();
         loop {
+            pulse.beat();
             self.tell_status();
             let event = tokio::select! {
                 biased;
@@ -168,18 +189,20 @@ impl Running {
                     Some(event) => self.on_link(event),
                     None => break,
                 },
-                event = self.tunnel.next() => event.map(on_tunnel),
+                event = self.tunnel.next() => event.map(|event| self.on_tunnel(event)),
                 () = hangup(hangups.as_mut()) => {
                     tracing::info!(device = %self.id, "SIGHUP received: a new session");
                     link.reconnect().await;
                     None
                 }
                 () = reached(self.leases.deadline()) => Some(Event::Deadline),
+                _ = beats.tick() => None,
             };
             if let Some(event) = event {
                 self.decide(event);
             }
         }
+        self.vitals.unready("agent: stopping");
         systemd::stopping();
         self.decide(Event::ShuttingDown);
         // Streams that are open may end by themselves within the grace period.
@@ -194,6 +217,8 @@ impl Running {
             LinkEvent::Up { epoch } => {
                 tracing::info!(device = %self.id, "online");
                 (self.epoch, self.online) = (epoch, true);
+                self.vitals.ready();
+                self.vitals.counts().sessions.increment();
                 self.publisher.publish(presence(
                     &self.id,
                     true,
@@ -206,6 +231,9 @@ impl Running {
             LinkEvent::Down(error) => {
                 tracing::warn!(device = %self.id, error = one_line(&error), hint = error.hint(), "offline; trying again");
                 self.online = false;
+                self.vitals
+                    .unready(format!("agent: offline: {}", one_line(&error)));
+                self.vitals.counts().lost_sessions.increment();
                 None
             }
             LinkEvent::Message { topic, payload } => match topic.parse() {
@@ -228,7 +256,18 @@ impl Running {
         }
     }
 
+    fn on_tunnel(&self, event: tunnel::Event) -> Event {
+        self.vitals.tunnel(&event);
+        match event {
+            tunnel::Event::Opened(forwards) => Event::Opened(forwards),
+            tunnel::Event::Failed(reason) => Event::OpenFailed(reason),
+            tunnel::Event::Lost => Event::Lost,
+            tunnel::Event::Streams(streams) => Event::Streams(streams),
+        }
+    }
+
     fn on_order(&self, controller: Label, payload: &[u8]) -> Option<Event> {
+        self.vitals.counts().orders.increment();
         match Order::decode(payload) {
             Ok(order) => {
                 tracing::debug!(device = %self.id, %controller, ?order, "an order");
@@ -240,6 +279,7 @@ impl Running {
             }
             Err(error) => {
                 tracing::warn!(device = %self.id, %controller, error = one_line(&error), "an order that cannot be read");
+                self.vitals.counts().unreadable_orders.increment();
                 self.reply(&controller, &unreadable(&error));
                 None
             }
@@ -272,6 +312,7 @@ impl Running {
             return;
         };
         tracing::info!(device = %self.id, %controller, lease = ?reply.lease, reply = ?reply.body, "answered");
+        self.vitals.replied(&reply.body);
         let topic = Topic::Reply {
             controller: to,
             device: self.id.device().clone(),
@@ -293,6 +334,9 @@ impl Running {
     }
 
     fn tell_status(&self) {
+        let counts = self.vitals.counts();
+        counts.leases.set(self.leases.len());
+        counts.tunnel.set(usize::from(self.leases.port().is_some()));
         let link = if self.online {
             "online"
         } else {
@@ -311,15 +355,6 @@ impl Running {
 fn addresses(brokers: &[HostPort]) -> String {
     let addresses: Vec<_> = brokers.iter().map(ToString::to_string).collect();
     addresses.join(", ")
-}
-
-fn on_tunnel(event: tunnel::Event) -> Event {
-    match event {
-        tunnel::Event::Opened(forwards) => Event::Opened(forwards),
-        tunnel::Event::Failed(reason) => Event::OpenFailed(reason),
-        tunnel::Event::Lost => Event::Lost,
-        tunnel::Event::Streams(streams) => Event::Streams(streams),
-    }
 }
 
 fn unreadable(error: &DecodeError) -> Reply {

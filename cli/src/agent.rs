@@ -3,15 +3,17 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use agent::{Agent, AlwaysOn};
+use agent::{Agent, AlwaysOn, Vitals};
 use daemon::device_dir::{DeviceDir, Membership};
 use daemon::identity::{self, Identity};
 use daemon::lock::FileLock;
+use daemon::monitor::Pulse;
 use daemon::shutdown::Shutdown;
 
 use crate::arguments;
 use crate::exit;
 use crate::failure::Failure;
+use crate::monitor;
 use crate::output;
 use crate::runtime::{self, device_dir};
 
@@ -19,6 +21,7 @@ pub(crate) fn run(dir: Option<PathBuf>, arguments: &arguments::Agent) -> Result<
     let dir = device_dir(dir)?;
     let membership = dir.membership()?;
     let agent = Either::new(&dir, &membership)?;
+    let place = monitor::place(membership.device.metrics, membership.device.metrics_public)?;
     if arguments.check {
         output::line(format_args!(
             "`{}` can serve as `{}`",
@@ -40,7 +43,12 @@ pub(crate) fn run(dir: Option<PathBuf>, arguments: &arguments::Agent) -> Result<
     runtime::block_on(async {
         let shutdown = Shutdown::on_signals(DRAIN)
             .map_err(|error| runtime::cannot("watch for signals", error))?;
-        agent.run(&shutdown).await;
+        let pulse = Pulse::new();
+        if let Some(mut monitor) = monitor::bind(place, &pulse).await? {
+            monitor.watch(agent.vitals());
+            shutdown.spawn(monitor.run(shutdown.clone()));
+        }
+        agent.run(&shutdown, &pulse).await;
         shutdown.request();
         if !shutdown.drained().await {
             tracing::warn!("streams were cut: they did not end within {DRAIN:?}");
@@ -70,10 +78,17 @@ impl Either {
         Ok(Self::Ordered(Box::new(agent)))
     }
 
-    async fn run(self, shutdown: &Shutdown) {
+    fn vitals(&self) -> Vitals {
         match self {
-            Self::Ordered(agent) => agent.run(shutdown).await,
-            Self::AlwaysOn(agent) => agent.run(shutdown).await,
+            Self::Ordered(agent) => agent.vitals(),
+            Self::AlwaysOn(agent) => agent.vitals(),
+        }
+    }
+
+    async fn run(self, shutdown: &Shutdown, pulse: &Pulse) {
+        match self {
+            Self::Ordered(agent) => agent.run(shutdown, pulse).await,
+            Self::AlwaysOn(agent) => agent.run(shutdown, pulse).await,
         }
     }
 }

@@ -22,6 +22,7 @@ mod interruption;
 mod keys;
 #[cfg(feature = "controller")]
 mod list;
+mod monitor;
 mod output;
 #[cfg(feature = "realm")]
 mod passphrase;

@@ -20,6 +20,7 @@ use crate::keys::KeyStore;
 use crate::limits::Limits;
 use crate::penalty::Penalties;
 use crate::rendezvous::{ConnectionId, Table};
+use crate::vitals::Counts;
 
 /// What all connections share, and the owner of the streams' tasks.
 #[derive(Debug)]
@@ -36,6 +37,7 @@ pub(crate) struct Hub {
     pub(crate) stopping: CancellationToken,
     pub(crate) connections: AtomicUsize,
     pub(crate) streams: AtomicUsize,
+    pub(crate) counts: Counts,
     cut_at: OnceLock<Instant>,
     next_connection: AtomicU64,
     table: Mutex<Table<Reach>>,
@@ -108,6 +110,7 @@ impl Hub {
             stopping: CancellationToken::new(),
             connections: AtomicUsize::new(0),
             streams: AtomicUsize::new(0),
+            counts: Counts::default(),
             cut_at: OnceLock::new(),
             next_connection: AtomicU64::new(1),
             table: Mutex::new(Table::new(limits)),

@@ -19,9 +19,11 @@ pub mod rendezvous;
 mod session;
 mod stream;
 mod turned_away;
+mod vitals;
 
 pub use config::{ProxyConfig, RELOAD};
 pub use hub::{Stats, StatsReader};
 pub use keys::KeyPermission;
 pub use limits::Limits;
 pub use listener::{BindError, Proxy};
+pub use vitals::Vitals;

@@ -19,6 +19,7 @@ use crate::farewell::Farewell;
 use crate::hub::{Hub, StatsReader};
 use crate::keys::{KeyStore, KeyStoreError};
 use crate::turned_away::TurnedAway;
+use crate::vitals::Vitals;
 
 /// A proxy that listens.
 #[derive(Debug)]
@@ -96,6 +97,11 @@ impl Proxy {
         self.hub.stats()
     }
 
+    /// What it says of itself to a monitor.
+    pub fn vitals(&self) -> Vitals {
+        Vitals(Arc::clone(&self.hub))
+    }
+
     /// Serves until the shutdown is requested; then streams may go on for the shutdown's grace period.
     pub async fn run(self, shutdown: Shutdown) {
         let watch = self.hub.keys.watch(self.reload, &shutdown);
@@ -151,12 +157,14 @@ impl Proxy {
             let (pass, place) = match self.admit(address, &places) {
                 Ok(admitted) => admitted,
                 Err(refused) => {
+                    self.hub.counts.turned_away.increment();
                     let reason = refused.to_string();
                     turned_away.note(address, &reason);
                     farewell.say(&self.hub.tasks, socket, &reason);
                     continue;
                 }
             };
+            self.hub.counts.accepted.increment();
             let connection = Connection::new(&self.hub, address, place);
             let ssh = Arc::clone(&self.ssh);
             self.hub.tasks.spawn(connection.serve(ssh, socket, pass));

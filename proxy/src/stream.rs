@@ -47,11 +47,13 @@ pub(crate) async fn carry(hub: Arc<Hub>, request: Request) {
     } = match found {
         Ok(found) => found,
         Err(failure) => {
+            hub.counts.refused_streams.increment();
             tracing::info!(controller = %peer.id(), host, port, reason = %failure, "stream refused");
             reply.reject(failure.public()).await;
             return;
         }
     };
+    hub.counts.streams.increment();
     let _counted = Counted::new(&hub, |hub| &hub.streams);
     tracing::info!(controller = %peer.id(), %device, host, port, member = claim.connection.0, "stream opened");
     reply.accept().await;
@@ -59,6 +61,8 @@ pub(crate) async fn carry(hub: Arc<Hub>, request: Request) {
     let pace = hub.paces.get(device.system());
     let ended = Box::pin(splice::channels(end, member, SpliceLimits::default(), pace)).await;
     drop(claim);
+    hub.counts.up.add(ended.up);
+    hub.counts.down.add(ended.down);
     tracing::info!(
         controller = %peer.id(), %device, host, port, up = ended.up, down = ended.down, reason = %ended.why, "stream ended"
     );

@@ -138,6 +138,10 @@ pub const TOOLS: &[Tool] = &[
         name: "nft",
         package: "nftables",
     },
+    Tool {
+        name: "promtool",
+        package: "prometheus",
+    },
 ];
 
 /// Daemons live in directories which are not on everybody's `PATH`.

@@ -18,3 +18,4 @@ mod data_path;
 mod enrollment;
 mod main_job;
 mod person;
+mod operations;

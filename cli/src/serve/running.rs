@@ -1,13 +1,11 @@
 //! A realm's parts while they run: what is told of them, SIGHUP, and their end.
 
-use std::time::Duration;
-
+use daemon::monitor::Pulse;
 use daemon::shutdown::Shutdown;
 use daemon::systemd;
 use tokio::signal::unix::Signal;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval};
 
 use crate::exit;
 use crate::failure::Failure;
@@ -24,10 +22,10 @@ pub(super) struct Running {
 
 impl Running {
     /// Runs until the shutdown, and then until all parts have drained.
-    pub(super) async fn wait(mut self, shutdown: &Shutdown) -> Result<u8, Failure> {
-        let mut ticks = interval(STATUS);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    pub(super) async fn wait(mut self, shutdown: &Shutdown, pulse: &Pulse) -> Result<u8, Failure> {
+        let mut ticks = Pulse::ticks();
         let ended = loop {
+            pulse.beat();
             tokio::select! {
                 biased;
                 () = shutdown.requested() => break None,
@@ -75,6 +73,3 @@ impl Running {
         }
     }
 }
-
-/// How often `systemctl status` is told anew.
-const STATUS: Duration = Duration::from_secs(5);
