@@ -22,6 +22,7 @@ mod interruption;
 mod keys;
 #[cfg(feature = "controller")]
 mod list;
+#[cfg(any(feature = "agent", feature = "realm"))]
 mod monitor;
 mod output;
 #[cfg(feature = "realm")]

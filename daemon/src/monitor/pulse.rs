@@ -58,9 +58,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_loop_that_does_not_turn_is_stuck_until_it_does() {
         let pulse = Pulse::new();
-        tokio::time::advance(STUCK - Duration::from_millis(1)).await;
+        tokio::time::advance(BEAT * 5).await;
         assert_eq!(pulse.stuck(), None);
-        tokio::time::advance(Duration::from_millis(1)).await;
+        tokio::time::advance(BEAT).await;
         assert_eq!(pulse.stuck(), Some(STUCK));
         pulse.beat();
         assert_eq!(pulse.stuck(), None);
