@@ -17,5 +17,5 @@ mod broker;
 mod data_path;
 mod enrollment;
 mod main_job;
-mod person;
 mod operations;
+mod person;
