@@ -41,6 +41,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // The end-to-end tests drive the binary and speak to it as strangers do.
     ("e2e", &[]),
     ("xtask", &["e2e"]),
+    ("russh-util", &[]),
 ];
 
 const LIBRARIES: &[&str] = &["daemon", "policies", "protocol"];
