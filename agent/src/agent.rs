@@ -9,7 +9,7 @@ use daemon::identity::{Identity, IdentityError};
 use daemon::mqtt::{Link, LinkEvent, LinkSettings, Message, Publisher};
 use daemon::report::one_line;
 use daemon::shutdown::Shutdown;
-use daemon::systemd;
+use daemon::systemd::{self, Watchdog};
 use daemon::tls::{self, TlsError};
 use protocol::limits::MAX_SERVICES;
 use protocol::{
@@ -139,8 +139,8 @@ impl Agent {
             publisher,
             epoch: Epoch(0),
             online: false,
+            silently_lost: false,
         };
-        systemd::feed_watchdog(shutdown);
         // An agent whose network is away is at work all the same; its supervisor must not kill it for that.
         systemd::ready();
         running.run(link, hangups, shutdown).await;
@@ -155,20 +155,29 @@ struct Running {
     publisher: Publisher,
     epoch: Epoch,
     online: bool,
+    /// The last tunnel was lost because nothing came through any more: so, perhaps, is the session with the broker.
+    silently_lost: bool,
 }
 
 impl Running {
     async fn run(mut self, mut link: Link, mut hangups: Option<Signal>, shutdown: &Shutdown) {
+        let mut watchdog = Watchdog::start();
         loop {
             self.tell_status();
             let event = tokio::select! {
                 biased;
                 () = shutdown.requested() => break,
+                () = watchdog.tick() => None,
                 event = link.next() => match event {
                     Some(event) => self.on_link(event),
                     None => break,
                 },
-                event = self.tunnel.next() => event.map(on_tunnel),
+                event = self.tunnel.next() => {
+                    if event.as_ref().is_some_and(|event| self.is_network_back(event)) {
+                        link.reconnect().await;
+                    }
+                    event.map(on_tunnel)
+                }
                 () = hangup(hangups.as_mut()) => {
                     tracing::info!(device = %self.id, "SIGHUP received: a new session");
                     link.reconnect().await;
@@ -187,6 +196,19 @@ impl Running {
         let goodbye = presence(&self.id, false, false, clock::unix_seconds(), self.epoch);
         link.finish(Some(goodbye)).await;
         tracing::info!(device = %self.id, "the agent has said goodbye");
+    }
+
+    /// Whether a tunnel's coming shows that a network is back which the broker's session does not know of yet: it may be waiting
+    /// for its next try, or for the kernel's, both of which come seldom after a long cut.
+    fn is_network_back(&mut self, event: &tunnel::Event) -> bool {
+        match event {
+            tunnel::Event::Opened(_) => std::mem::take(&mut self.silently_lost) || !self.online,
+            tunnel::Event::Lost { silent } => {
+                self.silently_lost = *silent;
+                false
+            }
+            tunnel::Event::Failed(_) | tunnel::Event::Streams(_) => false,
+        }
     }
 
     fn on_link(&mut self, event: LinkEvent) -> Option<Event> {
@@ -317,7 +339,7 @@ fn on_tunnel(event: tunnel::Event) -> Event {
     match event {
         tunnel::Event::Opened(forwards) => Event::Opened(forwards),
         tunnel::Event::Failed(reason) => Event::OpenFailed(reason),
-        tunnel::Event::Lost => Event::Lost,
+        tunnel::Event::Lost { silent: _ } => Event::Lost,
         tunnel::Event::Streams(streams) => Event::Streams(streams),
     }
 }

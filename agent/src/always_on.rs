@@ -5,7 +5,7 @@ use std::sync::Arc;
 use daemon::device_dir::Membership;
 use daemon::device_file::Hooks as Commands;
 use daemon::shutdown::Shutdown;
-use daemon::systemd;
+use daemon::systemd::{self, Watchdog};
 use russh::keys::PrivateKey;
 
 use crate::agent::AgentError;
@@ -36,12 +36,13 @@ impl AlwaysOn {
         let hooks = Hooks::start(commands, device.clone(), plan.proxy.to_string(), shutdown);
         let mut tunnel = Tunnel::start(plan, shutdown);
         tunnel.want(true);
-        systemd::feed_watchdog(shutdown);
+        let mut watchdog = Watchdog::start();
         systemd::ready();
         loop {
             let event = tokio::select! {
                 biased;
                 () = shutdown.requested() => break,
+                () = watchdog.tick() => continue,
                 event = tunnel.next() => event,
             };
             match event {
@@ -52,7 +53,7 @@ impl AlwaysOn {
                     hooks.up(&forwards);
                 }
                 Some(Event::Failed(reason)) => systemd::status(&format!("no tunnel: {reason}")),
-                Some(Event::Lost) => {
+                Some(Event::Lost { silent: _ }) => {
                     tracing::warn!(%device, "the tunnel is lost; it is opened again");
                     systemd::status("the tunnel is lost");
                     hooks.down();
