@@ -276,7 +276,7 @@ impl Realm {
             let (until, pulse) = (shutdown.clone(), running.watchdog.pulse("signer"));
             let signer = signer.with_pulse(pulse);
             running.parts.spawn(async move {
-                signer.run(&registry, &until).await;
+                Box::pin(signer.run(&registry, &until)).await;
                 "signer"
             });
         }

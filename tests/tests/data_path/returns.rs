@@ -29,7 +29,7 @@ fn back_after(cut: Duration) -> Remote {
     let state = original_order(world, controller, device, "connect", connected, CEILING);
     let port = state[connected.len()..].to_owned();
     let stream = || {
-        let mut session =
+        let session =
             Session::start(&mut world.tunnel_as(controller, &["stdio", "--port", &port, "333"]));
         session.hear(BACK)
     };

@@ -54,5 +54,5 @@ fn stays_alive(supervisor: &Supervisor) {
     }
 }
 
-/// What the supervisor waits for; half of it is what sd_notify(3) asks for.
-const WATCHDOG: Duration = Duration::from_millis(1000);
+/// What the supervisor waits for; half of it is what `sd_notify(3)` asks for.
+const WATCHDOG: Duration = Duration::from_secs(1);
