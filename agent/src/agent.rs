@@ -9,7 +9,7 @@ use daemon::identity::{Identity, IdentityError};
 use daemon::mqtt::{Link, LinkEvent, LinkSettings, Message, Publisher};
 use daemon::report::one_line;
 use daemon::shutdown::Shutdown;
-use daemon::systemd::{self, Watchdog};
+use daemon::systemd;
 use daemon::tls::{self, TlsError};
 use protocol::limits::MAX_SERVICES;
 use protocol::{
@@ -141,6 +141,7 @@ impl Agent {
             online: false,
             silently_lost: false,
         };
+        systemd::feed_watchdog(shutdown);
         // An agent whose network is away is at work all the same; its supervisor must not kill it for that.
         systemd::ready();
         running.run(link, hangups, shutdown).await;
@@ -161,13 +162,11 @@ struct Running {
 
 impl Running {
     async fn run(mut self, mut link: Link, mut hangups: Option<Signal>, shutdown: &Shutdown) {
-        let mut watchdog = Watchdog::start();
         loop {
             self.tell_status();
             let event = tokio::select! {
                 biased;
                 () = shutdown.requested() => break,
-                () = watchdog.tick() => None,
                 event = link.next() => match event {
                     Some(event) => self.on_link(event),
                     None => break,

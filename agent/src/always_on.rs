@@ -5,7 +5,7 @@ use std::sync::Arc;
 use daemon::device_dir::Membership;
 use daemon::device_file::Hooks as Commands;
 use daemon::shutdown::Shutdown;
-use daemon::systemd::{self, Watchdog};
+use daemon::systemd;
 use russh::keys::PrivateKey;
 
 use crate::agent::AgentError;
@@ -36,13 +36,12 @@ impl AlwaysOn {
         let hooks = Hooks::start(commands, device.clone(), plan.proxy.to_string(), shutdown);
         let mut tunnel = Tunnel::start(plan, shutdown);
         tunnel.want(true);
-        let mut watchdog = Watchdog::start();
+        systemd::feed_watchdog(shutdown);
         systemd::ready();
         loop {
             let event = tokio::select! {
                 biased;
                 () = shutdown.requested() => break,
-                () = watchdog.tick() => continue,
                 event = tunnel.next() => event,
             };
             match event {

@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::sync::{Arc, RwLock};
 
 use daemon::shutdown::Shutdown;
-use daemon::systemd::Pulse;
 use policies::PolicySet;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{mpsc, watch};
@@ -43,7 +42,6 @@ pub struct Broker {
     writer: Option<StoreWriter>,
     roster: Roster,
     online: watch::Receiver<usize>,
-    pulse: Pulse,
 }
 
 /// A view of the broker's counters that outlives its [`run`](Broker::run).
@@ -147,14 +145,7 @@ impl Broker {
             writer,
             roster,
             online,
-            pulse: Pulse::default(),
         })
-    }
-
-    /// Shows by this pulse that it takes connections.
-    #[must_use]
-    pub fn with_pulse(self, pulse: Pulse) -> Self {
-        Self { pulse, ..self }
     }
 
     /// The address it is bound to, with the port that was free.
@@ -193,7 +184,7 @@ impl Broker {
         services.spawn(self.roster.run());
         tracing::info!(address = %self.address, "the broker listens");
         tokio::select! {
-            () = listen(self.listener, self.door, shutdown, self.pulse) => {}
+            () = listen(self.listener, self.door, shutdown) => {}
             () = sweep(&hub) => {}
             () = give_up(&hub) => {}
             () = write(self.writer.as_mut()) => {}

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use daemon::backoff::Backoff;
 use daemon::doorway::{Doorway, Full, Pass};
 use daemon::shutdown::Shutdown;
-use daemon::systemd::Pulse;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep, timeout};
@@ -16,12 +15,7 @@ use crate::greeting::{Door, GreetError};
 use crate::limits::{ACCEPT_BACKOFF, FULL_REPORT};
 
 /// Serves newcomers until the shutdown is requested, and then until all of them have gone.
-pub(crate) async fn listen(
-    listener: TcpListener,
-    door: Arc<Door>,
-    shutdown: Shutdown,
-    pulse: Pulse,
-) {
+pub(crate) async fn listen(listener: TcpListener, door: Arc<Door>, shutdown: Shutdown) {
     let limits = &door.hub.limits;
     let house = Doorway::new(limits.connections, limits.connections_per_address);
     let doorway = Doorway::new(limits.handshakes, limits.handshakes_per_address).making_room();
@@ -32,7 +26,6 @@ pub(crate) async fn listen(
         tokio::select! {
             biased;
             () = shutdown.requested() => break,
-            () = pulse.tick() => {}
             Some(ended) = connections.join_next() => report(ended),
             accepted = accept(&listener, &door, &mut backoff) => {
                 let Some((stream, address)) = accepted else { continue };

@@ -9,7 +9,7 @@ use daemon::realm_dir::RealmDir;
 use daemon::realm_file::RealmFile;
 use daemon::server_file::ServerFile;
 use daemon::shutdown::Shutdown;
-use daemon::systemd::{self, Watchdog};
+use daemon::systemd;
 use enrollment::key_directory::KeyDirectory;
 use enrollment::{AnyRegistry, RegistryError, UploadPermission};
 use proxy::{KeyPermission, Proxy, ProxyConfig};
@@ -99,6 +99,7 @@ fn serve(realm: &Realm, arguments: &Serve, parts: Parts) -> Result<u8, Failure> 
             .map_err(|error| runtime::cannot("watch for signals", error))?;
         let running = realm.start(parts, &shutdown).await?;
         output::line("ready");
+        systemd::feed_watchdog(&shutdown);
         systemd::ready();
         running.wait(&shutdown).await
     })
@@ -241,14 +242,12 @@ impl Realm {
             hangup,
             online: None,
             tunnels: None,
-            watchdog: Watchdog::start(),
         };
         if let Some(broker) = broker {
             output::line(format_args!("broker  listening on {}", broker.local_addr()));
             running.online = Some(broker.roster());
             running.reload = broker.reload_bell();
-            let (until, pulse) = (shutdown.clone(), running.watchdog.pulse("broker"));
-            let broker = broker.with_pulse(pulse);
+            let until = shutdown.clone();
             running.parts.spawn(async move {
                 broker.run(until).await;
                 "broker"
@@ -257,24 +256,22 @@ impl Realm {
         if let Some(proxy) = proxy {
             output::line(format_args!("proxy   listening on {}", proxy.local_addr()));
             running.tunnels = Some(proxy.stats());
-            let (until, pulse) = (shutdown.clone(), running.watchdog.pulse("proxy"));
-            let proxy = proxy.with_pulse(pulse);
+            let until = shutdown.clone();
             running.parts.spawn(async move {
                 proxy.run(until).await;
                 "proxy"
             });
         }
         if let Some((sync, keys)) = sync {
-            let (until, pulse) = (shutdown.clone(), running.watchdog.pulse("key sync"));
+            let until = shutdown.clone();
             running.parts.spawn(async move {
-                sync.keep(&keys, &until, &pulse).await;
+                sync.keep(&keys, &until).await;
                 "key sync"
             });
         }
         if let Some((signer, registry)) = signer {
             output::line(format_args!("signer  watching {}", self.file.registry));
-            let (until, pulse) = (shutdown.clone(), running.watchdog.pulse("signer"));
-            let signer = signer.with_pulse(pulse);
+            let until = shutdown.clone();
             running.parts.spawn(async move {
                 Box::pin(signer.run(&registry, &until)).await;
                 "signer"

@@ -1,10 +1,11 @@
 //! Telling the service supervisor how it goes (`sd_notify(3)`); without one, nothing happens.
 
+use std::time::Duration;
+
 use sd_notify::NotifyState;
+use tokio::time::interval;
 
-mod watchdog;
-
-pub use watchdog::{Pulse, Watchdog};
+use crate::shutdown::Shutdown;
 
 /// The service does its work now.
 pub fn ready() {
@@ -19,6 +20,24 @@ pub fn status(text: &str) {
 /// The service has begun to stop.
 pub fn stopping() {
     notify(&[NotifyState::Stopping]);
+}
+
+/// Feeds the watchdog at half of its time, if one is set, until the shutdown. It runs among the daemon's own tasks: when
+/// they starve, so does the watchdog, and the supervisor starts the service anew.
+pub fn feed_watchdog(shutdown: &Shutdown) {
+    let Some(limit) = sd_notify::watchdog_enabled() else {
+        return;
+    };
+    let mut ticks = interval((limit / 2).max(Duration::from_millis(100)));
+    let until = shutdown.clone();
+    shutdown.spawn(async move {
+        loop {
+            tokio::select! {
+                () = until.requested() => return,
+                _ = ticks.tick() => notify(&[NotifyState::Watchdog]),
+            }
+        }
+    });
 }
 
 fn notify(states: &[NotifyState<'_>]) {

@@ -8,7 +8,6 @@ use std::time::Duration;
 use daemon::doorway::{Full, Pass};
 use daemon::shutdown::Shutdown;
 use daemon::ssh::server_config;
-use daemon::systemd::Pulse;
 use russh::server::Config;
 use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -29,7 +28,6 @@ pub struct Proxy {
     ssh: Arc<Config>,
     hub: Arc<Hub>,
     reload: Duration,
-    pulse: Pulse,
 }
 
 /// Why a proxy cannot be started.
@@ -85,14 +83,7 @@ impl Proxy {
             ssh: server_config(host_keys),
             hub: Hub::new(&limits, keys, bandwidth),
             reload,
-            pulse: Pulse::default(),
         })
-    }
-
-    /// Shows by this pulse that it takes connections.
-    #[must_use]
-    pub fn with_pulse(self, pulse: Pulse) -> Self {
-        Self { pulse, ..self }
     }
 
     /// Where it listens.
@@ -148,12 +139,7 @@ impl Proxy {
         let places = Arc::new(Semaphore::new(self.hub.limits.connections));
         let (farewell, mut turned_away) = (Farewell::new(), TurnedAway::default());
         loop {
-            let accepted = tokio::select! {
-                biased;
-                () = self.pulse.tick() => continue,
-                accepted = self.listener.accept() => accepted,
-            };
-            let (socket, address) = match accepted {
+            let (socket, address) = match self.listener.accept().await {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     // Out of descriptors, mostly: others have to end first.

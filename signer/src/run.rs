@@ -7,7 +7,6 @@ use daemon::backoff::Backoff;
 use daemon::realm_dir::RealmDir;
 use daemon::report::one_line;
 use daemon::shutdown::Shutdown;
-use daemon::systemd::Pulse;
 use enrollment::registry::{within, within_limit};
 use enrollment::{Entry, Kind, Refusal, Registry, RegistryError, Title, UploadPermission};
 use protocol::ClientIdSuffix;
@@ -30,7 +29,6 @@ pub struct Signer {
     rules: Arc<Rules>,
     days: u16,
     every: Option<Duration>,
-    pulse: Pulse,
 }
 
 /// What became of one request.
@@ -134,7 +132,6 @@ impl Signer {
             }),
             days: CLIENT_DAYS,
             every: None,
-            pulse: Pulse::default(),
         })
     }
 
@@ -148,12 +145,6 @@ impl Signer {
     #[must_use]
     pub fn with_days(self, days: u16) -> Self {
         Self { days, ..self }
-    }
-
-    /// Shows by this pulse that it looks.
-    #[must_use]
-    pub fn with_pulse(self, pulse: Pulse) -> Self {
-        Self { pulse, ..self }
     }
 
     /// Looks whether it can sign, as far as that can be seen without a request.
@@ -170,8 +161,7 @@ impl Signer {
         let mut courtesy = Courtesy::new();
         loop {
             if look_at_list <= Instant::now() {
-                let refresh = self.refresh_list_or_warn();
-                self.pulse.during(LOOK_LIMIT, refresh).await;
+                self.refresh_list_or_warn().await;
                 look_at_list = Instant::now() + LIST_INTERVAL;
             }
             let others = look_at_others <= Instant::now();
@@ -180,7 +170,7 @@ impl Signer {
             }
             courtesy.renew();
             let pass = self.pass(registry, Some(shutdown), others, &mut courtesy);
-            let well = match self.pulse.during(LOOK_LIMIT, pass).await {
+            let well = match pass.await {
                 Ok(outcomes) => !outcomes
                     .iter()
                     .any(|(_, outcome)| *outcome == Outcome::Failed),
@@ -198,7 +188,7 @@ impl Signer {
             tokio::select! {
                 biased;
                 () = shutdown.requested() => return,
-                () = self.pulse.during(pause, tokio::time::sleep(pause)) => {}
+                () = tokio::time::sleep(pause) => {}
             }
         }
     }
@@ -440,9 +430,6 @@ const ATTENTION: Duration = Duration::from_mins(1);
 /// How often it is looked for what is no request and does not count, keys and wrong names: in a directory each look reads them
 /// all.
 const OTHERS_INTERVAL: Duration = Duration::from_secs(10);
-
-/// The longest look into a registry that is no hang: thousands of requests, each with a deadline of its own.
-const LOOK_LIMIT: Duration = Duration::from_mins(30);
 
 /// How often it is looked whether the revocation list is still the right one.
 const LIST_INTERVAL: Duration = Duration::from_mins(1);

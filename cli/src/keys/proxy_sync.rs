@@ -6,7 +6,6 @@ use daemon::realm_dir::RealmDir;
 use daemon::realm_file::{RealmFile, RegistryPlace};
 use daemon::server_file::ServerFile;
 use daemon::shutdown::Shutdown;
-use daemon::systemd::Pulse;
 use enrollment::authorized_keys::{MAX_PERMITS, Marker};
 use enrollment::key_directory::{KeyChanges, KeyDirectory};
 use enrollment::{
@@ -20,7 +19,7 @@ use crate::exit;
 use crate::failure::Failure;
 use crate::keys::account::Account;
 use crate::keys::left_out::LeftOutLog;
-use crate::keys::repeat::{ROUND_LIMIT, repeat};
+use crate::keys::repeat::repeat;
 use crate::keys::write::write_keys;
 use crate::realm_access;
 
@@ -87,13 +86,12 @@ impl Sync {
     }
 
     /// Does so as often as the registry may be asked, until the shutdown.
-    pub(crate) async fn keep(&self, directory: &KeyDirectory, shutdown: &Shutdown, pulse: &Pulse) {
+    pub(crate) async fn keep(&self, directory: &KeyDirectory, shutdown: &Shutdown) {
         loop {
-            let pause = self.registry.poll_interval();
             tokio::select! {
                 biased;
                 () = shutdown.requested() => return,
-                () = pulse.during(pause, sleep(pause)) => pulse.during(ROUND_LIMIT, self.first(directory)).await,
+                () = sleep(self.registry.poll_interval()) => self.first(directory).await,
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use daemon::shutdown::Shutdown;
-use daemon::systemd::{self, Watchdog};
+use daemon::systemd;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::exit;
@@ -24,31 +24,24 @@ where
         };
         let shutdown = Shutdown::on_signals(Duration::ZERO)
             .map_err(|error| runtime::cannot("watch for signals", error))?;
-        let every = Duration::from(every).max(SHORTEST);
-        let mut ticks = interval(every);
+        let mut ticks = interval(Duration::from(every).max(SHORTEST));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut watchdog = Watchdog::start();
-        let pulse = watchdog.pulse("synchronisation");
+        systemd::feed_watchdog(&shutdown);
         systemd::ready();
-        let rounds = async {
-            loop {
-                pulse.during(every, ticks.tick()).await;
-                if let Err(failure) = pulse.during(ROUND_LIMIT, work()).await {
+        loop {
+            tokio::select! {
+                biased;
+                () = shutdown.requested() => break,
+                _ = ticks.tick() => {}
+            }
+            tokio::select! {
+                biased;
+                () = shutdown.requested() => break,
+                result = work() => if let Err(failure) = result {
                     // The next time may be better: a registry that is away comes back.
                     tracing::error!("{}", failure.to_string().replace('\n', "; "));
                 }
             }
-        };
-        let fed = async {
-            loop {
-                watchdog.tick().await;
-            }
-        };
-        tokio::select! {
-            biased;
-            () = shutdown.requested() => {}
-            () = fed => {}
-            () = rounds => {}
         }
         systemd::stopping();
         Ok(exit::OK)
@@ -57,6 +50,3 @@ where
 
 /// The shortest time between two rounds.
 const SHORTEST: Duration = Duration::from_millis(100);
-
-/// The longest round that is no hang: a registry with thousands of entries, each request with a deadline of its own.
-pub(super) const ROUND_LIMIT: Duration = Duration::from_mins(30);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use daemon::shutdown::Shutdown;
-use daemon::systemd::{self, Watchdog};
+use daemon::systemd;
 use tokio::signal::unix::Signal;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -20,8 +20,6 @@ pub(super) struct Running {
     pub(super) hangup: Signal,
     pub(super) online: Option<watch::Receiver<usize>>,
     pub(super) tunnels: Option<proxy::StatsReader>,
-    /// Fed here, as long as each part shows that it lives.
-    pub(super) watchdog: Watchdog,
 }
 
 impl Running {
@@ -34,7 +32,6 @@ impl Running {
                 biased;
                 () = shutdown.requested() => break None,
                 ended = self.parts.join_next() => break ended,
-                () = self.watchdog.tick() => {}
                 _ = ticks.tick() => self.tell_status(),
                 _ = self.hangup.recv() => {
                     tracing::info!("SIGHUP received: the broker's files are read again; the other parts do so by themselves");

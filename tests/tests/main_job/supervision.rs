@@ -1,8 +1,9 @@
 //! What a service supervisor is told.
 
+use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
-use e2e::{CEILING, Daemon, Supervisor, World, wait_until};
+use e2e::{CEILING, Stopwatch};
 use rustix::process::Signal;
 
 use super::Job;
@@ -11,48 +12,45 @@ use super::Job;
 fn the_agent_tells_its_supervisor_how_it_is() {
     let mut job = Job::start();
     job.agent.take().unwrap().terminate();
-    let supervisor = Supervisor::at(&job.world.path("notify"));
+    let path = job.world.path("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(CEILING)).unwrap();
     let mut command = job.world.tunnel_as(&job.device, &["agent"]);
-    supervisor.attend(&mut command, Some(WATCHDOG));
+    command
+        .env("NOTIFY_SOCKET", &path)
+        .env("WATCHDOG_USEC", "400000");
     let mut agent = job.world.daemon("agent-supervised", &mut command);
-    supervisor.wait_for("READY=1");
-    supervisor.wait_for("STATUS=");
-    stays_alive(&supervisor);
+    hear(&socket, "READY=1");
+    hear(&socket, "STATUS=");
+    // Half of the watchdog's time is what sd_notify(3) asks for; a whole one is when the supervisor would kill.
+    hear(&socket, "WATCHDOG=1");
+    let watch = Stopwatch::start();
+    hear(&socket, "WATCHDOG=1");
+    let pause = watch.elapsed();
+    assert!(
+        pause < Duration::from_millis(400),
+        "{pause:?} between two signs of life"
+    );
     agent.signal(Signal::TERM);
-    supervisor.wait_for("STOPPING=1");
+    hear(&socket, "STOPPING=1");
     assert!(agent.wait(CEILING).success());
 }
 
-#[test]
-fn each_part_of_a_realm_shows_its_supervisor_that_it_lives() {
-    let world = World::new();
-    for words in [&["serve"][..], &["broker"], &["proxy"], &["signer", "run"]] {
-        let name = words.join("-");
-        let supervisor = Supervisor::at(&world.path(&format!("{name}.notify")));
-        let mut command = world.tunnel();
-        command.args(words).arg("--dir").arg(world.realm());
-        supervisor.attend(&mut command, Some(WATCHDOG));
-        let part: Daemon = world.daemon(&name, &mut command);
-        supervisor.wait_for("READY=1");
-        stays_alive(&supervisor);
-        let ended = part.terminate();
-        assert!(ended.success(), "{name}: {ended}");
-        supervisor.wait_for("STOPPING=1");
-    }
-}
-
-/// It is heard of before each of several watchdogs' times is over, whatever it waits for meanwhile.
+/// Waits for a notification with a line that begins like this.
 #[track_caller]
-fn stays_alive(supervisor: &Supervisor) {
-    for _ in 0..4 {
-        let before = supervisor.count("WATCHDOG=1");
-        wait_until("the next sign of life", WATCHDOG, || {
-            let now = supervisor.count("WATCHDOG=1");
-            let heard = supervisor.heard();
-            (now > before).then_some(()).ok_or(format!("{heard:?}"))
-        });
+fn hear(socket: &UnixDatagram, beginning: &str) {
+    let watch = Stopwatch::start();
+    let mut heard = Vec::new();
+    let mut buffer = [0; 4096];
+    while watch.elapsed() < CEILING {
+        let Ok(length) = socket.recv(&mut buffer) else {
+            break;
+        };
+        let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
+        if text.lines().any(|line| line.starts_with(beginning)) {
+            return;
+        }
+        heard.push(text);
     }
+    panic!("no `{beginning}`; heard {heard:?}");
 }
-
-/// What the supervisor waits for; half of it is what `sd_notify(3)` asks for.
-const WATCHDOG: Duration = Duration::from_secs(1);
