@@ -151,6 +151,7 @@ impl Agent {
             epoch: Epoch(0),
             online: false,
             vitals,
+            silently_lost: false,
         };
         systemd::feed_watchdog(shutdown, pulse);
         // An agent whose network is away is at work all the same; its supervisor must not kill it for that.
@@ -168,6 +169,8 @@ struct Running {
     epoch: Epoch,
     online: bool,
     vitals: Vitals,
+    /// The last tunnel was lost because nothing came through any more: so, perhaps, is the session with the broker.
+    silently_lost: bool,
 }
 
 impl Running {
@@ -189,7 +192,12 @@ impl Running {
                     Some(event) => self.on_link(event),
                     None => break,
                 },
-                event = self.tunnel.next() => event.map(|event| self.on_tunnel(event)),
+                event = self.tunnel.next() => {
+                    if event.as_ref().is_some_and(|event| self.is_network_back(event)) {
+                        link.reconnect().await;
+                    }
+                    event.map(|event| self.on_tunnel(event))
+                }
                 () = hangup(hangups.as_mut()) => {
                     tracing::info!(device = %self.id, "SIGHUP received: a new session");
                     link.reconnect().await;
@@ -210,6 +218,19 @@ impl Running {
         let goodbye = presence(&self.id, false, false, clock::unix_seconds(), self.epoch);
         link.finish(Some(goodbye)).await;
         tracing::info!(device = %self.id, "the agent has said goodbye");
+    }
+
+    /// Whether a tunnel's coming shows that a network is back which the broker's session does not know of yet: it may be waiting
+    /// for its next try, or for the kernel's, both of which come seldom after a long cut.
+    fn is_network_back(&mut self, event: &tunnel::Event) -> bool {
+        match event {
+            tunnel::Event::Opened(_) => std::mem::take(&mut self.silently_lost) || !self.online,
+            tunnel::Event::Lost { silent } => {
+                self.silently_lost = *silent;
+                false
+            }
+            tunnel::Event::Failed(_) | tunnel::Event::Streams(_) => false,
+        }
     }
 
     fn on_link(&mut self, event: LinkEvent) -> Option<Event> {
@@ -261,7 +282,7 @@ impl Running {
         match event {
             tunnel::Event::Opened(forwards) => Event::Opened(forwards),
             tunnel::Event::Failed(reason) => Event::OpenFailed(reason),
-            tunnel::Event::Lost => Event::Lost,
+            tunnel::Event::Lost { silent: _ } => Event::Lost,
             tunnel::Event::Streams(streams) => Event::Streams(streams),
         }
     }

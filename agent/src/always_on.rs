@@ -77,7 +77,7 @@ impl AlwaysOn {
                     systemd::status(&format!("no tunnel: {reason}"));
                     vitals.unready(format!("agent: no tunnel: {reason}"));
                 }
-                Some(Event::Lost) => {
+                Some(Event::Lost { silent: _ }) => {
                     tracing::warn!(%device, "the tunnel is lost; it is opened again");
                     systemd::status("the tunnel is lost");
                     vitals.unready("agent: the tunnel is lost");

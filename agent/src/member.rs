@@ -28,7 +28,12 @@ pub(crate) enum Event {
     /// It could not be made.
     Failed(String),
     /// It is gone.
-    Down(String),
+    Down {
+        /// Why.
+        reason: String,
+        /// Whether nothing came through it before.
+        silent: bool,
+    },
     /// It has ended as it was told to.
     Retired,
     StreamBegan,
@@ -178,8 +183,12 @@ impl Member {
                 },
             }
         };
+        let silent = flow.silent_for() > SILENT;
         drain(streams).await;
-        Event::Down(why.to_owned())
+        Event::Down {
+            reason: why.to_owned(),
+            silent,
+        }
     }
 
     async fn begin(
@@ -282,6 +291,9 @@ const DIAL: Duration = Duration::from_secs(10);
 
 /// How long the streams of a dead connection may take to end: they are told at once.
 const DRAIN: Duration = Duration::from_secs(2);
+
+/// A connection that has heard nothing for so long was not ended by its proxy, which answers a ping every four seconds.
+const SILENT: Duration = Duration::from_secs(8);
 
 /// The deadline of one request on a live connection.
 const REQUEST: Duration = Duration::from_secs(10);

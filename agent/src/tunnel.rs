@@ -34,7 +34,10 @@ pub(crate) enum Event {
     /// No connection could be made; it is tried again.
     Failed(String),
     /// All connections are gone; they are made again.
-    Lost,
+    Lost {
+        /// Whether nothing came through the last of them before.
+        silent: bool,
+    },
     /// So many streams are open.
     Streams(usize),
 }
@@ -195,11 +198,11 @@ impl TunnelTask {
                     self.tell(Event::Failed(reason)).await;
                 }
             }
-            member::Event::Down(reason) => {
+            member::Event::Down { reason, silent } => {
                 tracing::debug!(member = id.0, reason, "a connection to the proxy has ended");
                 self.down(id).await;
                 if was_up && !self.pool.any_up() {
-                    self.tell(Event::Lost).await;
+                    self.tell(Event::Lost { silent }).await;
                 }
             }
             member::Event::Retired => {
@@ -286,7 +289,7 @@ const FIRST_RETRY: Duration = Duration::from_millis(500);
 
 /// The bound of later delays, while a lease lives and somebody waits: a tunnel is there again within five seconds of its network.
 /// Few devices have a lease at one time, so this is no storm.
-const LAST_RETRY: Duration = Duration::from_secs(3);
+const LAST_RETRY: Duration = Duration::from_secs(2);
 
 /// The bound where every device of a system dials for ever: 5,000 of them are some 700 tries a second.
 const LAST_RETRY_ALWAYS_ON: Duration = Duration::from_secs(15);

@@ -80,7 +80,7 @@ impl Vitals {
         match event {
             Event::Opened(_) => self.0.openings.increment(),
             Event::Failed(_) => self.0.failed_openings.increment(),
-            Event::Lost => self.0.losses.increment(),
+            Event::Lost { silent: _ } => self.0.losses.increment(),
             Event::Streams(streams) => self.0.streams.set(*streams),
         }
     }

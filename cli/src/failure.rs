@@ -114,6 +114,8 @@ impl From<controller::OpenError> for Failure {
             OpenError::Interrupted { .. } => exit::FAILURE,
             OpenError::ForeignProxy { .. } | OpenError::NoService { .. } => exit::DATA,
             OpenError::Broker { source, .. } => broker_code(source),
+            // Another host key: waiting does not help.
+            OpenError::Proxy { source, .. } if !source.is_transient() => exit::DATA,
             OpenError::Offline { .. }
             | OpenError::NoAnswer { .. }
             | OpenError::Proxy { .. }

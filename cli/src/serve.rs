@@ -293,7 +293,7 @@ impl Realm {
             }
             let until = shutdown.clone();
             running.parts.spawn(async move {
-                signer.run(&registry, &until).await;
+                Box::pin(signer.run(&registry, &until)).await;
                 "signer"
             });
         }

@@ -1,21 +1,73 @@
 //! A stream joined with standard input and output, for ssh's ProxyCommand.
 
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use daemon::splice::{self, ChannelEnd, Ended, SpliceLimits};
 use russh::client::Msg;
-use tokio::io::AsyncWrite;
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::unix::pipe;
 use tokio::time::Instant;
 
 use crate::timing::{Step, Timing};
 
 /// Joins the stream with standard input and output until it is over.
 pub async fn over_stdio(stream: ChannelEnd<Msg>, timing: &Timing) -> Ended {
-    let mut input = tokio::io::stdin();
-    let mut output = FirstByte::new(tokio::io::stdout(), timing);
+    let (stdin, stdout) = (io::stdin(), io::stdout());
+    // Whoever has them after us expects them as they were.
+    let _as_before = (Mode::of(stdin.as_fd()), Mode::of(stdout.as_fd()));
+    let mut input = input(stdin.as_fd());
+    let mut output = FirstByte::new(output(stdout.as_fd()), timing);
     splice::local(stream, &mut input, &mut output, SpliceLimits::default()).await
+}
+
+/// A pipe, which ssh makes for its ProxyCommand, is read when it has something. Anything else, such as a file, takes a
+/// thread that waits: with each 32 KiB it costs two switches of threads.
+fn input(stdin: BorrowedFd<'_>) -> Box<dyn AsyncRead + Send + Unpin> {
+    let pipe = stdin
+        .try_clone_to_owned()
+        .and_then(pipe::Receiver::from_owned_fd);
+    match pipe {
+        Ok(pipe) => Box::new(pipe),
+        Err(_) => Box::new(tokio::io::stdin()),
+    }
+}
+
+fn output(stdout: BorrowedFd<'_>) -> Box<dyn AsyncWrite + Send + Unpin> {
+    let pipe = stdout
+        .try_clone_to_owned()
+        .and_then(pipe::Sender::from_owned_fd);
+    match pipe {
+        Ok(pipe) => Box::new(pipe),
+        Err(_) => Box::new(tokio::io::stdout()),
+    }
+}
+
+/// How a descriptor was set, which is set again when this is dropped.
+struct Mode<'a> {
+    descriptor: BorrowedFd<'a>,
+    flags: Option<OFlags>,
+}
+
+impl<'a> Mode<'a> {
+    fn of(descriptor: BorrowedFd<'a>) -> Self {
+        Self {
+            descriptor,
+            flags: fcntl_getfl(descriptor).ok(),
+        }
+    }
+}
+
+impl Drop for Mode<'_> {
+    fn drop(&mut self) {
+        if let Some(flags) = self.flags {
+            // It is closed, then.
+            let _ = fcntl_setfl(self.descriptor, flags);
+        }
+    }
 }
 
 /// Notes when the first byte comes through: that is the service's banner.
@@ -51,5 +103,31 @@ impl<W: AsyncWrite + Unpin> AsyncWrite for FirstByte<'_, W> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_pipe_blocks_again_when_we_have_done_with_it() {
+        let (reader, writer) = io::pipe().unwrap();
+        let blocks = |descriptor: BorrowedFd<'_>| {
+            !fcntl_getfl(descriptor).unwrap().contains(OFlags::NONBLOCK)
+        };
+        {
+            let _as_before = (Mode::of(reader.as_fd()), Mode::of(writer.as_fd()));
+            let _joined = (input(reader.as_fd()), output(writer.as_fd()));
+            assert!(!blocks(reader.as_fd()) && !blocks(writer.as_fd()));
+        }
+        assert!(blocks(reader.as_fd()) && blocks(writer.as_fd()));
+    }
+
+    #[tokio::test]
+    async fn a_file_is_read_all_the_same() {
+        let file = std::fs::File::open("/dev/null").unwrap();
+        let _input = input(file.as_fd());
+        assert!(!fcntl_getfl(&file).unwrap().contains(OFlags::NONBLOCK));
     }
 }

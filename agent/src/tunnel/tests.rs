@@ -5,6 +5,14 @@ use super::*;
 /// More than every pause of the tunnel; the clock of these tests is wound on as soon as nobody has anything to do.
 const LONG: Duration = Duration::from_mins(10);
 
+/// A connection that its proxy has ended.
+fn down(reason: &str) -> member::Event {
+    member::Event::Down {
+        reason: reason.to_owned(),
+        silent: false,
+    }
+}
+
 struct Stand {
     tunnel: Tunnel,
     dialled: mpsc::Receiver<Seat>,
@@ -91,10 +99,10 @@ async fn a_tunnel_lives_is_lost_comes_back_and_goes() {
     assert!(spare.joins, "others forward the port");
     assert_eq!(spare.ports, forwards(61333));
     // The proxy goes, and is away for a while.
-    first.says(member::Event::Down("cut".to_owned())).await;
+    first.says(down("cut")).await;
     assert!(matches!(stand.told().await, Event::Streams(0)));
-    spare.says(member::Event::Down("cut".to_owned())).await;
-    assert!(matches!(stand.told().await, Event::Lost));
+    spare.says(down("cut")).await;
+    assert!(matches!(stand.told().await, Event::Lost { silent: false }));
     for _ in 0..8 {
         let began = Instant::now();
         let seat = stand.dialled().await;
@@ -159,8 +167,8 @@ async fn giving_connections_back_is_no_failure() {
     let seat = stand.dialled().await;
     seat.says(member::Event::Up(forwards(61333))).await;
     assert_opened(&stand.told().await, 61333);
-    seat.says(member::Event::Down("cut".to_owned())).await;
-    assert!(matches!(stand.told().await, Event::Lost));
+    seat.says(down("cut")).await;
+    assert!(matches!(stand.told().await, Event::Lost { silent: false }));
     // After twenty failures the next try would be many seconds away.
     let lost = Instant::now();
     stand.dialled().await;
@@ -170,7 +178,7 @@ async fn giving_connections_back_is_no_failure() {
 #[tokio::test(start_paused = true)]
 async fn a_spare_that_could_not_be_made_is_tried_again_later() {
     let (mut stand, first, spare) = Stand::with_a_stream().await;
-    spare.says(member::Event::Down("too many".to_owned())).await;
+    spare.says(down("too many")).await;
     let mut waited = Vec::new();
     for _ in 0..40 {
         let began = Instant::now();
@@ -242,8 +250,8 @@ async fn only_a_connection_that_lasted_ends_the_backing_off() {
         waited += began.elapsed();
         seat.says(member::Event::Up(forwards(61333))).await;
         assert_opened(&stand.told().await, 61333);
-        seat.says(member::Event::Down("closed".to_owned())).await;
-        assert!(matches!(stand.told().await, Event::Lost));
+        seat.says(down("closed")).await;
+        assert!(matches!(stand.told().await, Event::Lost { silent: false }));
         began = Instant::now();
     }
     // With jitter the mean is a half of the bound; were each a success, it would be 40 times a quarter of a second.
@@ -252,8 +260,8 @@ async fn only_a_connection_that_lasted_ends_the_backing_off() {
     seat.says(member::Event::Up(forwards(61333))).await;
     assert_opened(&stand.told().await, 61333);
     tokio::time::sleep(LASTING).await;
-    seat.says(member::Event::Down("closed".to_owned())).await;
-    assert!(matches!(stand.told().await, Event::Lost));
+    seat.says(down("closed")).await;
+    assert!(matches!(stand.told().await, Event::Lost { silent: false }));
     let lost = Instant::now();
     stand.dialled().await;
     assert!(lost.elapsed() <= FIRST_RETRY, "{:?}", lost.elapsed());

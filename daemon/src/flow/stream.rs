@@ -295,7 +295,7 @@ mod tests {
     use tokio::net::TcpListener;
     use tokio::time::timeout;
 
-    use super::super::{IN_HI, OUT_HI};
+    use super::super::{HARD_CAP, IN_HI, OUT_HI};
     use super::*;
 
     const LONG: Duration = Duration::from_secs(20);
@@ -414,6 +414,24 @@ mod tests {
             () = slow => {}
             () = writing => {}
         }
+    }
+
+    #[tokio::test]
+    async fn what_nobody_takes_ends_the_connection_above_the_cap_and_not_at_it() {
+        let (mut stream, flow, mut peer) = pair().await;
+        let now = Instant::now();
+        flow.lock().gate.received(HARD_CAP, HARD_CAP, 1, now);
+        peer.write_all(b"x").await.unwrap();
+        timeout(LONG, stream.read_exact(&mut [0]))
+            .await
+            .unwrap()
+            .unwrap();
+        flow.lock().gate.received(1, 1, 1, now);
+        let error = timeout(LONG, stream.read(&mut [0])).await.unwrap();
+        assert_eq!(
+            error.unwrap_err().to_string(),
+            "the peer sent more than it was granted"
+        );
     }
 
     #[tokio::test]

@@ -54,6 +54,27 @@ async fn connections_of_a_device_and_of_a_system() {
 }
 
 #[tokio::test]
+async fn connections_in_all() {
+    let world = World::with(Limits {
+        connections: 2,
+        ..Limits::default()
+    })
+    .await;
+    let key = world.key("333.hula.atlas");
+    let mut inside = vec![
+        world.dial("333.hula.atlas", key.clone()).await.unwrap(),
+        world.controller("controller.hula.atlas").await,
+    ];
+    let reason = "too many connections: come back later";
+    let told = told_by_ssh(&world, "333.hula.atlas").await;
+    assert!(told.contains(reason), "{told}");
+    until_logged(&["connection refused", "127.0.0.1", reason]).await;
+    inside.remove(0);
+    world.until("left", |stats| stats.connections <= 1).await;
+    world.dial("333.hula.atlas", key).await.unwrap();
+}
+
+#[tokio::test]
 async fn streams_of_a_controller_of_a_target_and_of_a_system() {
     let mut world = World::with(Limits {
         streams_per_controller: 2,

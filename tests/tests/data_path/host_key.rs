@@ -59,14 +59,25 @@ fn the_next_host_key_is_announced_then_used_and_the_last_one_retired() {
     world.wait_for_presence(&controller, &device, true);
     connect(&world, &controller).success();
     // Who has the old file is told both fingerprints, and goes no further.
-    let outcome = connect(&world, &absent);
-    assert_ne!(outcome.code, Some(0), "{}", outcome.report());
-    let errors = outcome.lines("error").join(" ") + &outcome.lines("caused by").join(" ");
-    assert!(
-        errors.contains("presented host key SHA256:"),
-        "{}",
-        outcome.report()
+    let cause = format!(
+        "proxy `127.0.0.1:{}` presented host key {}, expected {}",
+        world.proxy_port(),
+        fingerprint(&world, &second),
+        fingerprint(&world, &first)
     );
+    let stdio = world.run_as(&absent, &["stdio", "333"]);
+    for outcome in [connect(&world, &absent), stdio] {
+        assert_eq!(outcome.code, Some(65), "{}", outcome.report());
+        assert_eq!(
+            outcome.lines("error"),
+            ["cannot reach `333.hula.atlas` through the proxy"]
+        );
+        assert_eq!(outcome.lines("caused by"), [&*cause]);
+        assert_eq!(
+            outcome.lines("hint"),
+            ["ask the realm's admin whether the proxy's host key was changed on purpose"]
+        );
+    }
 
     let struck = host_key(&world, &["retire"]).success().stdout;
     assert_eq!(struck, "1 struck out of realm.toml\n");
@@ -109,6 +120,16 @@ fn presented(world: &World) -> String {
     let scanned = run(&mut scan, CEILING).success().stdout;
     let words: Vec<&str> = scanned.split_whitespace().skip(1).take(2).collect();
     words.join(" ")
+}
+
+/// As `ssh-keygen` prints it.
+fn fingerprint(world: &World, key: &str) -> String {
+    let file = world.path("one.pub");
+    fs::write(&file, format!("{key}\n")).unwrap();
+    let mut keygen = Command::new(tool("ssh-keygen"));
+    let printed = run(keygen.args(["-l", "-f"]).arg(file), CEILING).success();
+    let words = printed.stdout.split_whitespace().nth(1);
+    words.unwrap().to_owned()
 }
 
 /// The host keys that realm.toml names.
