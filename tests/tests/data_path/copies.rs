@@ -44,6 +44,7 @@ fn scp_sftp_and_rsync_hear_of_a_cut_and_leave_nothing_wrong() {
 
     remote.link.rule("");
     remote.returns_to(&before);
+    remote.is_online_again();
     let mut session = Session::start(&mut remote.stdio("echo"));
     session.echo("after the cut");
     assert_eq!(session.finish(), Some(0));

@@ -178,6 +178,12 @@ impl Remote {
         })
     }
 
+    /// The broker may have noticed the cut too, and said so.
+    pub(super) fn is_online_again(&self) {
+        self.world
+            .wait_for_presence(&self.controller, &self.device, true);
+    }
+
     /// Waits until nothing is left of what was done since: no socket, no thread, no process, no entry of the proxy's table.
     #[track_caller]
     pub(super) fn returns_to(&self, before: &Baseline) {

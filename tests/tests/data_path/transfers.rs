@@ -80,6 +80,7 @@ fn broken_in_the_middle(rule: &str) {
 
     remote.link.rule("");
     remote.returns_to(&before);
+    remote.is_online_again();
     let mut session = Session::start(&mut remote.stdio("echo"));
     session.echo("after the fault");
     assert_eq!(session.finish(), Some(0));
