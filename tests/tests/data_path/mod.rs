@@ -7,7 +7,6 @@ mod copies;
 mod faults;
 mod hooks;
 mod host_key;
-mod pauses;
 mod remote;
 mod returns;
 mod services;
