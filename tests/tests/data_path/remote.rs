@@ -178,10 +178,20 @@ impl Remote {
         })
     }
 
-    /// The broker may have noticed the cut too, and said so.
+    /// The broker may notice the cut only now, and say so: an order that was answered shows that this is over.
     pub(super) fn is_online_again(&self) {
-        self.world
-            .wait_for_presence(&self.controller, &self.device, true);
+        wait_until("an order to be answered", CEILING, || {
+            self.world
+                .wait_for_presence(&self.controller, &self.device, true);
+            let words = ["disconnect", "333"];
+            let output = self.world.tunnel_as(&self.controller, &words).output();
+            let output = output.map_err(|error| error.to_string())?;
+            if output.status.success() {
+                Ok(())
+            } else {
+                Err(String::from_utf8_lossy(&output.stderr).into_owned())
+            }
+        });
     }
 
     /// Waits until nothing is left of what was done since: no socket, no thread, no process, no entry of the proxy's table.
