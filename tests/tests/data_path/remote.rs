@@ -6,8 +6,8 @@ use std::thread;
 use std::time::Duration;
 
 use e2e::{
-    CEILING, Daemon, Device, Link, Outcome, Sshd, Supervisor, World, current_user, descriptors,
-    noise_file, processes_marked, threads, tool, tunnel_binary, wait_until,
+    CEILING, Daemon, Device, Link, Outcome, Session, Sshd, Supervisor, World, current_user,
+    descriptors, noise_file, processes_marked, threads, tool, tunnel_binary, wait_until,
 };
 
 /// An agent with a real sshd and a service of bytes, alone behind its link; the realm and a controller on the test's side.
@@ -178,18 +178,16 @@ impl Remote {
         })
     }
 
-    /// The broker may notice the cut only now, and say so: an order that was answered shows that this is over.
-    pub(super) fn is_online_again(&self) {
-        wait_until("an order to be answered", CEILING, || {
+    /// A new stream brings a line back. The broker may notice the cut only now, and refuse the first try.
+    pub(super) fn carries_again(&self) {
+        wait_until("a stream to bring a line back", CEILING, || {
             self.world
                 .wait_for_presence(&self.controller, &self.device, true);
-            let words = ["disconnect", "333"];
-            let output = self.world.tunnel_as(&self.controller, &words).output();
-            let output = output.map_err(|error| error.to_string())?;
-            if output.status.success() {
-                Ok(())
-            } else {
-                Err(String::from_utf8_lossy(&output.stderr).into_owned())
+            let mut session = Session::start(&mut self.stdio("echo"));
+            session.try_echo("after the fault", CEILING)?;
+            match session.finish() {
+                Some(0) => Ok(()),
+                code => Err(format!("{code:?}")),
             }
         });
     }
