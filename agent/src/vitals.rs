@@ -11,7 +11,7 @@ use crate::tunnel::Event;
 #[derive(Clone, Debug)]
 pub struct Vitals(Arc<Counts>);
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Counts {
     /// Why the agent cannot do its work, while it cannot.
     unready: Mutex<Option<String>>,
@@ -35,19 +35,7 @@ impl Vitals {
     pub(crate) fn new() -> Self {
         Self(Arc::new(Counts {
             unready: Mutex::new(Some("agent: it has not begun yet".to_owned())),
-            sessions: Counter::default(),
-            lost_sessions: Counter::default(),
-            orders: Counter::default(),
-            unreadable_orders: Counter::default(),
-            opened: Counter::default(),
-            refused: Counter::default(),
-            closed: Counter::default(),
-            leases: Counter::default(),
-            tunnel: Counter::default(),
-            streams: Counter::default(),
-            openings: Counter::default(),
-            failed_openings: Counter::default(),
-            losses: Counter::default(),
+            ..Counts::default()
         }))
     }
 

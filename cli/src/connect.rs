@@ -21,8 +21,8 @@ pub(crate) fn run(dir: Option<PathBuf>, arguments: &Connect) -> Result<u8, Failu
     let wanted = Wanted {
         device: target.device,
         service: ssh_service()?,
-        plain: arguments.plain,
-        port: arguments.port,
+        plain: arguments.opening.plain,
+        port: arguments.opening.port,
     };
     runtime::block_on(async {
         let interruption = Interruption::watch()?;
@@ -44,7 +44,7 @@ pub(crate) fn run(dir: Option<PathBuf>, arguments: &Connect) -> Result<u8, Failu
         };
         let result = run.await;
         tunnel.close().await;
-        if arguments.timing {
+        if arguments.opening.timing {
             output::note(timing.to_json());
         }
         result

@@ -22,8 +22,8 @@ pub(crate) fn run(dir: Option<PathBuf>, arguments: &Stdio) -> Result<u8, Failure
     let wanted = Wanted {
         device,
         service: arguments.service.clone(),
-        plain: arguments.plain,
-        port: arguments.port,
+        plain: arguments.opening.plain,
+        port: arguments.opening.port,
     };
     runtime::block_on(async {
         let interruption = Interruption::watch()?;
@@ -39,7 +39,7 @@ pub(crate) fn run(dir: Option<PathBuf>, arguments: &Stdio) -> Result<u8, Failure
         };
         let result = spliced.await;
         tunnel.close().await;
-        if arguments.timing {
+        if arguments.opening.timing {
             output::note(timing.to_json());
         }
         match (result?, interruption.code()) {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::arguments::Arguments;
 use crate::percentile::Samples;
-use crate::step::ChoreError;
+use crate::step::{ChoreError, goals};
 use crate::{bench_broker, bench_connect, bench_proxy, bench_registry};
 
 /// What a bench has measured.
@@ -158,14 +158,7 @@ pub(crate) fn command(mut arguments: Arguments) -> Result<(), ChoreError> {
             .iter()
             .for_each(|figure| println!("{}", figure.line(report.rtt)));
     }
-    let missed: Vec<_> = report
-        .figures
-        .iter()
-        .filter(|figure| figure.is_kept(report.rtt) == Some(false))
-        .map(|figure| figure.name.as_str())
-        .collect();
-    if check && !missed.is_empty() {
-        return Err(ChoreError::GoalMissed(missed.join(", ")));
-    }
-    Ok(())
+    let figures = report.figures.iter();
+    let missed = figures.filter(|figure| figure.is_kept(report.rtt) == Some(false));
+    goals(missed.map(|figure| figure.name.as_str()), check)
 }

@@ -19,7 +19,7 @@ use crate::bench_broker_process::Process;
 use crate::bench_broker_rows::{Row, Rows};
 use crate::float::as_f64;
 use crate::percentile::Samples;
-use crate::step::{ChoreError, measured_build, step};
+use crate::step::{ChoreError, goals, measured_build, step};
 
 /// Measures, and prints a line for each figure as soon as it is there.
 pub(crate) fn command(mut arguments: Arguments) -> Result<(), ChoreError> {
@@ -53,16 +53,8 @@ pub(crate) fn command(mut arguments: Arguments) -> Result<(), ChoreError> {
         println!("{}", json!({"figures": figures}));
     }
     without_sockets(sessions)?;
-    let missed: Vec<_> = rows
-        .rows
-        .iter()
-        .filter(|row| row.is_kept() == Some(false))
-        .map(|row| row.name.as_str())
-        .collect();
-    if check && !missed.is_empty() {
-        return Err(ChoreError::GoalMissed(missed.join(", ")));
-    }
-    Ok(())
+    let missed = rows.rows.iter().filter(|row| row.is_kept() == Some(false));
+    goals(missed.map(|row| row.name.as_str()), check)
 }
 
 /// A broker with its devices, and what has been measured of it.

@@ -19,7 +19,7 @@ use crate::bench_proxy_stream::{Stream, serve};
 use crate::bench_proxy_way::{Load, Way};
 use crate::float::as_f64;
 use crate::percentile::Samples;
-use crate::step::{ChoreError, measured_build};
+use crate::step::{ChoreError, goals, measured_build};
 
 pub(crate) fn command(
     runs: Option<usize>,
@@ -44,15 +44,8 @@ pub(crate) fn command(
             println!("{}", row.line());
         }
     }
-    let missed: Vec<_> = rows
-        .iter()
-        .filter(|row| row.is_kept() == Some(false))
-        .map(|row| row.name.as_str())
-        .collect();
-    if check && !missed.is_empty() {
-        return Err(ChoreError::GoalMissed(missed.join(", ")));
-    }
-    Ok(())
+    let missed = rows.iter().filter(|row| row.is_kept() == Some(false));
+    goals(missed.map(|row| row.name.as_str()), check)
 }
 
 /// How much is measured.

@@ -52,6 +52,18 @@ pub(crate) fn measured_build() -> Result<(), ChoreError> {
     Ok(())
 }
 
+/// Fails a bench that was asked to look at its goals, and has missed these.
+pub(crate) fn goals<'a>(
+    missed: impl Iterator<Item = &'a str>,
+    check: bool,
+) -> Result<(), ChoreError> {
+    let missed: Vec<&str> = missed.collect();
+    if check && !missed.is_empty() {
+        return Err(ChoreError::GoalMissed(missed.join(", ")));
+    }
+    Ok(())
+}
+
 /// A `cargo` at the root of the workspace.
 pub(crate) fn cargo(arguments: &[&str]) -> Command {
     let mut command = e2e::cargo();

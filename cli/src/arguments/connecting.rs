@@ -8,14 +8,9 @@ use protocol::Label;
 
 use crate::service;
 
-/// Log in to a remote computer, or run a command there.
-///
-/// Orders a tunnel, and runs ssh through it with this controller's key. The exit code is the remote command's.
+/// How a tunnel is come by.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  tunnel connect atlas@333\n  tunnel connect atlas@333 -- journalctl -f"
-)]
-pub(crate) struct Connect {
+pub(crate) struct Opening {
     /// Print how long each step took, as JSON on standard error
     #[arg(long)]
     pub(crate) timing: bool,
@@ -25,6 +20,18 @@ pub(crate) struct Connect {
     /// The device's port at the proxy, when it is known otherwise: then nothing is ordered
     #[arg(long, conflicts_with = "plain")]
     pub(crate) port: Option<NonZeroU16>,
+}
+
+/// Log in to a remote computer, or run a command there.
+///
+/// Orders a tunnel, and runs ssh through it with this controller's key. The exit code is the remote command's.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  tunnel connect atlas@333\n  tunnel connect atlas@333 -- journalctl -f"
+)]
+pub(crate) struct Connect {
+    #[command(flatten)]
+    pub(crate) opening: Opening,
     /// Who, and where: `333`, `333.hula` or `333.hula.atlas`
     #[arg(value_name = "[USER@]DEVICE")]
     pub(crate) target: String,
@@ -39,15 +46,8 @@ pub(crate) struct Connect {
     after_help = "Examples:\n  ssh -o ProxyCommand='tunnel stdio %h %p' atlas@333.hula.atlas\n  tunnel ssh-config --install; ssh atlas@333.hula.atlas"
 )]
 pub(crate) struct Stdio {
-    /// Print how long each step took, as JSON on standard error
-    #[arg(long)]
-    pub(crate) timing: bool,
-    /// Speak the original's plain grammar with the device
-    #[arg(long)]
-    pub(crate) plain: bool,
-    /// The device's port at the proxy, when it is known otherwise: then nothing is ordered
-    #[arg(long, conflicts_with = "plain")]
-    pub(crate) port: Option<NonZeroU16>,
+    #[command(flatten)]
+    pub(crate) opening: Opening,
     /// `333`, `333.hula` or `333.hula.atlas`
     pub(crate) device: String,
     /// Which of its services, by name or by port

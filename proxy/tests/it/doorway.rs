@@ -28,13 +28,7 @@ async fn strangers_of_one_address() {
     assert!(told.contains(reason), "{told}");
     until_logged(&["connection refused", "127.0.0.1", reason]).await;
     // Another address has its own.
-    let mut other = connect_from(&world, "127.0.0.2").await;
-    let mut banner = [0; 4];
-    timeout(LONG, other.read_exact(&mut banner))
-        .await
-        .unwrap()
-        .unwrap();
-    assert_eq!(&banner, b"SSH-");
+    let _other = greeted_from(&world, "127.0.0.2").await;
     world.until("let in", |stats| stats.strangers == 4).await;
     inside.pop();
     world.until("left", |stats| stats.strangers == 3).await;
@@ -195,18 +189,25 @@ async fn failed_logins_slow_an_address_down_and_then_shut_it_out() {
     );
     // Who is inside stays, and other addresses are not concerned.
     live.request_forward("localhost", 0, LONG).await.unwrap();
-    let mut other = connect_from(&world, "127.0.0.2").await;
-    let mut banner = [0; 4];
-    timeout(LONG, other.read_exact(&mut banner))
-        .await
-        .unwrap()
-        .unwrap();
+    let _other = greeted_from(&world, "127.0.0.2").await;
     // It is forgiven by itself.
     let start = Instant::now();
     while world.dial("333.hula.atlas", good.clone()).await.is_err() {
         assert!(start.elapsed() < LONG, "for ever");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+}
+
+/// A connection from this address that the proxy has begun to speak with.
+async fn greeted_from(world: &World, address: &str) -> TcpStream {
+    let mut stream = connect_from(world, address).await;
+    let mut banner = [0; 4];
+    timeout(LONG, stream.read_exact(&mut banner))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(&banner, b"SSH-");
+    stream
 }
 
 /// A TCP connection from another address of this machine.

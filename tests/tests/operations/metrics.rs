@@ -84,12 +84,7 @@ fn every_daemon_answers_in_words_that_prometheus_knows() {
 #[test]
 fn the_numbers_follow_what_happens() {
     let world = World::new();
-    set(
-        &world.realm().join("server.toml"),
-        "metrics = \"127.0.0.1:0\"",
-    );
-    let mut serve = world.serve();
-    let realm = Monitored::of(&mut serve);
+    let (serve, realm) = Monitored::realm(&world);
     assert!(realm.number("tunnel_broker_devices_online").unwrap() < 0.5);
     let mut job = Job::around(world, Some(serve), &[]);
     let agent = watched_agent(&mut job);

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use e2e::{CEILING, Daemon, Outcome, run, tool, wait_until};
+use e2e::{CEILING, Daemon, Outcome, World, run, tool, wait_until};
 
 /// Asks a daemon.
 pub(crate) struct Monitored {
@@ -18,6 +18,18 @@ impl Monitored {
         let line = daemon.wait_for_line("metrics listening on ");
         let address = line.rsplit(' ').next().unwrap().to_owned();
         Self { address }
+    }
+
+    /// A whole realm in one process, which can be asked.
+    #[track_caller]
+    pub(crate) fn realm(world: &World) -> (Daemon, Self) {
+        set(
+            &world.realm().join("server.toml"),
+            "metrics = \"127.0.0.1:0\"",
+        );
+        let mut serve = world.serve();
+        let realm = Self::of(&mut serve);
+        (serve, realm)
     }
 
     pub(crate) fn address(&self) -> &str {

@@ -6,17 +6,12 @@ use std::time::Duration;
 
 use e2e::{CEILING, Stopwatch, World, descriptors, wait_until};
 
-use super::monitored::{Monitored, set};
+use super::monitored::Monitored;
 
 #[test]
 fn slow_and_large_and_strange_requests_hold_nobody_up() {
     let world = World::new();
-    set(
-        &world.realm().join("server.toml"),
-        "metrics = \"127.0.0.1:0\"",
-    );
-    let mut serve = world.serve();
-    let realm = Monitored::of(&mut serve);
+    let (serve, realm) = Monitored::realm(&world);
     realm.wait_for_ready(200);
     let quiet = descriptors(serve.pid());
     let connect = || {
