@@ -14,8 +14,11 @@ fn a_cut_link_is_noticed_by_all_in_time_and_the_tunnel_is_back_soon() {
     let stage = Stage::start();
     let mut session = Session::start(&mut stage.stdio());
     session.echo("before");
-    let (idle, open) = (descriptors(stage.proxy.pid()), stage.links());
-    assert!(open >= 2, "the stream's connection and the spare: {open}");
+    let open = wait_until("the stream's connection and the spare", CEILING, || {
+        let open = stage.links();
+        (open >= 2).then_some(open).ok_or(format!("{open}"))
+    });
+    let idle = descriptors(stage.proxy.pid());
     assert!(idle > 0);
 
     stage.link.rule("drop");
