@@ -49,6 +49,11 @@ pub(crate) fn run(dir: Option<PathBuf>, arguments: &arguments::Agent) -> Result<
     })
 }
 
+/// Whether what an agent needs is there.
+pub(crate) fn can_serve(dir: &DeviceDir) -> Result<(), Failure> {
+    Either::new(dir, &dir.membership()?).map(drop)
+}
+
 /// The agent that the realm's file asks for.
 enum Either {
     Ordered(Box<Agent>),

@@ -24,7 +24,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use daemon::logging::{self, LogFilterError, LogFormat, Verbosity};
 
 #[cfg(feature = "agent")]
-pub(crate) use agent::{Agent, AgentCommand, SyncKeys};
+pub(crate) use agent::{Agent, AgentCommand, Install, SyncKeys, Uninstall};
 #[cfg(feature = "controller")]
 pub(crate) use connecting::{Connect, Disconnect, List, SshConfig, Stdio};
 #[cfg(all(feature = "agent", feature = "controller", feature = "realm"))]
@@ -122,8 +122,15 @@ pub(crate) enum Command {
     /// Write the `authorized_keys` of the user who runs this, from standard input
     #[command(hide = true)]
     WriteKeys(WriteKeys),
-    #[cfg(feature = "controller")]
+    /// Write manual pages and completions of the shells below a folder, as they lie below /usr/share
+    #[cfg(feature = "pages")]
+    #[command(hide = true)]
+    Pages {
+        /// The folder
+        folder: PathBuf,
+    },
     /// Pass a stream on to ssh
+    #[cfg(feature = "controller")]
     #[command(hide = true)]
     Fdpass {
         /// The socket on which it waits
@@ -170,6 +177,8 @@ impl Command {
             Self::Demo(_) => false,
             #[cfg(any(feature = "agent", feature = "realm"))]
             Self::WriteKeys(_) => false,
+            #[cfg(feature = "pages")]
+            Self::Pages { .. } => false,
             Self::Enroll(_) => false,
         }
     }

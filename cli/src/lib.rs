@@ -16,6 +16,8 @@ mod exit;
 mod failure;
 #[cfg(feature = "realm")]
 mod host_key;
+#[cfg(feature = "agent")]
+mod install;
 #[cfg(feature = "controller")]
 mod interruption;
 #[cfg(any(feature = "agent", feature = "realm"))]
@@ -23,6 +25,8 @@ mod keys;
 #[cfg(feature = "controller")]
 mod list;
 mod output;
+#[cfg(feature = "pages")]
+mod pages;
 #[cfg(feature = "realm")]
 mod passphrase;
 #[cfg(feature = "realm")]
@@ -89,6 +93,8 @@ fn command(arguments: Arguments) -> Result<u8, Failure> {
         #[cfg(feature = "agent")]
         Command::Agent(command) => match &command.command {
             Some(AgentCommand::SyncKeys(sync)) => keys::agent_sync::run(dir, sync),
+            Some(AgentCommand::Install(install)) => install::run(dir.as_deref(), install),
+            Some(AgentCommand::Uninstall(uninstall)) => install::uninstall::run(uninstall),
             None => agent::run(dir, &command),
         },
         #[cfg(feature = "realm")]
@@ -106,6 +112,8 @@ fn command(arguments: Arguments) -> Result<u8, Failure> {
             .map_err(Failure::from),
         #[cfg(feature = "controller")]
         Command::List(command) => list::run(dir, &command),
+        #[cfg(feature = "pages")]
+        Command::Pages { folder } => pages::run(&folder),
         #[cfg(feature = "realm")]
         Command::Policies(PoliciesCommand::Aws(command)) => policies::aws(dir, &command),
         #[cfg(feature = "realm")]

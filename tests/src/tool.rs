@@ -138,6 +138,30 @@ pub const TOOLS: &[Tool] = &[
         name: "nft",
         package: "nftables",
     },
+    Tool {
+        name: "lintian",
+        package: "lintian",
+    },
+    Tool {
+        name: "dpkg-shlibdeps",
+        package: "dpkg-dev",
+    },
+    Tool {
+        name: "strip",
+        package: "binutils",
+    },
+    Tool {
+        name: "systemd-analyze",
+        package: "systemd",
+    },
+    Tool {
+        name: "systemd-sysusers",
+        package: "systemd",
+    },
+    Tool {
+        name: "userdel",
+        package: "passwd",
+    },
 ];
 
 /// Daemons live in directories which are not on everybody's `PATH`.

@@ -17,4 +17,5 @@ mod broker;
 mod data_path;
 mod enrollment;
 mod main_job;
+mod packaging;
 mod person;
