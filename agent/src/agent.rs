@@ -1,5 +1,6 @@
 //! The agent's run loop: it decides nothing itself and never waits for anything slow.
 
+use std::error::Error;
 use std::sync::Arc;
 
 use daemon::clock;
@@ -21,6 +22,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
 
 use crate::deadline::reached;
+use crate::hangup::hangup;
 use crate::hooks::Hooks;
 use crate::host_keys;
 use crate::leases::{Action, ByPort, Event, Leases};
@@ -37,7 +39,11 @@ pub struct Agent {
     plan: Plan,
     hooks: daemon::device_file::Hooks,
     vitals: Vitals,
+    files: Option<Files>,
 }
+
+/// Reads everything again, as for an agent that begins.
+type Files = Box<dyn Fn() -> Result<Agent, Box<dyn Error + Send + Sync>> + Send + Sync>;
 
 /// Why the agent cannot begin.
 #[derive(Debug, thiserror::Error)]
@@ -102,6 +108,7 @@ impl Agent {
             plan,
             hooks: device.hooks.clone(),
             vitals: Vitals::new(),
+            files: None,
         })
     }
 
@@ -117,12 +124,22 @@ impl Agent {
         Ok(self)
     }
 
+    /// Reads everything again at SIGHUP, by this.
+    pub fn rereading(
+        mut self,
+        files: impl Fn() -> Result<Self, Box<dyn Error + Send + Sync>> + Send + Sync + 'static,
+    ) -> Self {
+        self.files = Some(Box::new(files));
+        self
+    }
+
     /// What it says of itself to a monitor.
     pub fn vitals(&self) -> Vitals {
         self.vitals.clone()
     }
 
-    /// Serves until the shutdown; SIGHUP begins a new session with the broker. It never gives up: a broker or proxy that is away is tried again for ever.
+    /// Serves until the shutdown; at SIGHUP it reads its files again and begins a new session with the broker. It never gives
+    /// up: a broker or proxy that is away is tried again for ever.
     pub async fn run(self, shutdown: &Shutdown, pulse: &Pulse) {
         let Self {
             id,
@@ -131,6 +148,7 @@ impl Agent {
             plan,
             hooks,
             vitals,
+            files,
         } = self;
         vitals.unready("agent: connecting to the broker");
         tracing::info!(device = %id, broker = %addresses(&link.brokers), proxy = %plan.proxy, "the agent begins");
@@ -140,6 +158,7 @@ impl Agent {
             .ok();
         let link = Link::start(link, shutdown);
         let publisher = link.publisher();
+        let commands = hooks.clone();
         let hooks = Hooks::start(hooks, id.clone(), plan.proxy.to_string(), shutdown);
         let tunnel = Tunnel::start(plan, shutdown);
         let running = Running {
@@ -151,6 +170,8 @@ impl Agent {
             epoch: Epoch(0),
             online: false,
             vitals,
+            files,
+            commands,
         };
         systemd::feed_watchdog(shutdown, pulse);
         // An agent whose network is away is at work all the same; its supervisor must not kill it for that.
@@ -168,6 +189,8 @@ struct Running {
     epoch: Epoch,
     online: bool,
     vitals: Vitals,
+    files: Option<Files>,
+    commands: daemon::device_file::Hooks,
 }
 
 impl Running {
@@ -191,8 +214,7 @@ impl Running {
                 },
                 event = self.tunnel.next() => event.map(|event| self.on_tunnel(event)),
                 () = hangup(hangups.as_mut()) => {
-                    tracing::info!(device = %self.id, "SIGHUP received: a new session");
-                    link.reconnect().await;
+                    link.reconnect(self.read_again()).await;
                     None
                 }
                 () = reached(self.leases.deadline()) => Some(Event::Deadline),
@@ -210,6 +232,29 @@ impl Running {
         let goodbye = presence(&self.id, false, false, clock::unix_seconds(), self.epoch);
         link.finish(Some(goodbye)).await;
         tracing::info!(device = %self.id, "the agent has said goodbye");
+    }
+
+    /// Takes over what the files say now, and returns how to meet the broker. What cannot be used changes nothing.
+    fn read_again(&mut self) -> Option<LinkSettings> {
+        let device = &self.id;
+        let next = match self.files.as_ref()?() {
+            Ok(next) => next,
+            Err(error) => {
+                tracing::error!(%device, error = one_line(&*error), "SIGHUP received: the files cannot be used, and the last good ones stay in use");
+                return None;
+            }
+        };
+        if next.id != *device {
+            tracing::error!(%device, now = %next.id, "SIGHUP received: the files are another device's; that takes a restart");
+            return None;
+        }
+        if next.hooks != self.commands {
+            tracing::warn!(%device, "SIGHUP received: other hooks take a restart");
+        }
+        tracing::info!(%device, "SIGHUP received: the files have been read again; a new session begins");
+        self.leases.reconfigure(next.leases);
+        self.tunnel.replan(next.plan);
+        Some(next.link)
     }
 
     fn on_link(&mut self, event: LinkEvent) -> Option<Event> {
@@ -386,14 +431,5 @@ fn presence(id: &DeviceId, online: bool, lost: bool, since: u64, epoch: Epoch) -
         topic: Topic::Presence(id.clone()).to_string(),
         payload: presence.encode(),
         retain: true,
-    }
-}
-
-async fn hangup(hangups: Option<&mut Signal>) {
-    let Some(hangups) = hangups else {
-        return std::future::pending().await;
-    };
-    if hangups.recv().await.is_none() {
-        std::future::pending::<()>().await;
     }
 }

@@ -8,6 +8,7 @@ mod agent;
 mod always_on;
 mod deadline;
 mod ends;
+mod hangup;
 mod hooks;
 mod host_keys;
 mod leases;

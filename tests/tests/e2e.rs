@@ -15,7 +15,9 @@
 
 mod broker;
 mod data_path;
+mod docs;
 mod enrollment;
 mod main_job;
 mod operations;
 mod person;
+mod words;

@@ -23,6 +23,7 @@ mod bench_proxy_way;
 mod bench_registry;
 mod ci;
 mod float;
+mod newcomer;
 mod packages;
 mod percentile;
 mod step;
@@ -42,6 +43,8 @@ Usage: cargo xtask COMMAND
                                  --fast leaves the end-to-end tests out; arguments go to the test runner
   ci                             everything that has to hold before a change goes in: format, lints, documentation,
                                  licences, lockfile, tests, fuzzing for a bounded time
+  newcomer [--release]           clones the last commit, and types the README's first command there; without --release it is
+                                 built without optimisation, in this checkout's target directory
   bench connect [--runs 50] [--rtt 100ms] [--json] [--check]
                                  time from process start to the remote sshd's banner, beside the original's sequence in
                                  the same run. --rtt puts a delay on every leg of both. --check exits with 1 when a goal
@@ -62,6 +65,7 @@ fn main() -> ExitCode {
     let done = match arguments.word().as_deref() {
         Some("test") => test::command(arguments),
         Some("ci") => ci::command(arguments),
+        Some("newcomer") => newcomer::command(arguments),
         Some("bench") => bench::command(arguments),
         Some("help" | "--help" | "-h") => {
             print!("{USAGE}");
