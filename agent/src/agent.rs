@@ -1,11 +1,13 @@
 //! The agent's run loop: it decides nothing itself and never waits for anything slow.
 
+use std::error::Error;
 use std::sync::Arc;
 
 use daemon::clock;
 use daemon::device_dir::Membership;
 use daemon::host_port::HostPort;
 use daemon::identity::{Identity, IdentityError};
+use daemon::monitor::Pulse;
 use daemon::mqtt::{Link, LinkEvent, LinkSettings, Message, Publisher};
 use daemon::report::one_line;
 use daemon::shutdown::Shutdown;
@@ -20,12 +22,14 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
 
 use crate::deadline::reached;
+use crate::hangup::hangup;
 use crate::hooks::Hooks;
 use crate::host_keys;
 use crate::leases::{Action, ByPort, Event, Leases};
 use crate::plan::Plan;
 use crate::reply_text::bounded;
 use crate::tunnel::{self, Tunnel};
+use crate::vitals::Vitals;
 
 /// A remote computer's agent, ready to run.
 pub struct Agent {
@@ -34,7 +38,12 @@ pub struct Agent {
     link: LinkSettings,
     plan: Plan,
     hooks: daemon::device_file::Hooks,
+    vitals: Vitals,
+    files: Option<Files>,
 }
+
+/// Reads everything again, as for an agent that begins.
+type Files = Box<dyn Fn() -> Result<Agent, Box<dyn Error + Send + Sync>> + Send + Sync>;
 
 /// Why the agent cannot begin.
 #[derive(Debug, thiserror::Error)]
@@ -98,6 +107,8 @@ impl Agent {
             },
             plan,
             hooks: device.hooks.clone(),
+            vitals: Vitals::new(),
+            files: None,
         })
     }
 
@@ -113,15 +124,33 @@ impl Agent {
         Ok(self)
     }
 
-    /// Serves until the shutdown; SIGHUP begins a new session with the broker. It never gives up: a broker or proxy that is away is tried again for ever.
-    pub async fn run(self, shutdown: &Shutdown) {
+    /// Reads everything again at SIGHUP, by this.
+    pub fn rereading(
+        mut self,
+        files: impl Fn() -> Result<Self, Box<dyn Error + Send + Sync>> + Send + Sync + 'static,
+    ) -> Self {
+        self.files = Some(Box::new(files));
+        self
+    }
+
+    /// What it says of itself to a monitor.
+    pub fn vitals(&self) -> Vitals {
+        self.vitals.clone()
+    }
+
+    /// Serves until the shutdown; at SIGHUP it reads its files again and begins a new session with the broker. It never gives
+    /// up: a broker or proxy that is away is tried again for ever.
+    pub async fn run(self, shutdown: &Shutdown, pulse: &Pulse) {
         let Self {
             id,
             leases,
             link,
             plan,
             hooks,
+            vitals,
+            files,
         } = self;
+        vitals.unready("agent: connecting to the broker");
         tracing::info!(device = %id, broker = %addresses(&link.brokers), proxy = %plan.proxy, "the agent begins");
         // Without it there is one way less to have a certificate read again, and that is all.
         let hangups = signal(SignalKind::hangup())
@@ -129,6 +158,7 @@ impl Agent {
             .ok();
         let link = Link::start(link, shutdown);
         let publisher = link.publisher();
+        let commands = hooks.clone();
         let hooks = Hooks::start(hooks, id.clone(), plan.proxy.to_string(), shutdown);
         let tunnel = Tunnel::start(plan, shutdown);
         let running = Running {
@@ -140,11 +170,14 @@ impl Agent {
             epoch: Epoch(0),
             online: false,
             silently_lost: false,
+            vitals,
+            files,
+            commands,
         };
-        systemd::feed_watchdog(shutdown);
+        systemd::feed_watchdog(shutdown, pulse);
         // An agent whose network is away is at work all the same; its supervisor must not kill it for that.
         systemd::ready();
-        running.run(link, hangups, shutdown).await;
+        running.run(link, hangups, shutdown, pulse).await;
     }
 }
 
@@ -158,11 +191,22 @@ struct Running {
     online: bool,
     /// The last tunnel was lost because nothing came through any more: so, perhaps, is the session with the broker.
     silently_lost: bool,
+    vitals: Vitals,
+    files: Option<Files>,
+    commands: daemon::device_file::Hooks,
 }
 
 impl Running {
-    async fn run(mut self, mut link: Link, mut hangups: Option<Signal>, shutdown: &Shutdown) {
+    async fn run(
+        mut self,
+        mut link: Link,
+        mut hangups: Option<Signal>,
+        shutdown: &Shutdown,
+        pulse: &Pulse,
+    ) {
+        let mut beats = Pulse::ticks();
         loop {
+            pulse.beat();
             self.tell_status();
             let event = tokio::select! {
                 biased;
@@ -173,21 +217,22 @@ impl Running {
                 },
                 event = self.tunnel.next() => {
                     if event.as_ref().is_some_and(|event| self.is_network_back(event)) {
-                        link.reconnect().await;
+                        link.reconnect(None).await;
                     }
-                    event.map(on_tunnel)
+                    event.map(|event| self.on_tunnel(event))
                 }
                 () = hangup(hangups.as_mut()) => {
-                    tracing::info!(device = %self.id, "SIGHUP received: a new session");
-                    link.reconnect().await;
+                    link.reconnect(self.read_again()).await;
                     None
                 }
                 () = reached(self.leases.deadline()) => Some(Event::Deadline),
+                _ = beats.tick() => None,
             };
             if let Some(event) = event {
                 self.decide(event);
             }
         }
+        self.vitals.unready("agent: stopping");
         systemd::stopping();
         self.decide(Event::ShuttingDown);
         // Streams that are open may end by themselves within the grace period.
@@ -210,11 +255,36 @@ impl Running {
         }
     }
 
+    /// Takes over what the files say now, and returns how to meet the broker. What cannot be used changes nothing.
+    fn read_again(&mut self) -> Option<LinkSettings> {
+        let device = &self.id;
+        let next = match self.files.as_ref()?() {
+            Ok(next) => next,
+            Err(error) => {
+                tracing::error!(%device, error = one_line(&*error), "SIGHUP received: the files cannot be used, and the last good ones stay in use");
+                return None;
+            }
+        };
+        if next.id != *device {
+            tracing::error!(%device, now = %next.id, "SIGHUP received: the files are another device's; that takes a restart");
+            return None;
+        }
+        if next.hooks != self.commands {
+            tracing::warn!(%device, "SIGHUP received: other hooks take a restart");
+        }
+        tracing::info!(%device, "SIGHUP received: the files have been read again; a new session begins");
+        self.leases.reconfigure(next.leases);
+        self.tunnel.replan(next.plan);
+        Some(next.link)
+    }
+
     fn on_link(&mut self, event: LinkEvent) -> Option<Event> {
         match event {
             LinkEvent::Up { epoch } => {
                 tracing::info!(device = %self.id, "online");
                 (self.epoch, self.online) = (epoch, true);
+                self.vitals.ready();
+                self.vitals.counts().sessions.increment();
                 self.publisher.publish(presence(
                     &self.id,
                     true,
@@ -227,6 +297,9 @@ impl Running {
             LinkEvent::Down(error) => {
                 tracing::warn!(device = %self.id, error = one_line(&error), hint = error.hint(), "offline; trying again");
                 self.online = false;
+                self.vitals
+                    .unready(format!("agent: offline: {}", one_line(&error)));
+                self.vitals.counts().lost_sessions.increment();
                 None
             }
             LinkEvent::Message { topic, payload } => match topic.parse() {
@@ -249,7 +322,18 @@ impl Running {
         }
     }
 
+    fn on_tunnel(&self, event: tunnel::Event) -> Event {
+        self.vitals.tunnel(&event);
+        match event {
+            tunnel::Event::Opened(forwards) => Event::Opened(forwards),
+            tunnel::Event::Failed(reason) => Event::OpenFailed(reason),
+            tunnel::Event::Lost { silent: _ } => Event::Lost,
+            tunnel::Event::Streams(streams) => Event::Streams(streams),
+        }
+    }
+
     fn on_order(&self, controller: Label, payload: &[u8]) -> Option<Event> {
+        self.vitals.counts().orders.increment();
         match Order::decode(payload) {
             Ok(order) => {
                 tracing::debug!(device = %self.id, %controller, ?order, "an order");
@@ -261,6 +345,7 @@ impl Running {
             }
             Err(error) => {
                 tracing::warn!(device = %self.id, %controller, error = one_line(&error), "an order that cannot be read");
+                self.vitals.counts().unreadable_orders.increment();
                 self.reply(&controller, &unreadable(&error));
                 None
             }
@@ -293,6 +378,7 @@ impl Running {
             return;
         };
         tracing::info!(device = %self.id, %controller, lease = ?reply.lease, reply = ?reply.body, "answered");
+        self.vitals.replied(&reply.body);
         let topic = Topic::Reply {
             controller: to,
             device: self.id.device().clone(),
@@ -314,6 +400,9 @@ impl Running {
     }
 
     fn tell_status(&self) {
+        let counts = self.vitals.counts();
+        counts.leases.set(self.leases.len());
+        counts.tunnel.set(usize::from(self.leases.port().is_some()));
         let link = if self.online {
             "online"
         } else {
@@ -332,15 +421,6 @@ impl Running {
 fn addresses(brokers: &[HostPort]) -> String {
     let addresses: Vec<_> = brokers.iter().map(ToString::to_string).collect();
     addresses.join(", ")
-}
-
-fn on_tunnel(event: tunnel::Event) -> Event {
-    match event {
-        tunnel::Event::Opened(forwards) => Event::Opened(forwards),
-        tunnel::Event::Failed(reason) => Event::OpenFailed(reason),
-        tunnel::Event::Lost { silent: _ } => Event::Lost,
-        tunnel::Event::Streams(streams) => Event::Streams(streams),
-    }
 }
 
 fn unreadable(error: &DecodeError) -> Reply {
@@ -372,14 +452,5 @@ fn presence(id: &DeviceId, online: bool, lost: bool, since: u64, epoch: Epoch) -
         topic: Topic::Presence(id.clone()).to_string(),
         payload: presence.encode(),
         retain: true,
-    }
-}
-
-async fn hangup(hangups: Option<&mut Signal>) {
-    let Some(hangups) = hangups else {
-        return std::future::pending().await;
-    };
-    if hangups.recv().await.is_none() {
-        std::future::pending::<()>().await;
     }
 }

@@ -8,6 +8,7 @@ mod agent;
 mod always_on;
 mod deadline;
 mod ends;
+mod hangup;
 mod hooks;
 mod host_keys;
 mod leases;
@@ -17,8 +18,10 @@ mod pool;
 mod reply_text;
 mod stream;
 mod tunnel;
+mod vitals;
 
 pub use agent::{Agent, AgentError};
 pub use always_on::AlwaysOn;
 pub use leases::{MAX_LEASES, MAX_LEASES_PER_CONTROLLER, PLAIN_LIFETIME};
 pub use pool::{MAX_MEMBERS, MAX_SPARES};
+pub use vitals::Vitals;

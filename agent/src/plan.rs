@@ -28,6 +28,15 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
+    /// Whether connections by this plan forward the same, to the same proxy and with the same key. Its host keys matter only
+    /// when a connection is made.
+    pub(crate) fn forwards_as(&self, other: &Self) -> bool {
+        self.proxy == other.proxy
+            && self.key.public_key().key_data() == other.key.public_key().key_data()
+            && self.port == other.port
+            && self.services == other.services
+    }
+
     /// Checks that everything is there and fits together.
     pub(crate) fn new(membership: &Membership, key: Arc<PrivateKey>) -> Result<Self, AgentError> {
         let Membership { realm, device, id } = membership;

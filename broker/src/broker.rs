@@ -30,6 +30,7 @@ use crate::store_writer::StoreWriter;
 use crate::tls::{self, Front, TlsError};
 use crate::topic::TopicError;
 use crate::trust::{Trust, TrustError};
+use crate::vitals::Vitals;
 
 /// The embedded broker: bound, and serving when it is [`run`](Self::run).
 pub struct Broker {
@@ -163,6 +164,11 @@ impl Broker {
         CounterView {
             hub: Arc::clone(&self.door.hub),
         }
+    }
+
+    /// What it says of itself to a monitor.
+    pub fn vitals(&self) -> Vitals {
+        Vitals::new(self.counters(), self.roster())
     }
 
     /// What asks the broker to read its files again at once. It does so by itself within a second.

@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
+use daemon::monitor::Counter;
 use serde::Serialize;
-
-use crate::counters::Counter;
 
 /// Counts durations.
 #[derive(Debug, Default)]

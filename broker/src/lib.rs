@@ -66,6 +66,7 @@ mod topic;
 mod transport;
 mod trust;
 mod verifier;
+mod vitals;
 
 pub use broker::{BindError, Broker, CounterView};
 pub use bus::{Bus, BusLost, OfferError};
@@ -82,3 +83,4 @@ pub use revocation::RevocationListError;
 pub use store::{ContentError, StoreError};
 pub use tls::TlsError;
 pub use topic::{TopicError, TopicFilter, TopicName};
+pub use vitals::Vitals;

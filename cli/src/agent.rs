@@ -3,15 +3,17 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use agent::{Agent, AlwaysOn};
-use daemon::device_dir::{DeviceDir, Membership};
-use daemon::identity::{self, Identity};
+use agent::{Agent, AgentError, AlwaysOn, Vitals};
+use daemon::device_dir::{DeviceDir, Membership, MembershipError};
+use daemon::identity::{self, Identity, IdentityError};
 use daemon::lock::FileLock;
+use daemon::monitor::Pulse;
 use daemon::shutdown::Shutdown;
 
 use crate::arguments;
 use crate::exit;
 use crate::failure::Failure;
+use crate::monitor;
 use crate::output;
 use crate::runtime::{self, device_dir};
 
@@ -19,6 +21,7 @@ pub(crate) fn run(dir: Option<PathBuf>, arguments: &arguments::Agent) -> Result<
     let dir = device_dir(dir)?;
     let membership = dir.membership()?;
     let agent = Either::new(&dir, &membership)?;
+    let place = monitor::place(membership.device.metrics, membership.device.metrics_public)?;
     if arguments.check {
         output::line(format_args!(
             "`{}` can serve as `{}`",
@@ -40,7 +43,12 @@ pub(crate) fn run(dir: Option<PathBuf>, arguments: &arguments::Agent) -> Result<
     runtime::block_on(async {
         let shutdown = Shutdown::on_signals(DRAIN)
             .map_err(|error| runtime::cannot("watch for signals", error))?;
-        agent.run(&shutdown).await;
+        let pulse = Pulse::new();
+        if let Some(mut monitor) = monitor::bind(place, &pulse).await? {
+            monitor.watch(agent.vitals());
+            shutdown.spawn(monitor.run(shutdown.clone()));
+        }
+        agent.run(&shutdown, &pulse).await;
         shutdown.request();
         if !shutdown.drained().await {
             tracing::warn!("streams were cut: they did not end within {DRAIN:?}");
@@ -64,24 +72,78 @@ impl Either {
     fn new(dir: &DeviceDir, membership: &Membership) -> Result<Self, Failure> {
         let id = &membership.id;
         if membership.realm.ports.is_always_on(id.system()) {
-            let key = identity::ssh_key(&dir.ssh_key(id))?;
-            return Ok(Self::AlwaysOn(Box::new(AlwaysOn::new(membership, key)?)));
+            let (agent, dir) = (always_on(dir, membership)?, dir.clone());
+            let agent = agent.rereading(move || match reread(&dir)? {
+                (now, true) => Ok(always_on(&dir, &now)?),
+                (_, false) => Err(OTHER_KIND.into()),
+            });
+            return Ok(Self::AlwaysOn(Box::new(agent)));
         }
-        let identity = Identity::load(dir, membership)?;
-        let place = (dir.clone(), membership.clone());
-        let load = move || Identity::load(&place.0, &place.1);
-        let agent = Agent::new(membership, &identity)?;
-        let agent = agent.reloading(membership, &identity, load)?;
+        let (agent, dir) = (ordered(dir, membership)?, dir.clone());
+        let agent = agent.rereading(move || match reread(&dir)? {
+            (now, false) => Ok(ordered(&dir, &now)?),
+            (_, true) => Err(OTHER_KIND.into()),
+        });
         Ok(Self::Ordered(Box::new(agent)))
     }
 
-    async fn run(self, shutdown: &Shutdown) {
+    fn vitals(&self) -> Vitals {
         match self {
-            Self::Ordered(agent) => agent.run(shutdown).await,
-            Self::AlwaysOn(agent) => agent.run(shutdown).await,
+            Self::Ordered(agent) => agent.vitals(),
+            Self::AlwaysOn(agent) => agent.vitals(),
+        }
+    }
+
+    async fn run(self, shutdown: &Shutdown, pulse: &Pulse) {
+        match self {
+            Self::Ordered(agent) => agent.run(shutdown, pulse).await,
+            Self::AlwaysOn(agent) => agent.run(shutdown, pulse).await,
         }
     }
 }
+
+/// An agent that waits for orders, whose certificate is read again for each session.
+fn ordered(dir: &DeviceDir, membership: &Membership) -> Result<Agent, StartError> {
+    let identity = Identity::load(dir, membership)?;
+    let place = (dir.clone(), membership.clone());
+    let load = move || Identity::load(&place.0, &place.1);
+    let agent = Agent::new(membership, &identity)?;
+    Ok(agent.reloading(membership, &identity, load)?)
+}
+
+fn always_on(dir: &DeviceDir, membership: &Membership) -> Result<AlwaysOn, StartError> {
+    let key = identity::ssh_key(&dir.ssh_key(&membership.id))?;
+    Ok(AlwaysOn::new(membership, key)?)
+}
+
+/// The directory's files as they are now, and whether their system is always on.
+fn reread(dir: &DeviceDir) -> Result<(Membership, bool), MembershipError> {
+    let now = dir.membership()?;
+    let always_on = now.realm.ports.is_always_on(now.id.system());
+    Ok((now, always_on))
+}
+
+/// Why there is no agent.
+#[derive(Debug, thiserror::Error)]
+enum StartError {
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    #[error(transparent)]
+    Agent(#[from] AgentError),
+}
+
+impl From<StartError> for Failure {
+    fn from(error: StartError) -> Self {
+        match error {
+            StartError::Identity(error) => error.into(),
+            StartError::Agent(error) => error.into(),
+        }
+    }
+}
+
+/// Why files that could be used are not.
+const OTHER_KIND: &str =
+    "whether the tunnels of the system are always on has changed; that takes a restart";
 
 /// How long open streams may take to end at a shutdown: a command may finish, and a supervisor is not kept waiting.
 const DRAIN: Duration = Duration::from_secs(5);

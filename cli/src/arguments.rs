@@ -7,6 +7,8 @@ mod connecting;
 #[cfg(all(feature = "agent", feature = "controller", feature = "realm"))]
 mod demo;
 mod enroll;
+#[cfg(all(test, feature = "agent", feature = "controller", feature = "realm"))]
+mod help;
 #[cfg(any(feature = "agent", feature = "realm"))]
 mod keys;
 #[cfg(feature = "realm")]

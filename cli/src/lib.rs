@@ -24,6 +24,8 @@ mod interruption;
 mod keys;
 #[cfg(feature = "controller")]
 mod list;
+#[cfg(any(feature = "agent", feature = "realm"))]
+mod monitor;
 mod output;
 #[cfg(feature = "pages")]
 mod pages;

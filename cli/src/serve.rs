@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use broker::{Broker, BrokerConfig, Pem};
 use daemon::descriptors::raise_limit;
+use daemon::monitor::{Monitor, Pulse};
 use daemon::realm_dir::RealmDir;
 use daemon::realm_file::RealmFile;
 use daemon::server_file::ServerFile;
@@ -24,13 +25,16 @@ use crate::failure::Failure;
 use crate::host_key;
 use crate::keys::proxy_permission;
 use crate::keys::proxy_sync::{Sync, key_path, own_directory};
+use crate::monitor;
 use crate::output;
 use crate::realm_access;
 use crate::runtime;
 use crate::signatory;
 
+mod reread;
 mod running;
 
+use reread::Reread;
 use running::Running;
 
 /// Which parts of a realm a process runs.
@@ -79,6 +83,8 @@ pub(crate) fn run_signer(dir: Option<PathBuf>, arguments: &SignerRun) -> Result<
 }
 
 fn serve(realm: &Realm, arguments: &Serve, parts: Parts) -> Result<u8, Failure> {
+    let address = arguments.metrics.or(realm.server.metrics);
+    let place = monitor::place(address, realm.server.metrics_public)?;
     if arguments.check {
         realm.check(parts)?;
         output::line(format_args!(
@@ -97,11 +103,13 @@ fn serve(realm: &Realm, arguments: &Serve, parts: Parts) -> Result<u8, Failure> 
     runtime::block_on(async {
         let shutdown = Shutdown::on_signals(realm.server.grace_period)
             .map_err(|error| runtime::cannot("watch for signals", error))?;
-        let running = realm.start(parts, &shutdown).await?;
+        let pulse = Pulse::new();
+        let monitor = monitor::bind(place, &pulse).await?;
+        let running = realm.start(parts, &shutdown, monitor).await?;
         output::line("ready");
-        systemd::feed_watchdog(&shutdown);
+        systemd::feed_watchdog(&shutdown, &pulse);
         systemd::ready();
-        running.wait(&shutdown).await
+        running.wait(&shutdown, &pulse).await
     })
 }
 
@@ -214,7 +222,12 @@ impl Realm {
     }
 
     /// Binds everything before anything runs: a part that cannot start stops the rest from pretending.
-    async fn start(&self, parts: Parts, shutdown: &Shutdown) -> Result<Running, Failure> {
+    async fn start(
+        &self,
+        parts: Parts,
+        shutdown: &Shutdown,
+        mut monitor: Option<Monitor>,
+    ) -> Result<Running, Failure> {
         // First: its look at the revocation list mends what an interruption may have left, and the broker needs it.
         let signer = parts.signer.then(|| self.signer()).transpose()?;
         if let Some((signer, registry)) = &signer {
@@ -242,10 +255,19 @@ impl Realm {
             hangup,
             online: None,
             tunnels: None,
+            reread: Reread::new(
+                self.dir.clone(),
+                self.file.clone(),
+                self.server.clone(),
+                proxy.as_ref().map(Proxy::settings),
+            ),
         };
         if let Some(broker) = broker {
             output::line(format_args!("broker  listening on {}", broker.local_addr()));
             running.online = Some(broker.roster());
+            if let Some(monitor) = &mut monitor {
+                monitor.watch(broker.vitals());
+            }
             running.reload = broker.reload_bell();
             let until = shutdown.clone();
             running.parts.spawn(async move {
@@ -256,6 +278,9 @@ impl Realm {
         if let Some(proxy) = proxy {
             output::line(format_args!("proxy   listening on {}", proxy.local_addr()));
             running.tunnels = Some(proxy.stats());
+            if let Some(monitor) = &mut monitor {
+                monitor.watch(proxy.vitals());
+            }
             let until = shutdown.clone();
             running.parts.spawn(async move {
                 proxy.run(until).await;
@@ -271,11 +296,17 @@ impl Realm {
         }
         if let Some((signer, registry)) = signer {
             output::line(format_args!("signer  watching {}", self.file.registry));
+            if let Some(monitor) = &mut monitor {
+                monitor.watch(signer.vitals());
+            }
             let until = shutdown.clone();
             running.parts.spawn(async move {
                 Box::pin(signer.run(&registry, &until)).await;
                 "signer"
             });
+        }
+        if let Some(monitor) = monitor {
+            shutdown.spawn(monitor.run(shutdown.clone()));
         }
         Ok(running)
     }

@@ -1,6 +1,7 @@
 //! `device.toml`: which device a computer is, and what it offers.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::num::{NonZeroU8, NonZeroU16};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -33,6 +34,12 @@ pub struct DeviceFile {
     /// How many connections to the proxy the agent of an always-on system keeps, at least; default 1.
     #[serde(default = "one_link", skip_serializing_if = "is_one")]
     pub links: NonZeroU8,
+    /// Where the agent answers `/healthz`, `/readyz` and `/metrics`, e.g. `127.0.0.1:9464`; default: nowhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<SocketAddr>,
+    /// Whether that address may be one which other computers can reach; default: no.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub metrics_public: bool,
     /// What can be reached through the tunnel; default: `ssh = "127.0.0.1:22"`.
     #[serde(default = "services")]
     pub services: BTreeMap<Label, HostPort>,
@@ -148,6 +155,8 @@ impl DeviceFile {
             port: None,
             host_keys: None,
             links: one_link(),
+            metrics: None,
+            metrics_public: false,
             services: services(),
             hooks: Hooks::default(),
         }

@@ -13,6 +13,7 @@ pub mod host_port;
 pub mod identity;
 pub mod lock;
 pub mod logging;
+pub mod monitor;
 pub mod mqtt;
 pub mod original;
 pub mod pace;

@@ -19,6 +19,12 @@ pub struct ServerFile {
     /// How long connections may take to end at a shutdown; default 10 s, well within the 90 s after which systemd kills.
     #[serde(default = "grace_period", with = "humantime_serde")]
     pub grace_period: Duration,
+    /// Where `/healthz`, `/readyz` and `/metrics` are answered, e.g. `127.0.0.1:9464`; default: nowhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<SocketAddr>,
+    /// Whether that address may be one which other computers can reach; default: no.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub metrics_public: bool,
     /// The broker.
     pub broker: BrokerRules,
     /// The proxy.
@@ -112,6 +118,8 @@ impl ServerFile {
     pub fn new(broker: SocketAddr, proxy: SocketAddr) -> Self {
         Self {
             grace_period: grace_period(),
+            metrics: None,
+            metrics_public: false,
             broker: BrokerRules {
                 listen: broker,
                 store: None,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use sd_notify::NotifyState;
 use tokio::time::interval;
 
+use crate::monitor::Pulse;
 use crate::shutdown::Shutdown;
 
 /// The service does its work now.
@@ -22,19 +23,22 @@ pub fn stopping() {
     notify(&[NotifyState::Stopping]);
 }
 
-/// Feeds the watchdog at half of its time, if one is set, until the shutdown. It runs among the daemon's own tasks: when
-/// they starve, so does the watchdog, and the supervisor starts the service anew.
-pub fn feed_watchdog(shutdown: &Shutdown) {
+/// Feeds the watchdog at half of its time, if one is set, until the shutdown, and not while the daemon's run loop is stuck. It
+/// runs among the daemon's own tasks: when they starve, so does the watchdog, and the supervisor starts the service anew.
+pub fn feed_watchdog(shutdown: &Shutdown, pulse: &Pulse) {
     let Some(limit) = sd_notify::watchdog_enabled() else {
         return;
     };
     let mut ticks = interval((limit / 2).max(Duration::from_millis(100)));
-    let until = shutdown.clone();
+    let (until, pulse) = (shutdown.clone(), pulse.clone());
     shutdown.spawn(async move {
         loop {
             tokio::select! {
                 () = until.requested() => return,
-                _ = ticks.tick() => notify(&[NotifyState::Watchdog]),
+                _ = ticks.tick() => match pulse.stuck() {
+                    None => notify(&[NotifyState::Watchdog]),
+                    Some(still) => tracing::error!(?still, "the run loop is stuck"),
+                },
             }
         }
     });

@@ -126,7 +126,11 @@ impl Connection {
     /// Who tried, and ended without a login, has failed.
     fn punish(&self, tried: &Tried) {
         let address = self.address.ip();
-        if tried.in_vain() && self.hub.penalties.failed(address, Instant::now()) {
+        if !tried.in_vain() {
+            return;
+        }
+        self.hub.counts.failed_logins.increment();
+        if self.hub.penalties.failed(address, Instant::now()) {
             tracing::warn!(%address, "too many failed logins: shut out for a while");
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use daemon::doorway::Doorway;
 use daemon::flow::Flow;
@@ -20,6 +20,7 @@ use crate::keys::KeyStore;
 use crate::limits::Limits;
 use crate::penalty::Penalties;
 use crate::rendezvous::{ConnectionId, Table};
+use crate::vitals::Counts;
 
 /// What all connections share, and the owner of the streams' tasks.
 #[derive(Debug)]
@@ -30,12 +31,13 @@ pub(crate) struct Hub {
     pub(crate) crowd: Crowd,
     pub(crate) streams_asked: Crowd,
     pub(crate) streams_served: Crowd,
-    pub(crate) paces: HashMap<Label, Pace>,
+    paces: RwLock<HashMap<Label, (Rate, Pace)>>,
     pub(crate) penalties: Penalties,
     pub(crate) tasks: TaskTracker,
     pub(crate) stopping: CancellationToken,
     pub(crate) connections: AtomicUsize,
     pub(crate) streams: AtomicUsize,
+    pub(crate) counts: Counts,
     cut_at: OnceLock<Instant>,
     next_connection: AtomicU64,
     table: Mutex<Table<Reach>>,
@@ -99,15 +101,18 @@ impl Hub {
             crowd: Crowd::of_connections(limits),
             streams_asked: Crowd::of_streams(limits),
             streams_served: Crowd::of_streams_served(limits),
-            paces: bandwidth
-                .into_iter()
-                .map(|(system, rate)| (system, Pace::new(rate)))
-                .collect(),
+            paces: RwLock::new(
+                bandwidth
+                    .into_iter()
+                    .map(|(system, rate)| (system, (rate, Pace::new(rate))))
+                    .collect(),
+            ),
             penalties: Penalties::new(limits),
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
             connections: AtomicUsize::new(0),
             streams: AtomicUsize::new(0),
+            counts: Counts::default(),
             cut_at: OnceLock::new(),
             next_connection: AtomicU64::new(1),
             table: Mutex::new(Table::new(limits)),
@@ -117,6 +122,23 @@ impl Hub {
 
     pub(crate) fn stats(self: &Arc<Self>) -> StatsReader {
         StatsReader(Arc::clone(self))
+    }
+
+    /// How fast the streams of a system may be together.
+    pub(crate) fn pace(&self, system: &Label) -> Option<Pace> {
+        let paces = self.paces.read().unwrap_or_else(PoisonError::into_inner);
+        paces.get(system).map(|(_, pace)| pace.clone())
+    }
+
+    /// Holds the streams that begin from now on to these rates. A rate that stays is shared with those that go on.
+    pub(crate) fn repace(&self, bandwidth: impl IntoIterator<Item = (Label, Rate)>) {
+        let mut paces = self.paces.write().unwrap_or_else(PoisonError::into_inner);
+        let mut before = std::mem::take(&mut *paces);
+        for (system, rate) in bandwidth {
+            let kept = before.remove(&system).filter(|(was, _)| *was == rate);
+            let pace = kept.map_or_else(|| Pace::new(rate), |(_, pace)| pace);
+            paces.insert(system, (rate, pace));
+        }
     }
 
     pub(crate) fn next_connection(&self) -> ConnectionId {

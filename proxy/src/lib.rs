@@ -17,11 +17,15 @@ mod listener;
 mod penalty;
 pub mod rendezvous;
 mod session;
+mod settings;
 mod stream;
 mod turned_away;
+mod vitals;
 
 pub use config::{ProxyConfig, RELOAD};
 pub use hub::{Stats, StatsReader};
 pub use keys::KeyPermission;
 pub use limits::Limits;
 pub use listener::{BindError, Proxy};
+pub use settings::Settings;
+pub use vitals::Vitals;

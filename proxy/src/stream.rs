@@ -47,18 +47,28 @@ pub(crate) async fn carry(hub: Arc<Hub>, request: Request) {
     } = match found {
         Ok(found) => found,
         Err(failure) => {
+            hub.counts.refused_streams.increment();
             tracing::info!(controller = %peer.id(), host, port, reason = %failure, "stream refused");
             reply.reject(failure.public()).await;
             return;
         }
     };
+    hub.counts.streams.increment();
     let _counted = Counted::new(&hub, |hub| &hub.streams);
     tracing::info!(controller = %peer.id(), %device, host, port, member = claim.connection.0, "stream opened");
     reply.accept().await;
     let flow = member.flow().clone();
-    let pace = hub.paces.get(device.system());
-    let ended = Box::pin(splice::channels(end, member, SpliceLimits::default(), pace)).await;
+    let pace = hub.pace(device.system());
+    let ended = Box::pin(splice::channels(
+        end,
+        member,
+        SpliceLimits::default(),
+        pace.as_ref(),
+    ))
+    .await;
     drop(claim);
+    hub.counts.up.add(ended.up);
+    hub.counts.down.add(ended.down);
     tracing::info!(
         controller = %peer.id(), %device, host, port, up = ended.up, down = ended.down, reason = %ended.why, "stream ended"
     );

@@ -22,6 +22,7 @@ mod signatory;
 mod turn;
 mod unusable_keys;
 mod validity;
+mod vitals;
 mod waiting;
 mod withdrawal;
 
@@ -40,4 +41,5 @@ pub use revocation::{Revocation, RevocationError, Revocations};
 pub use run::{Outcome, SignError, Signer};
 pub use server_certificate::{SERVER_DAYS, ServerCertificate, ServerCertificateError};
 pub use signatory::Signatory;
+pub use vitals::Vitals;
 pub use withdrawal::withdraw;

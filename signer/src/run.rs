@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use crate::journal::{Journal, Record};
 use crate::turn::{Courtesy, Turn, in_turn};
+use crate::vitals::Vitals;
 use crate::{
     AcceptedRequest, CLIENT_DAYS, IssueError, JournalError, RequestRefusal, RevocationError,
     Revocations, Rules, Signatory,
@@ -29,6 +30,7 @@ pub struct Signer {
     rules: Arc<Rules>,
     days: u16,
     every: Option<Duration>,
+    vitals: Vitals,
 }
 
 /// What became of one request.
@@ -132,6 +134,7 @@ impl Signer {
             }),
             days: CLIENT_DAYS,
             every: None,
+            vitals: Vitals::default(),
         })
     }
 
@@ -145,6 +148,11 @@ impl Signer {
     #[must_use]
     pub fn with_days(self, days: u16) -> Self {
         Self { days, ..self }
+    }
+
+    /// What it says of itself to a monitor.
+    pub fn vitals(&self) -> Vitals {
+        self.vitals.clone()
     }
 
     /// Looks whether it can sign, as far as that can be seen without a request.
@@ -171,11 +179,17 @@ impl Signer {
             courtesy.renew();
             let pass = self.pass(registry, Some(shutdown), others, &mut courtesy);
             let well = match pass.await {
-                Ok(outcomes) => !outcomes
-                    .iter()
-                    .any(|(_, outcome)| *outcome == Outcome::Failed),
+                Ok(outcomes) => {
+                    self.vitals
+                        .looked(outcomes.iter().map(|(_, outcome)| outcome));
+                    !outcomes
+                        .iter()
+                        .any(|(_, outcome)| *outcome == Outcome::Failed)
+                }
                 Err(error) => {
-                    tracing::warn!(error = one_line(&error), "cannot read the registry");
+                    let error = one_line(&error);
+                    tracing::warn!(error, "cannot read the registry");
+                    self.vitals.failed(error);
                     false
                 }
             };

@@ -162,6 +162,10 @@ pub const TOOLS: &[Tool] = &[
         name: "userdel",
         package: "passwd",
     },
+    Tool {
+        name: "promtool",
+        package: "prometheus",
+    },
 ];
 
 /// Daemons live in directories which are not on everybody's `PATH`.

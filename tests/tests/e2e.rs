@@ -15,7 +15,10 @@
 
 mod broker;
 mod data_path;
+mod docs;
 mod enrollment;
 mod main_job;
+mod operations;
 mod packaging;
 mod person;
+mod words;

@@ -1,5 +1,6 @@
 //! The commands of a realm's admin.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
@@ -84,6 +85,9 @@ pub(crate) struct Serve {
     /// Only check the realm's files
     #[arg(long)]
     pub(crate) check: bool,
+    /// Where to answer /healthz, /readyz and /metrics; default: what server.toml says
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) metrics: Option<SocketAddr>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -1,7 +1,9 @@
 //! Once, or every so often until SIGTERM.
 
+use std::pin::pin;
 use std::time::Duration;
 
+use daemon::monitor::Pulse;
 use daemon::shutdown::Shutdown;
 use daemon::systemd;
 use tokio::time::{MissedTickBehavior, interval};
@@ -26,21 +28,25 @@ where
             .map_err(|error| runtime::cannot("watch for signals", error))?;
         let mut ticks = interval(Duration::from(every).max(SHORTEST));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        systemd::feed_watchdog(&shutdown);
+        let (pulse, mut beats) = (Pulse::new(), Pulse::ticks());
+        systemd::feed_watchdog(&shutdown, &pulse);
         systemd::ready();
+        let rounds = async {
+            loop {
+                ticks.tick().await;
+                if let Err(failure) = work().await {
+                    // The next time may be better: a registry that is away comes back.
+                    tracing::error!("{}", failure.to_string().replace('\n', "; "));
+                }
+            }
+        };
+        let mut rounds = pin!(rounds);
         loop {
             tokio::select! {
                 biased;
                 () = shutdown.requested() => break,
-                _ = ticks.tick() => {}
-            }
-            tokio::select! {
-                biased;
-                () = shutdown.requested() => break,
-                result = work() => if let Err(failure) = result {
-                    // The next time may be better: a registry that is away comes back.
-                    tracing::error!("{}", failure.to_string().replace('\n', "; "));
-                }
+                _ = beats.tick() => pulse.beat(),
+                () = &mut rounds => {}
             }
         }
         systemd::stopping();

@@ -1,16 +1,15 @@
 //! A realm's parts while they run: what is told of them, SIGHUP, and their end.
 
-use std::time::Duration;
-
+use daemon::monitor::Pulse;
 use daemon::shutdown::Shutdown;
 use daemon::systemd;
 use tokio::signal::unix::Signal;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval};
 
 use crate::exit;
 use crate::failure::Failure;
+use crate::serve::reread::Reread;
 
 /// A realm's parts at work, until one of them or a signal ends it.
 pub(super) struct Running {
@@ -20,22 +19,25 @@ pub(super) struct Running {
     pub(super) hangup: Signal,
     pub(super) online: Option<watch::Receiver<usize>>,
     pub(super) tunnels: Option<proxy::StatsReader>,
+    /// What SIGHUP reads again beside the broker's files.
+    pub(super) reread: Reread,
 }
 
 impl Running {
     /// Runs until the shutdown, and then until all parts have drained.
-    pub(super) async fn wait(mut self, shutdown: &Shutdown) -> Result<u8, Failure> {
-        let mut ticks = interval(STATUS);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    pub(super) async fn wait(mut self, shutdown: &Shutdown, pulse: &Pulse) -> Result<u8, Failure> {
+        let mut ticks = Pulse::ticks();
         let ended = loop {
+            pulse.beat();
             tokio::select! {
                 biased;
                 () = shutdown.requested() => break None,
                 ended = self.parts.join_next() => break ended,
                 _ = ticks.tick() => self.tell_status(),
                 _ = self.hangup.recv() => {
-                    tracing::info!("SIGHUP received: the broker's files are read again; the other parts do so by themselves");
+                    tracing::info!("SIGHUP received: files are read again");
                     self.reload.ring();
+                    self.reread.read();
                 }
             }
         };
@@ -75,6 +77,3 @@ impl Running {
         }
     }
 }
-
-/// How often `systemctl status` is told anew.
-const STATUS: Duration = Duration::from_secs(5);

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -56,6 +57,7 @@ pub struct KeyStore {
     memory: Arc<Mutex<Memory>>,
     current: Arc<watch::Sender<Arc<Keys>>>,
     looked: Arc<tokio::sync::Mutex<Instant>>,
+    stale: Arc<AtomicBool>,
 }
 
 impl KeyStore {
@@ -74,6 +76,7 @@ impl KeyStore {
             memory: Arc::default(),
             current: Arc::new(watch::Sender::new(Arc::default())),
             looked: Arc::new(tokio::sync::Mutex::new(Instant::now())),
+            stale: Arc::default(),
         };
         store.reload().await?;
         Ok(store)
@@ -82,6 +85,11 @@ impl KeyStore {
     /// The keys as they were when last looked at.
     pub fn current(&self) -> Arc<Keys> {
         Arc::clone(&self.current.borrow())
+    }
+
+    /// Whether the directory could not be read when it was last looked at.
+    pub fn is_stale(&self) -> bool {
+        self.stale.load(Ordering::Relaxed)
     }
 
     /// Tells of every change.
@@ -120,7 +128,9 @@ impl KeyStore {
 
     /// A directory that cannot be read for the moment, on a network disk perhaps, should not cut everybody off.
     async fn reload_or_keep(&self) {
-        if let Err(error) = self.reload().await {
+        let reloaded = self.reload().await;
+        self.stale.store(reloaded.is_err(), Ordering::Relaxed);
+        if let Err(error) = reloaded {
             let cause = std::error::Error::source(&error).map(ToString::to_string);
             tracing::error!(cause, "{error}; the keys stay as they were");
         }

@@ -123,6 +123,7 @@ impl Visitor {
             PeerKind::Foreign => self.hub.limits.idle_silence,
         });
         let serves = Arc::new(AtomicBool::new(false));
+        self.hub.counts.logins.increment();
         tracing::info!(device = %peer.id(), address = %self.address, connection = self.connection.0, ?kind, "logged in");
         self.standing = Standing::Member(peer.clone(), Arc::clone(&serves));
         // If nobody listens, the connection is being ended.

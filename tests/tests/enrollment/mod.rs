@@ -30,3 +30,5 @@ mod signer;
 mod strangers;
 mod trust;
 mod walk_through;
+
+pub(crate) use github_stage::Stage;
