@@ -9,6 +9,7 @@ use daemon::systemd;
 use russh::keys::PrivateKey;
 
 use crate::agent::AgentError;
+use crate::builtin::Builtin;
 use crate::hooks::Hooks;
 use crate::plan::Plan;
 use crate::tunnel::{Event, Tunnel};
@@ -21,9 +22,13 @@ pub struct AlwaysOn {
 
 impl AlwaysOn {
     /// Checks that everything that it needs is there: the SSH key, and a port. Nothing is connected yet.
-    pub fn new(membership: &Membership, key: PrivateKey) -> Result<Self, AgentError> {
+    pub fn new(
+        membership: &Membership,
+        key: PrivateKey,
+        builtin: Option<Arc<dyn Builtin>>,
+    ) -> Result<Self, AgentError> {
         Ok(Self {
-            plan: Plan::new(membership, Arc::new(key))?,
+            plan: Plan::new(membership, Arc::new(key), builtin)?,
             commands: membership.device.hooks.clone(),
         })
     }

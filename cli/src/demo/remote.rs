@@ -6,6 +6,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use daemon::device_file::{DEVICE_FILE, DeviceFile};
+use daemon::service::Service;
 use daemon::{files, host_port::HostPort};
 use enrollment::ssh_key;
 use tokio::io::AsyncWriteExt;
@@ -52,7 +53,7 @@ impl Remote {
         let mut file =
             DeviceFile::load(&path).map_err(|error| Failure::new(error, None, exit::FAILURE))?;
         for address in file.services.values_mut() {
-            *address = self.address.clone();
+            *address = Service::At(self.address.clone());
         }
         file.host_keys = Some(match &self.kind {
             Kind::Sshd(sshd) => vec![sshd.host_key.with_extension("pub")],
