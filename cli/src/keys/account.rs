@@ -37,7 +37,10 @@ impl Account {
     }
 
     /// The user who runs this process; `None` if the computer does not know who that is.
-    #[cfg(feature = "builtin-ssh")]
+    #[cfg(any(
+        feature = "builtin-ssh",
+        all(feature = "agent", feature = "controller", feature = "realm")
+    ))]
     pub(crate) async fn own() -> Result<Option<Self>, Failure> {
         let uid = rustix::process::geteuid().as_raw();
         let mut getent = Command::new("getent");

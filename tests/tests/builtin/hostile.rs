@@ -25,7 +25,9 @@ fn many_sessions_on_one_connection_are_bounded_and_others_are_served() {
         let mut ssh = Command::new(e2e::tool("ssh"));
         ssh.arg("-S")
             .arg(&control)
-            .args(["-o", "LogLevel=ERROR", "333", command]);
+            // Without the shared connection ssh would try one of its own.
+            .args(["-o", "LogLevel=ERROR", "-o", "ProxyCommand=false"])
+            .args(["333", command]);
         ssh
     };
     let mut held: Vec<_> = (0..32).map(|_| Session::start(&mut over("cat"))).collect();

@@ -36,6 +36,36 @@ fn a_command_runs_as_the_agents_user_and_its_streams_and_code_come_back() {
 }
 
 #[test]
+fn connect_needs_no_ssh() {
+    let house = House::start();
+    let (empty, sent) = (house.path("empty"), house.path("sent"));
+    fs::create_dir(&empty).unwrap();
+    fs::write(&sent, "through\n").unwrap();
+    let connect = |user: &str| {
+        let words = [
+            "connect",
+            &format!("{user}@333"),
+            "--",
+            "cat; echo err >&2; exit 6",
+        ];
+        let mut connect = house.world.tunnel_as(&house.controller, &words);
+        connect.env("PATH", &empty);
+        house.world.run_from(&mut connect, &sent, CEILING)
+    };
+    let outcome = connect(&e2e::current_user());
+    assert_eq!(outcome.code, Some(6), "{}", outcome.report());
+    assert_eq!(outcome.stdout, "through\n");
+    assert!(outcome.stderr.contains("err\n"), "{}", outcome.report());
+    let refused = connect("somebody");
+    assert_eq!(refused.code, Some(255), "{}", refused.report());
+    let expected = format!(
+        "`333.hula.atlas` ends the connection: this computer's built-in ssh is for user `{}` alone, not for `somebody`",
+        e2e::current_user()
+    );
+    assert_eq!(refused.lines("error"), [expected.as_str()]);
+}
+
+#[test]
 fn the_environment_is_the_users_and_only_the_locale_is_the_clients() {
     let house = House::start();
     let mut ssh = house.stock("ssh");
