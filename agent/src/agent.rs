@@ -21,6 +21,7 @@ use protocol::{
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
 
+use crate::builtin::Builtin;
 use crate::deadline::reached;
 use crate::hangup::hangup;
 use crate::hooks::Hooks;
@@ -70,6 +71,9 @@ pub enum AgentError {
     /// TLS cannot be set up with what the directory holds.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// This program was built without it.
+    #[error("`device.toml` asks for the built-in ssh, and this build of the program has none")]
+    NoBuiltin,
     /// The realm names no proxy.
     #[error("`realm.toml` names no proxy")]
     NoProxy,
@@ -80,13 +84,20 @@ pub enum AgentError {
 
 impl Agent {
     /// Checks that everything that the agent needs is there and fits together. Nothing is connected yet.
-    pub fn new(membership: &Membership, identity: &Identity) -> Result<Self, AgentError> {
-        let plan = Plan::new(membership, Arc::clone(&identity.ssh_key))?;
+    pub fn new(
+        membership: &Membership,
+        identity: &Identity,
+        builtin: Option<Arc<dyn Builtin>>,
+    ) -> Result<Self, AgentError> {
+        let plan = Plan::new(membership, Arc::clone(&identity.ssh_key), builtin)?;
         let Membership { realm, device, id } = membership;
         let names = plan.services.iter().map(|(name, _)| name.clone()).collect();
         let by_port = ByPort::of(plan.services.iter().map(|(name, address)| (name, address)));
         let address = plan.proxy.to_string();
-        let known = host_keys::read(device.host_keys.as_deref());
+        let known = match &plan.builtin {
+            Some(builtin) => vec![builtin.host_key()],
+            None => host_keys::read(device.host_keys.as_deref()),
+        };
         let will = id.clone();
         Ok(Self {
             id: id.clone(),

@@ -14,6 +14,7 @@ use russh::keys::PrivateKey;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::agent::AgentError;
+use crate::builtin::Builtin;
 use crate::hangup::hangup;
 use crate::hooks::Hooks;
 use crate::plan::Plan;
@@ -33,9 +34,13 @@ type Files = Box<dyn Fn() -> Result<AlwaysOn, Box<dyn Error + Send + Sync>> + Se
 
 impl AlwaysOn {
     /// Checks that everything that it needs is there: the SSH key, and a port. Nothing is connected yet.
-    pub fn new(membership: &Membership, key: PrivateKey) -> Result<Self, AgentError> {
+    pub fn new(
+        membership: &Membership,
+        key: PrivateKey,
+        builtin: Option<Arc<dyn Builtin>>,
+    ) -> Result<Self, AgentError> {
         Ok(Self {
-            plan: Plan::new(membership, Arc::new(key))?,
+            plan: Plan::new(membership, Arc::new(key), builtin)?,
             commands: membership.device.hooks.clone(),
             vitals: Vitals::new(),
             files: None,

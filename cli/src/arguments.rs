@@ -2,6 +2,8 @@
 
 #[cfg(feature = "agent")]
 mod agent;
+#[cfg(feature = "builtin-ssh")]
+mod builtin_ssh;
 #[cfg(feature = "controller")]
 mod connecting;
 #[cfg(all(feature = "agent", feature = "controller", feature = "realm"))]
@@ -27,6 +29,8 @@ use daemon::logging::{self, LogFilterError, LogFormat, Verbosity};
 
 #[cfg(feature = "agent")]
 pub(crate) use agent::{Agent, AgentCommand, Install, SyncKeys, Uninstall};
+#[cfg(feature = "builtin-ssh")]
+pub(crate) use builtin_ssh::{BuiltinSsh, Session};
 #[cfg(feature = "controller")]
 pub(crate) use connecting::{Connect, Disconnect, List, SshConfig, Stdio};
 #[cfg(all(feature = "agent", feature = "controller", feature = "realm"))]
@@ -120,6 +124,10 @@ pub(crate) enum Command {
     Policies(PoliciesCommand),
     #[cfg(all(feature = "agent", feature = "controller", feature = "realm"))]
     Demo(Demo),
+    #[cfg(feature = "builtin-ssh")]
+    /// Be a process of the built-in ssh
+    #[command(subcommand, hide = true)]
+    BuiltinSsh(BuiltinSsh),
     #[cfg(any(feature = "agent", feature = "realm"))]
     /// Write the `authorized_keys` of the user who runs this, from standard input
     #[command(hide = true)]
@@ -162,6 +170,8 @@ impl Command {
         match self {
             #[cfg(feature = "agent")]
             Self::Agent(_) => true,
+            #[cfg(feature = "builtin-ssh")]
+            Self::BuiltinSsh(_) => false,
             #[cfg(feature = "realm")]
             Self::Serve(_) | Self::Broker(_) | Self::Proxy(_) | Self::Signer(_) => true,
             #[cfg(feature = "controller")]

@@ -5,6 +5,8 @@ mod agent;
 mod arguments;
 #[cfg(feature = "realm")]
 mod asking;
+#[cfg(feature = "builtin-ssh")]
+mod builtin_ssh;
 #[cfg(feature = "controller")]
 mod connect;
 #[cfg(all(feature = "agent", feature = "controller", feature = "realm"))]
@@ -67,6 +69,8 @@ use std::process::ExitCode;
 #[cfg(feature = "agent")]
 use arguments::AgentCommand;
 pub use arguments::Arguments;
+#[cfg(feature = "builtin-ssh")]
+use arguments::BuiltinSsh;
 use arguments::Command;
 #[cfg(feature = "realm")]
 use arguments::{PoliciesCommand, Proxy, ProxyCommand, RealmCommand, SignerCommand};
@@ -101,6 +105,10 @@ fn command(arguments: Arguments) -> Result<u8, Failure> {
         },
         #[cfg(feature = "realm")]
         Command::Broker(command) => serve::run(dir, &command, Parts::BROKER),
+        #[cfg(feature = "builtin-ssh")]
+        Command::BuiltinSsh(BuiltinSsh::Session(session)) => builtin_ssh::session(session),
+        #[cfg(feature = "builtin-ssh")]
+        Command::BuiltinSsh(BuiltinSsh::Sftp) => builtin_ssh::sftp(),
         #[cfg(feature = "controller")]
         Command::Connect(command) => connect::run(dir, &command),
         #[cfg(all(feature = "agent", feature = "controller", feature = "realm"))]

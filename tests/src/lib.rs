@@ -29,6 +29,7 @@ mod packages;
 mod payload;
 mod port;
 mod procfs;
+mod screen;
 mod session;
 mod sshd;
 mod stopwatch;
@@ -57,6 +58,7 @@ pub use procfs::{
     Usage, cpu_time, descriptors, end_marked, established, is_listening, processes_marked,
     raise_descriptors, resident, threads, unix_sockets_under, usage,
 };
+pub use screen::Screen;
 pub use session::Session;
 pub use sshd::{Sshd, current_user};
 pub use stopwatch::Stopwatch;

@@ -91,6 +91,18 @@ pub const TOOLS: &[Tool] = &[
         package: "bash",
     },
     Tool {
+        name: "zsh",
+        package: "zsh",
+    },
+    Tool {
+        name: "fish",
+        package: "fish",
+    },
+    Tool {
+        name: "tmux",
+        package: "tmux",
+    },
+    Tool {
         name: "script",
         package: "bsdutils",
     },

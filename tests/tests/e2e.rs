@@ -14,6 +14,7 @@
 )]
 
 mod broker;
+mod builtin;
 mod data_path;
 mod docs;
 mod enrollment;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 
 use crate::arguments::enroll::Enroll;
 
@@ -63,11 +63,18 @@ pub(crate) struct Uninstall {
 ///
 /// Our lines end with a word by which they are known, so that withdrawn keys go away again; all other lines stay as they are.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  sudo tunnel agent sync-keys --user atlas --every 5m")]
+#[command(
+    group = ArgGroup::new("whose").required(true),
+    after_help = "Example:\n  sudo tunnel agent sync-keys --user atlas --every 5m"
+)]
 pub(crate) struct SyncKeys {
     /// Whose `authorized_keys`
-    #[arg(long, value_name = "NAME")]
-    pub(crate) user: String,
+    #[arg(long, value_name = "NAME", group = "whose")]
+    pub(crate) user: Option<String>,
+    /// Instead, the file of the agent's own ssh (`ssh = "builtin"`)
+    #[cfg(feature = "builtin-ssh")]
+    #[arg(long, group = "whose")]
+    pub(crate) builtin: bool,
     /// Go on, and look again this often; otherwise once
     #[arg(long, value_name = "TIME")]
     pub(crate) every: Option<humantime::Duration>,
