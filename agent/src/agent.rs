@@ -1,5 +1,6 @@
 //! The agent's run loop: it decides nothing itself and never waits for anything slow.
 
+use std::error::Error;
 use std::sync::Arc;
 
 use daemon::clock;
@@ -20,7 +21,9 @@ use protocol::{
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
 
+use crate::builtin::Builtin;
 use crate::deadline::reached;
+use crate::hangup::hangup;
 use crate::hooks::Hooks;
 use crate::host_keys;
 use crate::leases::{Action, ByPort, Event, Leases};
@@ -37,7 +40,11 @@ pub struct Agent {
     plan: Plan,
     hooks: daemon::device_file::Hooks,
     vitals: Vitals,
+    files: Option<Files>,
 }
+
+/// Reads everything again, as for an agent that begins.
+type Files = Box<dyn Fn() -> Result<Agent, Box<dyn Error + Send + Sync>> + Send + Sync>;
 
 /// Why the agent cannot begin.
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +71,9 @@ pub enum AgentError {
     /// TLS cannot be set up with what the directory holds.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// This program was built without it.
+    #[error("`device.toml` asks for the built-in ssh, and this build of the program has none")]
+    NoBuiltin,
     /// The realm names no proxy.
     #[error("`realm.toml` names no proxy")]
     NoProxy,
@@ -74,13 +84,20 @@ pub enum AgentError {
 
 impl Agent {
     /// Checks that everything that the agent needs is there and fits together. Nothing is connected yet.
-    pub fn new(membership: &Membership, identity: &Identity) -> Result<Self, AgentError> {
-        let plan = Plan::new(membership, Arc::clone(&identity.ssh_key))?;
+    pub fn new(
+        membership: &Membership,
+        identity: &Identity,
+        builtin: Option<Arc<dyn Builtin>>,
+    ) -> Result<Self, AgentError> {
+        let plan = Plan::new(membership, Arc::clone(&identity.ssh_key), builtin)?;
         let Membership { realm, device, id } = membership;
         let names = plan.services.iter().map(|(name, _)| name.clone()).collect();
         let by_port = ByPort::of(plan.services.iter().map(|(name, address)| (name, address)));
         let address = plan.proxy.to_string();
-        let known = host_keys::read(device.host_keys.as_deref());
+        let known = match &plan.builtin {
+            Some(builtin) => vec![builtin.host_key()],
+            None => host_keys::read(device.host_keys.as_deref()),
+        };
         let will = id.clone();
         Ok(Self {
             id: id.clone(),
@@ -102,6 +119,7 @@ impl Agent {
             plan,
             hooks: device.hooks.clone(),
             vitals: Vitals::new(),
+            files: None,
         })
     }
 
@@ -117,12 +135,22 @@ impl Agent {
         Ok(self)
     }
 
+    /// Reads everything again at SIGHUP, by this.
+    pub fn rereading(
+        mut self,
+        files: impl Fn() -> Result<Self, Box<dyn Error + Send + Sync>> + Send + Sync + 'static,
+    ) -> Self {
+        self.files = Some(Box::new(files));
+        self
+    }
+
     /// What it says of itself to a monitor.
     pub fn vitals(&self) -> Vitals {
         self.vitals.clone()
     }
 
-    /// Serves until the shutdown; SIGHUP begins a new session with the broker. It never gives up: a broker or proxy that is away is tried again for ever.
+    /// Serves until the shutdown; at SIGHUP it reads its files again and begins a new session with the broker. It never gives
+    /// up: a broker or proxy that is away is tried again for ever.
     pub async fn run(self, shutdown: &Shutdown, pulse: &Pulse) {
         let Self {
             id,
@@ -131,6 +159,7 @@ impl Agent {
             plan,
             hooks,
             vitals,
+            files,
         } = self;
         vitals.unready("agent: connecting to the broker");
         tracing::info!(device = %id, broker = %addresses(&link.brokers), proxy = %plan.proxy, "the agent begins");
@@ -140,6 +169,7 @@ impl Agent {
             .ok();
         let link = Link::start(link, shutdown);
         let publisher = link.publisher();
+        let commands = hooks.clone();
         let hooks = Hooks::start(hooks, id.clone(), plan.proxy.to_string(), shutdown);
         let tunnel = Tunnel::start(plan, shutdown);
         let running = Running {
@@ -150,8 +180,10 @@ impl Agent {
             publisher,
             epoch: Epoch(0),
             online: false,
-            vitals,
             silently_lost: false,
+            vitals,
+            files,
+            commands,
         };
         systemd::feed_watchdog(shutdown, pulse);
         // An agent whose network is away is at work all the same; its supervisor must not kill it for that.
@@ -168,9 +200,11 @@ struct Running {
     publisher: Publisher,
     epoch: Epoch,
     online: bool,
-    vitals: Vitals,
     /// The last tunnel was lost because nothing came through any more: so, perhaps, is the session with the broker.
     silently_lost: bool,
+    vitals: Vitals,
+    files: Option<Files>,
+    commands: daemon::device_file::Hooks,
 }
 
 impl Running {
@@ -194,13 +228,12 @@ impl Running {
                 },
                 event = self.tunnel.next() => {
                     if event.as_ref().is_some_and(|event| self.is_network_back(event)) {
-                        link.reconnect().await;
+                        link.reconnect(None).await;
                     }
                     event.map(|event| self.on_tunnel(event))
                 }
                 () = hangup(hangups.as_mut()) => {
-                    tracing::info!(device = %self.id, "SIGHUP received: a new session");
-                    link.reconnect().await;
+                    link.reconnect(self.read_again()).await;
                     None
                 }
                 () = reached(self.leases.deadline()) => Some(Event::Deadline),
@@ -231,6 +264,29 @@ impl Running {
             }
             tunnel::Event::Failed(_) | tunnel::Event::Streams(_) => false,
         }
+    }
+
+    /// Takes over what the files say now, and returns how to meet the broker. What cannot be used changes nothing.
+    fn read_again(&mut self) -> Option<LinkSettings> {
+        let device = &self.id;
+        let next = match self.files.as_ref()?() {
+            Ok(next) => next,
+            Err(error) => {
+                tracing::error!(%device, error = one_line(&*error), "SIGHUP received: the files cannot be used, and the last good ones stay in use");
+                return None;
+            }
+        };
+        if next.id != *device {
+            tracing::error!(%device, now = %next.id, "SIGHUP received: the files are another device's; that takes a restart");
+            return None;
+        }
+        if next.hooks != self.commands {
+            tracing::warn!(%device, "SIGHUP received: other hooks take a restart");
+        }
+        tracing::info!(%device, "SIGHUP received: the files have been read again; a new session begins");
+        self.leases.reconfigure(next.leases);
+        self.tunnel.replan(next.plan);
+        Some(next.link)
     }
 
     fn on_link(&mut self, event: LinkEvent) -> Option<Event> {
@@ -407,14 +463,5 @@ fn presence(id: &DeviceId, online: bool, lost: bool, since: u64, epoch: Epoch) -
         topic: Topic::Presence(id.clone()).to_string(),
         payload: presence.encode(),
         retain: true,
-    }
-}
-
-async fn hangup(hangups: Option<&mut Signal>) {
-    let Some(hangups) = hangups else {
-        return std::future::pending().await;
-    };
-    if hangups.recv().await.is_none() {
-        std::future::pending::<()>().await;
     }
 }

@@ -1,15 +1,21 @@
 //! The agent of a system whose tunnels are always on: no broker, no orders, no leases.
 
+use std::error::Error;
 use std::sync::Arc;
 
 use daemon::device_dir::Membership;
 use daemon::device_file::Hooks as Commands;
 use daemon::monitor::Pulse;
+use daemon::report::one_line;
 use daemon::shutdown::Shutdown;
 use daemon::systemd;
+use protocol::DeviceId;
 use russh::keys::PrivateKey;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::agent::AgentError;
+use crate::builtin::Builtin;
+use crate::hangup::hangup;
 use crate::hooks::Hooks;
 use crate::plan::Plan;
 use crate::tunnel::{Event, Tunnel};
@@ -20,16 +26,34 @@ pub struct AlwaysOn {
     plan: Plan,
     commands: Commands,
     vitals: Vitals,
+    files: Option<Files>,
 }
+
+/// Reads everything again, as for an agent that begins.
+type Files = Box<dyn Fn() -> Result<AlwaysOn, Box<dyn Error + Send + Sync>> + Send + Sync>;
 
 impl AlwaysOn {
     /// Checks that everything that it needs is there: the SSH key, and a port. Nothing is connected yet.
-    pub fn new(membership: &Membership, key: PrivateKey) -> Result<Self, AgentError> {
+    pub fn new(
+        membership: &Membership,
+        key: PrivateKey,
+        builtin: Option<Arc<dyn Builtin>>,
+    ) -> Result<Self, AgentError> {
         Ok(Self {
-            plan: Plan::new(membership, Arc::new(key))?,
+            plan: Plan::new(membership, Arc::new(key), builtin)?,
             commands: membership.device.hooks.clone(),
             vitals: Vitals::new(),
+            files: None,
         })
+    }
+
+    /// Reads everything again at SIGHUP, by this.
+    pub fn rereading(
+        mut self,
+        files: impl Fn() -> Result<Self, Box<dyn Error + Send + Sync>> + Send + Sync + 'static,
+    ) -> Self {
+        self.files = Some(Box::new(files));
+        self
     }
 
     /// What it says of itself to a monitor.
@@ -43,7 +67,13 @@ impl AlwaysOn {
             plan,
             commands,
             vitals,
+            files,
         } = self;
+        // Without it the files are read at a restart, and that is all.
+        let mut hangups = signal(SignalKind::hangup())
+            .inspect_err(|error| tracing::warn!(%error, "SIGHUP cannot be watched for"))
+            .ok();
+        let before = commands.clone();
         vitals.unready("agent: there is no tunnel yet");
         let device = plan.device.clone();
         tracing::info!(%device, proxy = %plan.proxy, port = plan.port, links = ?plan.always_on, "the agent begins; its tunnel is always on");
@@ -59,6 +89,12 @@ impl AlwaysOn {
                 biased;
                 () = shutdown.requested() => break,
                 event = tunnel.next() => event,
+                () = hangup(hangups.as_mut()) => {
+                    if let Some(next) = files.as_ref().and_then(|files| read_again(files, &device, &before)) {
+                        tunnel.replan(next);
+                    }
+                    continue;
+                }
                 _ = beats.tick() => continue,
             };
             if let Some(event) = &event {
@@ -93,4 +129,24 @@ impl AlwaysOn {
         // Streams that are open may end by themselves within the grace period.
         tunnel.want(false);
     }
+}
+
+/// What the files say now, if they can be used.
+fn read_again(files: &Files, device: &DeviceId, hooks: &Commands) -> Option<Plan> {
+    let next = match files() {
+        Ok(next) => next,
+        Err(error) => {
+            tracing::error!(%device, error = one_line(&*error), "SIGHUP received: the files cannot be used, and the last good ones stay in use");
+            return None;
+        }
+    };
+    if next.plan.device != *device {
+        tracing::error!(%device, now = %next.plan.device, "SIGHUP received: the files are another device's; that takes a restart");
+        return None;
+    }
+    if next.commands != *hooks {
+        tracing::warn!(%device, "SIGHUP received: other hooks take a restart");
+    }
+    tracing::info!(%device, "SIGHUP received: the files have been read again");
+    Some(next.plan)
 }

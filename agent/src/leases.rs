@@ -134,6 +134,15 @@ impl Leases {
         Self { by_port, ..self }
     }
 
+    /// Takes over what is offered and told from now on.
+    pub(crate) fn reconfigure(&mut self, next: Self) {
+        self.services = next.services;
+        self.by_port = next.by_port;
+        self.proxy = next.proxy;
+        self.host_keys = next.host_keys;
+        self.grace = next.grace;
+    }
+
     /// Decides on one event.
     pub(crate) fn on_event(&mut self, event: Event, now: Instant) -> Vec<Action> {
         let mut actions = Vec::new();

@@ -6,8 +6,10 @@
 
 mod agent;
 mod always_on;
+mod builtin;
 mod deadline;
 mod ends;
+mod hangup;
 mod hooks;
 mod host_keys;
 mod leases;
@@ -21,6 +23,7 @@ mod vitals;
 
 pub use agent::{Agent, AgentError};
 pub use always_on::AlwaysOn;
+pub use builtin::Builtin;
 pub use leases::{MAX_LEASES, MAX_LEASES_PER_CONTROLLER, PLAIN_LIFETIME};
 pub use pool::{MAX_MEMBERS, MAX_SPARES};
 pub use vitals::Vitals;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use daemon::host_port::HostPort;
 use daemon::report::one_line;
+use daemon::service::Service;
 use daemon::ssh::PeerKind;
 use daemon::ssh_client::{self, Dialed, ForwardedStream, RequestError};
 use protocol::{Forward, Label};
@@ -203,7 +203,7 @@ impl Member {
                 .get(index)
                 .is_some_and(|forward| forward.port == stream.port)
         };
-        let by_name = |address: &HostPort| {
+        let by_name = |address: &Service| {
             stream.address == plan.device.device().as_str() && stream.port == address.port()
         };
         let found = plan
@@ -220,7 +220,17 @@ impl Member {
         };
         let end = self.seat.ends.enter(stream::controller(&stream));
         let (service, address) = (service.clone(), address.clone());
-        streams.spawn(async move { stream::serve(stream, &service, &address, end).await });
+        let builtin = plan.builtin.clone();
+        streams.spawn(async move {
+            match (address, builtin) {
+                (Service::At(address), _) => stream::serve(stream, &service, &address, end).await,
+                (Service::Builtin, Some(builtin)) => {
+                    stream::serve_here(stream, &service, builtin.as_ref(), end).await;
+                }
+                // The plan has made sure that there is one.
+                (Service::Builtin, None) => stream.refuse("there is no such service").await,
+            }
+        });
         self.tell(Event::StreamBegan).await;
     }
 

@@ -6,11 +6,13 @@ use std::sync::Arc;
 use daemon::device_dir::Membership;
 use daemon::device_file::SSH_SERVICE;
 use daemon::host_port::HostPort;
+use daemon::service::Service;
 use protocol::limits::MAX_SERVICES;
 use protocol::{DeviceId, Label, Role};
 use russh::keys::{PrivateKey, PublicKey};
 
 use crate::agent::AgentError;
+use crate::builtin::Builtin;
 
 /// What every member of a device does.
 pub(crate) struct Plan {
@@ -21,15 +23,30 @@ pub(crate) struct Plan {
     /// The port that the first service is to have; 0 for any.
     pub(crate) port: u16,
     /// The services, `ssh` first: a name without a port means the first.
-    pub(crate) services: Vec<(Label, HostPort)>,
+    pub(crate) services: Vec<(Label, Service)>,
+    /// The ssh server in this process, where one is configured.
+    pub(crate) builtin: Option<Arc<dyn Builtin>>,
     /// How many connections there are for ever, where nobody orders tunnels. Then only the first service has a port, since
     /// nobody is told of others; they are reached by name.
     pub(crate) always_on: Option<NonZeroU8>,
 }
 
 impl Plan {
+    /// Whether connections by this plan forward the same, to the same proxy and with the same key. Its host keys matter only
+    /// when a connection is made.
+    pub(crate) fn forwards_as(&self, other: &Self) -> bool {
+        self.proxy == other.proxy
+            && self.key.public_key().key_data() == other.key.public_key().key_data()
+            && self.port == other.port
+            && self.services == other.services
+    }
+
     /// Checks that everything is there and fits together.
-    pub(crate) fn new(membership: &Membership, key: Arc<PrivateKey>) -> Result<Self, AgentError> {
+    pub(crate) fn new(
+        membership: &Membership,
+        key: Arc<PrivateKey>,
+        builtin: Option<Arc<dyn Builtin>>,
+    ) -> Result<Self, AgentError> {
         let Membership { realm, device, id } = membership;
         if id.role() == Role::Controller {
             return Err(AgentError::Controller { id: id.clone() });
@@ -45,6 +62,10 @@ impl Plan {
             return Err(AgentError::TooManyServices {
                 count: services.len(),
             });
+        }
+        let builtin = builtin.filter(|_| device.serves_ssh());
+        if device.serves_ssh() && builtin.is_none() {
+            return Err(AgentError::NoBuiltin);
         }
         // What is reached by the device's name alone comes first.
         services.sort_by_key(|(name, _)| name.as_str() != SSH_SERVICE);
@@ -66,6 +87,7 @@ impl Plan {
             key,
             port: port.unwrap_or(0),
             services,
+            builtin,
             always_on,
         })
     }

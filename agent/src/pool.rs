@@ -36,6 +36,8 @@ pub(crate) enum Event {
     Down(MemberId),
     /// Time to try again.
     Retry,
+    /// What connections are to forward has changed: those that there are go after their streams, and new ones come.
+    Renewed,
     /// A stream began on a connection.
     StreamBegan(MemberId),
     /// A stream ended on a connection.
@@ -90,6 +92,7 @@ impl Pool {
                 return Vec::new();
             }
             Event::Retry => {}
+            Event::Renewed => return self.renew(),
             Event::StreamBegan(id) => self.change(id, |member| member.streams += 1),
             Event::StreamEnded(id) => self.change(id, |member| {
                 member.streams = member.streams.saturating_sub(1);
@@ -115,6 +118,20 @@ impl Pool {
     /// How many streams there are in all.
     pub(crate) fn streams(&self) -> usize {
         self.members.values().map(|member| member.streams).sum()
+    }
+
+    fn renew(&mut self) -> Vec<Action> {
+        let mut actions = Vec::new();
+        for (id, member) in &mut self.members {
+            if !member.retired {
+                member.retired = true;
+                actions.push(Action::Retire(*id));
+            }
+        }
+        // Another proxy may be of another kind.
+        self.shared = false;
+        actions.append(&mut self.settle());
+        actions
     }
 
     fn change(&mut self, id: MemberId, change: impl FnOnce(&mut Member)) {
@@ -250,6 +267,24 @@ mod tests {
     }
 
     #[test]
+    fn after_a_change_new_connections_take_the_place_of_the_old_ones() {
+        let mut pool = Pool::default();
+        assert_eq!(pool.on_event(Event::Renewed), [], "nothing is wanted");
+        pool.on_event(Event::Wanted(true));
+        pool.on_event(Event::Up(id(0)));
+        pool.on_event(Event::StreamBegan(id(0)));
+        pool.on_event(Event::Up(id(1)));
+        let both = [Action::Retire(id(0)), Action::Retire(id(1))];
+        assert_eq!(
+            pool.on_event(Event::Renewed),
+            [&both[..], &[Action::Dial(id(2))]].concat()
+        );
+        assert!(!pool.any_up() && pool.streams() == 1);
+        assert_eq!(pool.on_event(Event::Up(id(2))), []);
+        assert!(pool.serves(id(2)));
+    }
+
+    #[test]
     fn a_proxy_without_pools_gets_one_connection() {
         let mut pool = Pool::default();
         pool.on_event(Event::Wanted(true));
@@ -272,7 +307,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_bounds_hold_whatever_happens(events in prop::collection::vec((0u8..8, 0u64..8), 0..300)) {
+        fn the_bounds_hold_whatever_happens(events in prop::collection::vec((0u8..9, 0u64..8), 0..300)) {
             let mut pool = Pool::default();
             let mut live = std::collections::BTreeSet::new();
             for (kind, number) in events {
@@ -284,6 +319,7 @@ mod tests {
                     4 => Event::Retry,
                     5 => Event::StreamBegan(id(number)),
                     6 => Event::Retired(id(number)),
+                    7 => Event::Renewed,
                     _ => Event::StreamEnded(id(number)),
                 };
                 if let Event::NotPooled(id) | Event::Down(id) | Event::Retired(id) = event {

@@ -6,9 +6,10 @@ use daemon::host_port::HostPort;
 use daemon::splice::{self, SpliceLimits};
 use daemon::ssh_client::ForwardedStream;
 use protocol::{DeviceId, Label};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
+use crate::builtin::Builtin;
 use crate::ends::End;
 
 /// Connects to the service, accepts the stream, and joins the two until they end, or until the `end` is requested. A service
@@ -48,6 +49,39 @@ pub(crate) async fn serve(stream: ForwardedStream, service: &Label, address: &Ho
         // The service shall see a broken connection as one, and not as the end of what was sent.
         let _ = local.set_zero_linger();
     }
+    tracing::info!(%service, originator, up = ended.up, down = ended.down, why = %ended.why, "a stream has ended");
+}
+
+/// Accepts the stream and joins it with the ssh server in this process.
+pub(crate) async fn serve_here(
+    stream: ForwardedStream,
+    service: &Label,
+    builtin: &dyn Builtin,
+    end: End,
+) {
+    let originator = stream.originator.clone();
+    let (mut near, far) = match UnixStream::pair() {
+        Ok(pair) => pair,
+        Err(error) => {
+            tracing::warn!(%service, %error, originator, "a stream was refused");
+            return stream
+                .refuse(&format!("service `{service}` cannot be reached: {error}"))
+                .await;
+        }
+    };
+    tracing::info!(%service, originator, "a stream has begun");
+    let channel = stream.accept().await;
+    let carrying = async {
+        let ended = {
+            let (mut reader, mut writer) = near.split();
+            let limits = SpliceLimits::default();
+            splice::local_until(channel, &mut reader, &mut writer, limits, end.requested()).await
+        };
+        // The server sees it now, while this still waits for the server.
+        drop(near);
+        ended
+    };
+    let ((), ended) = tokio::join!(builtin.serve(far, &originator), carrying);
     tracing::info!(%service, originator, up = ended.up, down = ended.down, why = %ended.why, "a stream has ended");
 }
 

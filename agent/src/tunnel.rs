@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use daemon::backoff::Backoff;
@@ -24,6 +24,7 @@ pub(crate) struct Tunnel {
     demand: watch::Sender<Demand>,
     ends: Ends,
     events: mpsc::Receiver<Event>,
+    plan: PlanCell,
 }
 
 /// What the tunnel tells its owner.
@@ -49,7 +50,12 @@ struct Demand {
     wanted: bool,
     /// How often it was asked for.
     asked: u64,
+    /// How often what it forwards has changed.
+    renewed: u64,
 }
+
+/// The plan that the next connection is made by.
+type PlanCell = Arc<Mutex<Arc<Plan>>>;
 
 /// Makes a connection, and runs it until its end.
 type Dialler = Box<dyn Fn(Seat) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
@@ -61,15 +67,26 @@ impl Tunnel {
             Some(links) => (links.get().into(), LAST_RETRY_ALWAYS_ON),
             None => (1, LAST_RETRY),
         };
-        let plan = Arc::new(plan);
-        let dialler = move |seat| Box::pin(Member::new(Arc::clone(&plan), seat).run()) as _;
-        Self::with_dialler(Box::new(dialler), Pool::of(links), last_retry, shutdown)
+        let plan: PlanCell = Arc::new(Mutex::new(Arc::new(plan)));
+        let cell = Arc::clone(&plan);
+        let dialler = move |seat| {
+            let plan = Arc::clone(&cell.lock().unwrap_or_else(PoisonError::into_inner));
+            Box::pin(Member::new(plan, seat).run()) as _
+        };
+        Self::with_dialler(
+            Box::new(dialler),
+            Pool::of(links),
+            last_retry,
+            plan,
+            shutdown,
+        )
     }
 
     fn with_dialler(
         dialler: Dialler,
         pool: Pool,
         last_retry: Duration,
+        plan: PlanCell,
         shutdown: &Shutdown,
     ) -> Self {
         let (demand, demanded) = watch::channel(Demand::default());
@@ -79,6 +96,7 @@ impl Tunnel {
         let task = TunnelTask {
             dialler,
             asked: 0,
+            renewed: 0,
             pool,
             ends: ends.clone(),
             members: BTreeMap::new(),
@@ -94,6 +112,7 @@ impl Tunnel {
             demand,
             ends,
             events,
+            plan,
         }
     }
 
@@ -109,6 +128,19 @@ impl Tunnel {
         });
     }
 
+    /// Makes connections by this plan from now on. Where they forward something else than before, they take the place of
+    /// those that there are, which go after their streams.
+    pub(crate) fn replan(&self, plan: Plan) {
+        let plan = Arc::new(plan);
+        let mut cell = self.plan.lock().unwrap_or_else(PoisonError::into_inner);
+        let same = cell.forwards_as(&plan);
+        *cell = plan;
+        drop(cell);
+        if !same {
+            self.demand.send_modify(|demand| demand.renewed += 1);
+        }
+    }
+
     /// Ends the streams of this controller.
     pub(crate) fn end_streams(&self, controller: &Label) {
         self.ends.request(controller);
@@ -119,6 +151,8 @@ struct TunnelTask {
     dialler: Dialler,
     /// The last of the owner's requests that was seen.
     asked: u64,
+    /// The last of the changes of plan that was seen.
+    renewed: u64,
     pool: Pool,
     ends: Ends,
     members: BTreeMap<MemberId, Running>,
@@ -163,6 +197,10 @@ impl TunnelTask {
     }
 
     async fn demand(&mut self, demand: Demand) {
+        if demand.renewed != self.renewed {
+            self.renewed = demand.renewed;
+            self.decide(pool::Event::Renewed);
+        }
         self.decide(pool::Event::Wanted(demand.wanted));
         let anew = demand.asked != self.asked;
         self.asked = demand.asked;

@@ -1,11 +1,12 @@
 //! `tunnel agent`
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use agent::{Agent, AlwaysOn, Vitals};
-use daemon::device_dir::{DeviceDir, Membership};
-use daemon::identity::{self, Identity};
+use agent::{Agent, AgentError, AlwaysOn, Builtin, Vitals};
+use daemon::device_dir::{DeviceDir, Membership, MembershipError};
+use daemon::identity::{self, Identity, IdentityError};
 use daemon::lock::FileLock;
 use daemon::monitor::Pulse;
 use daemon::shutdown::Shutdown;
@@ -20,7 +21,8 @@ use crate::runtime::{self, device_dir};
 pub(crate) fn run(dir: Option<PathBuf>, arguments: &arguments::Agent) -> Result<u8, Failure> {
     let dir = device_dir(dir)?;
     let membership = dir.membership()?;
-    let agent = Either::new(&dir, &membership)?;
+    let builtin = runtime::block_on(builtin(&dir, &membership))?;
+    let agent = Either::new(&dir, &membership, builtin)?;
     let place = monitor::place(membership.device.metrics, membership.device.metrics_public)?;
     if arguments.check {
         output::line(format_args!(
@@ -43,6 +45,8 @@ pub(crate) fn run(dir: Option<PathBuf>, arguments: &arguments::Agent) -> Result<
     runtime::block_on(async {
         let shutdown = Shutdown::on_signals(DRAIN)
             .map_err(|error| runtime::cannot("watch for signals", error))?;
+        #[cfg(feature = "builtin-ssh")]
+        crate::builtin_ssh::keep_keys(&dir, membership, &shutdown)?;
         let pulse = Pulse::new();
         if let Some(mut monitor) = monitor::bind(place, &pulse).await? {
             monitor.watch(agent.vitals());
@@ -57,6 +61,13 @@ pub(crate) fn run(dir: Option<PathBuf>, arguments: &arguments::Agent) -> Result<
     })
 }
 
+/// Whether what an agent needs is there.
+pub(crate) fn can_serve(dir: &DeviceDir) -> Result<(), Failure> {
+    let membership = dir.membership()?;
+    let builtin = runtime::block_on(builtin(dir, &membership))?;
+    Either::new(dir, &membership, builtin).map(drop)
+}
+
 /// The agent that the realm's file asks for.
 enum Either {
     Ordered(Box<Agent>),
@@ -64,17 +75,25 @@ enum Either {
 }
 
 impl Either {
-    fn new(dir: &DeviceDir, membership: &Membership) -> Result<Self, Failure> {
+    fn new(
+        dir: &DeviceDir,
+        membership: &Membership,
+        builtin: Option<Arc<dyn Builtin>>,
+    ) -> Result<Self, Failure> {
         let id = &membership.id;
         if membership.realm.ports.is_always_on(id.system()) {
-            let key = identity::ssh_key(&dir.ssh_key(id))?;
-            return Ok(Self::AlwaysOn(Box::new(AlwaysOn::new(membership, key)?)));
+            let (agent, dir) = (always_on(dir, membership, builtin.clone())?, dir.clone());
+            let agent = agent.rereading(move || match reread(&dir)? {
+                (now, true) => Ok(always_on(&dir, &now, builtin.clone())?),
+                (_, false) => Err(OTHER_KIND.into()),
+            });
+            return Ok(Self::AlwaysOn(Box::new(agent)));
         }
-        let identity = Identity::load(dir, membership)?;
-        let place = (dir.clone(), membership.clone());
-        let load = move || Identity::load(&place.0, &place.1);
-        let agent = Agent::new(membership, &identity)?;
-        let agent = agent.reloading(membership, &identity, load)?;
+        let (agent, dir) = (ordered(dir, membership, builtin.clone())?, dir.clone());
+        let agent = agent.rereading(move || match reread(&dir)? {
+            (now, false) => Ok(ordered(&dir, &now, builtin.clone())?),
+            (_, true) => Err(OTHER_KIND.into()),
+        });
         Ok(Self::Ordered(Box::new(agent)))
     }
 
@@ -91,6 +110,71 @@ impl Either {
             Self::AlwaysOn(agent) => agent.run(shutdown, pulse).await,
         }
     }
+}
+
+/// An agent that waits for orders, whose certificate is read again for each session.
+fn ordered(
+    dir: &DeviceDir,
+    membership: &Membership,
+    builtin: Option<Arc<dyn Builtin>>,
+) -> Result<Agent, StartError> {
+    let identity = Identity::load(dir, membership)?;
+    let place = (dir.clone(), membership.clone());
+    let load = move || Identity::load(&place.0, &place.1);
+    let agent = Agent::new(membership, &identity, builtin)?;
+    Ok(agent.reloading(membership, &identity, load)?)
+}
+
+fn always_on(
+    dir: &DeviceDir,
+    membership: &Membership,
+    builtin: Option<Arc<dyn Builtin>>,
+) -> Result<AlwaysOn, StartError> {
+    let key = identity::ssh_key(&dir.ssh_key(&membership.id))?;
+    Ok(AlwaysOn::new(membership, key, builtin)?)
+}
+
+/// The directory's files as they are now, and whether their system is always on.
+fn reread(dir: &DeviceDir) -> Result<(Membership, bool), MembershipError> {
+    let now = dir.membership()?;
+    let always_on = now.realm.ports.is_always_on(now.id.system());
+    Ok((now, always_on))
+}
+
+/// Why there is no agent.
+#[derive(Debug, thiserror::Error)]
+enum StartError {
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    #[error(transparent)]
+    Agent(#[from] AgentError),
+}
+
+impl From<StartError> for Failure {
+    fn from(error: StartError) -> Self {
+        match error {
+            StartError::Identity(error) => error.into(),
+            StartError::Agent(error) => error.into(),
+        }
+    }
+}
+
+/// Why files that could be used are not.
+const OTHER_KIND: &str =
+    "whether the tunnels of the system are always on has changed; that takes a restart";
+
+/// The ssh server in this process, if one is configured and this build has it.
+#[cfg(feature = "builtin-ssh")]
+async fn builtin(
+    dir: &DeviceDir,
+    membership: &Membership,
+) -> Result<Option<Arc<dyn Builtin>>, Failure> {
+    crate::builtin_ssh::prepare(dir, membership).await
+}
+
+#[cfg(not(feature = "builtin-ssh"))]
+async fn builtin(_: &DeviceDir, _: &Membership) -> Result<Option<Arc<dyn Builtin>>, Failure> {
+    Ok(None)
 }
 
 /// How long open streams may take to end at a shutdown: a command may finish, and a supervisor is not kept waiting.

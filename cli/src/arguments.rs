@@ -2,11 +2,15 @@
 
 #[cfg(feature = "agent")]
 mod agent;
+#[cfg(feature = "builtin-ssh")]
+mod builtin_ssh;
 #[cfg(feature = "controller")]
 mod connecting;
 #[cfg(all(feature = "agent", feature = "controller", feature = "realm"))]
 mod demo;
 mod enroll;
+#[cfg(all(test, feature = "agent", feature = "controller", feature = "realm"))]
+mod help;
 #[cfg(any(feature = "agent", feature = "realm"))]
 mod keys;
 #[cfg(feature = "realm")]
@@ -24,7 +28,9 @@ use clap::{Parser, Subcommand, ValueEnum};
 use daemon::logging::{self, LogFilterError, LogFormat, Verbosity};
 
 #[cfg(feature = "agent")]
-pub(crate) use agent::{Agent, AgentCommand, SyncKeys};
+pub(crate) use agent::{Agent, AgentCommand, Install, SyncKeys, Uninstall};
+#[cfg(feature = "builtin-ssh")]
+pub(crate) use builtin_ssh::{BuiltinSsh, Session};
 #[cfg(feature = "controller")]
 pub(crate) use connecting::{Connect, Disconnect, List, SshConfig, Stdio};
 #[cfg(all(feature = "agent", feature = "controller", feature = "realm"))]
@@ -118,12 +124,23 @@ pub(crate) enum Command {
     Policies(PoliciesCommand),
     #[cfg(all(feature = "agent", feature = "controller", feature = "realm"))]
     Demo(Demo),
+    #[cfg(feature = "builtin-ssh")]
+    /// Be a process of the built-in ssh
+    #[command(subcommand, hide = true)]
+    BuiltinSsh(BuiltinSsh),
     #[cfg(any(feature = "agent", feature = "realm"))]
     /// Write the `authorized_keys` of the user who runs this, from standard input
     #[command(hide = true)]
     WriteKeys(WriteKeys),
-    #[cfg(feature = "controller")]
+    /// Write manual pages and completions of the shells below a folder, as they lie below /usr/share
+    #[cfg(feature = "pages")]
+    #[command(hide = true)]
+    Pages {
+        /// The folder
+        folder: PathBuf,
+    },
     /// Pass a stream on to ssh
+    #[cfg(feature = "controller")]
     #[command(hide = true)]
     Fdpass {
         /// The socket on which it waits
@@ -153,6 +170,8 @@ impl Command {
         match self {
             #[cfg(feature = "agent")]
             Self::Agent(_) => true,
+            #[cfg(feature = "builtin-ssh")]
+            Self::BuiltinSsh(_) => false,
             #[cfg(feature = "realm")]
             Self::Serve(_) | Self::Broker(_) | Self::Proxy(_) | Self::Signer(_) => true,
             #[cfg(feature = "controller")]
@@ -170,6 +189,8 @@ impl Command {
             Self::Demo(_) => false,
             #[cfg(any(feature = "agent", feature = "realm"))]
             Self::WriteKeys(_) => false,
+            #[cfg(feature = "pages")]
+            Self::Pages { .. } => false,
             Self::Enroll(_) => false,
         }
     }

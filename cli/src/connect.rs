@@ -3,9 +3,13 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use controller::{Account, OpenError, SshCommand, Step, Stream, Timing, Tunnel, Wanted};
+use controller::{
+    Account, OpenError, OwnSsh, SshCommand, Step, Stream, Timing, Tunnel, Wanted, has_ssh,
+};
+use daemon::identity;
 
 use crate::arguments::Connect;
+use crate::exit;
 use crate::failure::Failure;
 use crate::interruption::Interruption;
 use crate::output;
@@ -30,6 +34,9 @@ pub(crate) fn run(dir: Option<PathBuf>, arguments: &Connect) -> Result<u8, Failu
         let device = tunnel.device().clone();
         let known_hosts = account.dir.known_hosts();
         let run = async {
+            if !has_ssh() {
+                return without_ssh(&account, &tunnel, stream, arguments, target.user).await;
+            }
             let ssh = SshCommand {
                 program: std::env::current_exe()
                     .map_err(|error| cannot("find this program itself", error))?,
@@ -49,6 +56,38 @@ pub(crate) fn run(dir: Option<PathBuf>, arguments: &Connect) -> Result<u8, Failu
         }
         result
     })
+}
+
+/// Runs the session with our own client, for a computer that has no ssh. It asks nobody: a device whose host key is not
+/// known is refused.
+async fn without_ssh(
+    account: &Account,
+    tunnel: &Tunnel,
+    stream: Stream,
+    arguments: &Connect,
+    user: Option<String>,
+) -> Result<u8, Failure> {
+    let device = tunnel.device().clone();
+    let known_hosts = account.dir.known_hosts();
+    controller::learn(&known_hosts, &device, tunnel.host_keys()).await?;
+    let known = controller::known_keys(&known_hosts, &device)?;
+    let present = || std::env::var("USER").or_else(|_| std::env::var("LOGNAME"));
+    let user = user.or_else(|| present().ok()).ok_or_else(|| {
+        let hint = format!("say it: `tunnel connect USER@{}`", device.device());
+        Failure::text(
+            "nobody said which user to log in as",
+            Some(&hint),
+            exit::USAGE,
+        )
+    })?;
+    let ssh = OwnSsh {
+        device,
+        user,
+        key: Arc::new(identity::ssh_key(&account.dir.ssh_key(account.id()))?),
+        known,
+        command: arguments.command.clone(),
+    };
+    Ok(ssh.run(stream).await?)
 }
 
 /// Opens a tunnel. A signal meanwhile takes the order back.
@@ -80,5 +119,5 @@ pub(crate) async fn open(
 pub(crate) fn ssh_service() -> Result<protocol::Label, Failure> {
     daemon::device_file::SSH_SERVICE
         .parse()
-        .map_err(|error: protocol::NameError| Failure::new(error, None, crate::exit::FAILURE))
+        .map_err(|error: protocol::NameError| Failure::new(error, None, exit::FAILURE))
 }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use daemon::device_dir::DeviceDir;
 use daemon::host_port::HostPort;
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
@@ -156,7 +157,7 @@ impl Stage {
             .join("controller-demo.hula.atlas.sshkey.pub");
         let remote = Remote::start(&self.path("remote"), &authorized).await?;
         let remote = self.remote.insert(remote);
-        remote.configure(&device)?;
+        remote.configure(&DeviceDir::new(&device))?;
         step(began, &remote.describe());
 
         let began = Instant::now();
@@ -176,20 +177,11 @@ impl Stage {
 
     /// Connects once, and tells what a person would type to connect again.
     async fn connect(&self) -> Result<String, Failure> {
-        let sshd_user = self.remote.as_ref().and_then(Remote::sshd_user);
-        let (next, command) = match sshd_user {
-            Some(user) => (format!("connect {user}@333"), Some(HELLO)),
-            None => ("stdio 333".to_owned(), None),
-        };
-        let shown = command
-            .map(|command| format!(" -- '{command}'"))
-            .unwrap_or_default();
-        output::line(format_args!("           $ tunnel {next}{shown}"));
+        let user = self.remote.as_ref().map_or("", Remote::user);
+        let next = format!("connect {user}@333");
+        output::line(format_args!("           $ tunnel {next} -- '{HELLO}'"));
         let began = Instant::now();
-        let words: Vec<&str> = next
-            .split(' ')
-            .chain(command.map(|command| ["--", command]).into_iter().flatten())
-            .collect();
+        let words: Vec<&str> = next.split(' ').chain(["--", HELLO]).collect();
         let told = self.output(&self.controller(), &words).await?;
         output::line(format_args!("           {}", told.trim_end()));
         step(

@@ -127,6 +127,15 @@ impl From<controller::OpenError> for Failure {
 }
 
 #[cfg(feature = "controller")]
+impl From<controller::OwnSshError> for Failure {
+    fn from(error: controller::OwnSshError) -> Self {
+        let hint = error.hint().map(str::to_owned);
+        // As ssh's own failures.
+        Self::new(error, hint, 255)
+    }
+}
+
+#[cfg(feature = "controller")]
 impl From<controller::DisconnectError> for Failure {
     fn from(error: controller::DisconnectError) -> Self {
         let hint = error.hint();

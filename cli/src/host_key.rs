@@ -142,7 +142,7 @@ impl Realm {
         }
         output::line(format_args!("{} in use", described(next.public_key())));
         output::note(
-            "restart the proxy; when no computer has an old realm.toml any more: `tunnel proxy host-key retire`",
+            "reload the proxy (SIGHUP); when no computer has an old realm.toml any more: `tunnel proxy host-key retire`",
         );
         Ok(())
     }
@@ -169,7 +169,7 @@ impl Realm {
         };
         self.announce(&key)?;
         output::line(format_args!("{} in use", described(key.public_key())));
-        output::note("restart the proxy");
+        output::note("reload the proxy (SIGHUP)");
         Ok(())
     }
 

@@ -5,6 +5,10 @@ pub(crate) mod account;
 pub(crate) mod add_system;
 #[cfg(feature = "agent")]
 pub(crate) mod agent_sync;
+#[cfg(feature = "builtin-ssh")]
+pub(crate) mod builtin_file;
+#[cfg(feature = "agent")]
+pub(crate) mod controller_keys;
 mod left_out;
 #[cfg(feature = "realm")]
 pub(crate) mod proxy_permission;

@@ -5,6 +5,8 @@ mod agent;
 mod arguments;
 #[cfg(feature = "realm")]
 mod asking;
+#[cfg(feature = "builtin-ssh")]
+mod builtin_ssh;
 #[cfg(feature = "controller")]
 mod connect;
 #[cfg(all(feature = "agent", feature = "controller", feature = "realm"))]
@@ -16,6 +18,8 @@ mod exit;
 mod failure;
 #[cfg(feature = "realm")]
 mod host_key;
+#[cfg(feature = "agent")]
+mod install;
 #[cfg(feature = "controller")]
 mod interruption;
 #[cfg(any(feature = "agent", feature = "realm"))]
@@ -25,6 +29,8 @@ mod list;
 #[cfg(any(feature = "agent", feature = "realm"))]
 mod monitor;
 mod output;
+#[cfg(feature = "pages")]
+mod pages;
 #[cfg(feature = "realm")]
 mod passphrase;
 #[cfg(feature = "realm")]
@@ -63,6 +69,8 @@ use std::process::ExitCode;
 #[cfg(feature = "agent")]
 use arguments::AgentCommand;
 pub use arguments::Arguments;
+#[cfg(feature = "builtin-ssh")]
+use arguments::BuiltinSsh;
 use arguments::Command;
 #[cfg(feature = "realm")]
 use arguments::{PoliciesCommand, Proxy, ProxyCommand, RealmCommand, SignerCommand};
@@ -91,10 +99,16 @@ fn command(arguments: Arguments) -> Result<u8, Failure> {
         #[cfg(feature = "agent")]
         Command::Agent(command) => match &command.command {
             Some(AgentCommand::SyncKeys(sync)) => keys::agent_sync::run(dir, sync),
+            Some(AgentCommand::Install(install)) => install::run(dir.as_deref(), install),
+            Some(AgentCommand::Uninstall(uninstall)) => install::uninstall::run(uninstall),
             None => agent::run(dir, &command),
         },
         #[cfg(feature = "realm")]
         Command::Broker(command) => serve::run(dir, &command, Parts::BROKER),
+        #[cfg(feature = "builtin-ssh")]
+        Command::BuiltinSsh(BuiltinSsh::Session(session)) => builtin_ssh::session(session),
+        #[cfg(feature = "builtin-ssh")]
+        Command::BuiltinSsh(BuiltinSsh::Sftp) => builtin_ssh::sftp(),
         #[cfg(feature = "controller")]
         Command::Connect(command) => connect::run(dir, &command),
         #[cfg(all(feature = "agent", feature = "controller", feature = "realm"))]
@@ -108,6 +122,8 @@ fn command(arguments: Arguments) -> Result<u8, Failure> {
             .map_err(Failure::from),
         #[cfg(feature = "controller")]
         Command::List(command) => list::run(dir, &command),
+        #[cfg(feature = "pages")]
+        Command::Pages { folder } => pages::run(&folder),
         #[cfg(feature = "realm")]
         Command::Policies(PoliciesCommand::Aws(command)) => policies::aws(dir, &command),
         #[cfg(feature = "realm")]

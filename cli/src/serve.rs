@@ -31,8 +31,10 @@ use crate::realm_access;
 use crate::runtime;
 use crate::signatory;
 
+mod reread;
 mod running;
 
+use reread::Reread;
 use running::Running;
 
 /// Which parts of a realm a process runs.
@@ -253,6 +255,12 @@ impl Realm {
             hangup,
             online: None,
             tunnels: None,
+            reread: Reread::new(
+                self.dir.clone(),
+                self.file.clone(),
+                self.server.clone(),
+                proxy.as_ref().map(Proxy::settings),
+            ),
         };
         if let Some(broker) = broker {
             output::line(format_args!("broker  listening on {}", broker.local_addr()));

@@ -89,6 +89,18 @@ pub async fn learn(
     learn_alone(path, device, reported)
 }
 
+/// The host keys of a device that stand in the file.
+pub fn known_keys(path: &Path, device: &DeviceId) -> Result<Vec<PublicKey>, KnownHostsError> {
+    // ssh writes to this file too, and may hash the names in it.
+    let known = known_host_keys_path(&device.to_string(), SSH_PORT, path).map_err(|source| {
+        KnownHostsError::Unreadable {
+            path: path.to_owned(),
+            source,
+        }
+    })?;
+    Ok(known.into_iter().map(|(_, key)| key).collect())
+}
+
 async fn lock(path: &Path) -> Result<FileLock, KnownHostsError> {
     let file = path.with_file_name(".known_hosts.lock");
     let latest = Instant::now() + PATIENCE;
@@ -123,15 +135,7 @@ fn learn_alone(
             device: device.clone(),
             source,
         })?;
-    // ssh writes to this file too, and may hash the names in it.
-    let known: Vec<PublicKey> = known_host_keys_path(&device.to_string(), SSH_PORT, path)
-        .map_err(|source| KnownHostsError::Unreadable {
-            path: path.to_owned(),
-            source,
-        })?
-        .into_iter()
-        .map(|(_, key)| key)
-        .collect();
+    let known = known_keys(path, device)?;
     let is_known = |key: &PublicKey| known.iter().any(|other| other.key_data() == key.key_data());
     if !known.is_empty() {
         return if reported_keys.is_empty() || reported_keys.iter().any(is_known) {

@@ -9,6 +9,7 @@ use std::process::ExitStatus;
 use daemon::splice::{self, ChannelEnd, SpliceLimits};
 use protocol::DeviceId;
 use russh::client::Msg;
+use rustix::fs::{Access, access};
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -138,6 +139,14 @@ async fn serve(socket: &StreamSocket, stream: ChannelEnd<Msg>, timing: &Timing) 
         }
         Err(error) => tracing::warn!(%error, "ssh did not fetch its stream"),
     }
+}
+
+/// Whether there is an `ssh` where programs are looked for.
+pub fn has_ssh() -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .map(|folder| folder.join("ssh"))
+        .any(|file| file.is_file() && access(&file, Access::EXEC_OK).is_ok())
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -88,6 +88,16 @@ impl DeviceDir {
         self.path.join("known_hosts")
     }
 
+    /// The host key of the agent's own ssh.
+    pub fn builtin_host_key(&self) -> PathBuf {
+        self.path.join("builtin-ssh.hostkey")
+    }
+
+    /// The keys that the agent's own ssh lets in, in the form of `authorized_keys`.
+    pub fn controllers(&self) -> PathBuf {
+        self.path.join("controllers")
+    }
+
     /// `DEVICE.SYSTEM.REALM.sshkey`
     pub fn ssh_key(&self, id: &DeviceId) -> PathBuf {
         self.path.join(format!("{id}.sshkey"))

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::files::{self, FileError};
 use crate::host_port::HostPort;
 use crate::realm_file::MAX_CONFIG;
+use crate::service::{BuiltinFile, Service};
 
 /// The content of `device.toml`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,9 +41,13 @@ pub struct DeviceFile {
     /// Whether that address may be one which other computers can reach; default: no.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub metrics_public: bool,
-    /// What can be reached through the tunnel; default: `ssh = "127.0.0.1:22"`.
+    /// What can be reached through the tunnel; default: `ssh = "127.0.0.1:22"`. With `ssh = "builtin"` the agent itself is
+    /// the ssh server.
     #[serde(default = "services")]
-    pub services: BTreeMap<Label, HostPort>,
+    pub services: BTreeMap<Label, Service>,
+    /// What the agent's own ssh may do.
+    #[serde(default, skip_serializing_if = "BuiltinFile::is_default")]
+    pub builtin: BuiltinFile,
     /// What is run when the tunnel comes and goes; default: nothing.
     #[serde(default, skip_serializing_if = "Hooks::is_empty")]
     pub hooks: Hooks,
@@ -143,6 +148,14 @@ pub enum DeviceFileError {
         #[source]
         source: NameError,
     },
+    /// Only one service can be the agent's own.
+    #[error("`{}` says that service `{service}` is built in, and only `{SSH_SERVICE}` can be", path.display())]
+    Builtin {
+        /// The file.
+        path: PathBuf,
+        /// The service.
+        service: Label,
+    },
 }
 
 impl DeviceFile {
@@ -158,6 +171,7 @@ impl DeviceFile {
             metrics: None,
             metrics_public: false,
             services: services(),
+            builtin: BuiltinFile::default(),
             hooks: Hooks::default(),
         }
     }
@@ -165,10 +179,27 @@ impl DeviceFile {
     /// Reads and checks a device file.
     pub fn load(path: &Path) -> Result<Self, DeviceFileError> {
         let text = files::read_text(path, MAX_CONFIG)?;
-        toml::from_str(&text).map_err(|source| DeviceFileError::Parse {
+        let file: Self = toml::from_str(&text).map_err(|source| DeviceFileError::Parse {
             path: path.to_owned(),
             source,
-        })
+        })?;
+        let mut services = file.services.iter();
+        let other = services
+            .find(|(name, service)| **service == Service::Builtin && name.as_str() != SSH_SERVICE);
+        match other {
+            Some((service, _)) => Err(DeviceFileError::Builtin {
+                path: path.to_owned(),
+                service: service.clone(),
+            }),
+            None => Ok(file),
+        }
+    }
+
+    /// Whether the agent itself is the ssh server.
+    pub fn serves_ssh(&self) -> bool {
+        self.services
+            .values()
+            .any(|service| *service == Service::Builtin)
     }
 
     /// The device's id in its realm.
@@ -204,11 +235,11 @@ fn is_one(links: &NonZeroU8) -> bool {
     *links == NonZeroU8::MIN
 }
 
-fn services() -> BTreeMap<Label, HostPort> {
+fn services() -> BTreeMap<Label, Service> {
     let ssh = SSH_SERVICE
         .parse()
         .ok()
-        .zip(HostPort::new("127.0.0.1", 22).ok());
+        .zip(HostPort::new("127.0.0.1", 22).ok().map(Service::At));
     ssh.into_iter().collect()
 }
 
@@ -246,6 +277,26 @@ mod tests {
                 .unwrap_err()
                 .to_string()
                 .contains("unknown field")
+        );
+    }
+
+    #[test]
+    fn only_ssh_can_be_built_in() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("device.toml");
+        let load = |services: &str| {
+            let text = format!("system = 'hula'\ndevice = '333'\n[services]\n{services}");
+            std::fs::write(&path, text).unwrap();
+            DeviceFile::load(&path)
+        };
+        let file = load("ssh = 'builtin'\nweb = '127.0.0.1:80'").unwrap();
+        assert!(file.serves_ssh());
+        assert!(!load("ssh = '127.0.0.1:22'").unwrap().serves_ssh());
+        let error = load("web = 'builtin'").unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .ends_with("service `web` is built in, and only `ssh` can be")
         );
     }
 

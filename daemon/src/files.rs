@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 /// Why a file could not be read or written.
@@ -166,11 +166,7 @@ fn write_with(
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    DirBuilder::new()
-        .recursive(true)
-        .mode(directory_mode)
-        .create(directory)
-        .map_err(fail)?;
+    make_directory(directory, directory_mode).map_err(fail)?;
     let name = path
         .file_name()
         .ok_or_else(|| fail(io::ErrorKind::InvalidFilename.into()))?;
@@ -180,7 +176,7 @@ fn write_with(
         name.to_string_lossy(),
         rand::random::<u64>()
     ));
-    let written = write_new(&temporary, content, mode)
+    let written = write_new(&temporary, content, mode, directory)
         .and_then(|()| exactly.map_or(Ok(()), |exactly| fs::set_permissions(&temporary, exactly)))
         .and_then(|()| fs::rename(&temporary, path));
     if let Err(source) = written {
@@ -194,14 +190,45 @@ fn write_with(
         .map_err(fail)
 }
 
-fn write_new(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+fn write_new(path: &Path, content: &[u8], mode: u32, directory: &Path) -> io::Result<()> {
     let mut file = OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(mode)
         .open(path)?;
+    give_to_owner_of(directory, &file)?;
     file.write_all(content)?;
     file.sync_all()
+}
+
+/// Makes a directory and those above it, like `mkdir -p`.
+fn make_directory(directory: &Path, mode: u32) -> io::Result<()> {
+    let above = match directory.parent() {
+        Some(above) if above.as_os_str().is_empty() => Path::new("."),
+        Some(above) => above,
+        // The root.
+        None => return Ok(()),
+    };
+    if directory.is_dir() {
+        return Ok(());
+    }
+    make_directory(above, mode)?;
+    match DirBuilder::new().mode(mode).create(directory) {
+        Ok(()) => give_to_owner_of(above, &File::open(directory)?),
+        // Somebody else was faster.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && directory.is_dir() => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// What root writes into a service's directory has to be the service's, which could not read it otherwise.
+fn give_to_owner_of(directory: &Path, file: &File) -> io::Result<()> {
+    let owner = fs::metadata(directory)?;
+    let made = file.metadata()?;
+    if made.uid() != 0 || owner.uid() == 0 {
+        return Ok(());
+    }
+    fchown(file, Some(owner.uid()), Some(owner.gid()))
 }
 
 #[cfg(test)]
@@ -244,6 +271,23 @@ mod tests {
             error.hint().unwrap(),
             format!("run `chmod 600 {}`", path.display())
         );
+    }
+
+    #[test]
+    fn what_root_writes_into_a_services_directory_is_the_services() {
+        let home = tempfile::tempdir().unwrap();
+        let owner = if rustix::process::geteuid().is_root() {
+            4711
+        } else {
+            rustix::process::geteuid().as_raw()
+        };
+        std::os::unix::fs::chown(home.path(), Some(owner), None).unwrap();
+        let path = home.path().join("keys").join("a.key");
+        write_private(&path, b"secret").unwrap();
+        for made in [path.as_path(), path.parent().unwrap()] {
+            assert_eq!(fs::metadata(made).unwrap().uid(), owner, "{made:?}");
+        }
+        assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700));
     }
 
     #[test]

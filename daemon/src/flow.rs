@@ -10,6 +10,7 @@
 //! connection, so its socket is read on, and its windows shrink instead.
 
 mod gate;
+mod socket;
 mod stream;
 
 use std::collections::HashMap;
@@ -19,12 +20,13 @@ use std::task::Waker;
 use std::time::Duration;
 
 use russh::ChannelId;
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::gate::Gate;
+use self::socket::Socket;
 pub use self::stream::FlowStream;
 use crate::ssh::PeerKind;
 
@@ -40,6 +42,15 @@ impl Flow {
     /// Puts a socket under flow control: sets `TCP_NODELAY` and the kernel's keepalive, which is what finds a dead peer
     /// while the connection is paused.
     pub fn over(socket: TcpStream) -> io::Result<(FlowStream, Self)> {
+        Self::over_socket(Socket::Tcp(socket))
+    }
+
+    /// Puts a socket to another part of this process under flow control.
+    pub fn over_local(socket: UnixStream) -> io::Result<(FlowStream, Self)> {
+        Self::over_socket(Socket::Local(socket))
+    }
+
+    fn over_socket(socket: Socket) -> io::Result<(FlowStream, Self)> {
         let flow = Self(Arc::new(Shared {
             state: Mutex::new(State {
                 gate: Gate::new(PeerKind::Foreign),
@@ -128,7 +139,7 @@ impl Flow {
     }
 
     /// A channel had to be closed from this side first: russh's server keeps something of it until the connection ends.
-    pub(crate) fn closed_by_force(&self) {
+    pub fn closed_by_force(&self) {
         self.lock().forced_closes += 1;
     }
 

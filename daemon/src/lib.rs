@@ -24,6 +24,7 @@ pub mod realm_file;
 pub mod registry_place;
 pub mod report;
 pub mod server_file;
+pub mod service;
 pub mod shutdown;
 pub mod splice;
 pub mod ssh;

@@ -5,6 +5,10 @@ use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::time::SystemTime;
 
+use self::journal::Prioritized;
+
+mod journal;
+
 /// The form of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogFormat {
@@ -34,7 +38,6 @@ pub fn start(format: LogFormat, default: Verbosity, verbosity: u8) -> Result<(),
         }
         Err(_) => EnvFilter::new(level),
     };
-    // journald and terminals both show stderr; colours are for the latter only.
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
@@ -43,9 +46,19 @@ pub fn start(format: LogFormat, default: Verbosity, verbosity: u8) -> Result<(),
         // It would be told on stderr too, and panic if that is what cannot be written, as on a full disk.
         .log_internal_errors(false);
     // A second call, as in tests, leaves the first in place.
-    let _ = match format {
-        LogFormat::Human => lines.try_init(),
-        LogFormat::Json => lines.json().flatten_event(true).try_init(),
+    let _ = match (format, journal::is_stderr()) {
+        (LogFormat::Human, false) => lines.try_init(),
+        (LogFormat::Human, true) => lines
+            .without_time()
+            .map_event_format(Prioritized)
+            .try_init(),
+        (LogFormat::Json, false) => lines.json().flatten_event(true).try_init(),
+        (LogFormat::Json, true) => lines
+            .json()
+            .flatten_event(true)
+            .without_time()
+            .map_event_format(Prioritized)
+            .try_init(),
     };
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use daemon::doorway::Doorway;
 use daemon::flow::Flow;
@@ -31,7 +31,7 @@ pub(crate) struct Hub {
     pub(crate) crowd: Crowd,
     pub(crate) streams_asked: Crowd,
     pub(crate) streams_served: Crowd,
-    pub(crate) paces: HashMap<Label, Pace>,
+    paces: RwLock<HashMap<Label, (Rate, Pace)>>,
     pub(crate) penalties: Penalties,
     pub(crate) tasks: TaskTracker,
     pub(crate) stopping: CancellationToken,
@@ -101,10 +101,12 @@ impl Hub {
             crowd: Crowd::of_connections(limits),
             streams_asked: Crowd::of_streams(limits),
             streams_served: Crowd::of_streams_served(limits),
-            paces: bandwidth
-                .into_iter()
-                .map(|(system, rate)| (system, Pace::new(rate)))
-                .collect(),
+            paces: RwLock::new(
+                bandwidth
+                    .into_iter()
+                    .map(|(system, rate)| (system, (rate, Pace::new(rate))))
+                    .collect(),
+            ),
             penalties: Penalties::new(limits),
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
@@ -120,6 +122,23 @@ impl Hub {
 
     pub(crate) fn stats(self: &Arc<Self>) -> StatsReader {
         StatsReader(Arc::clone(self))
+    }
+
+    /// How fast the streams of a system may be together.
+    pub(crate) fn pace(&self, system: &Label) -> Option<Pace> {
+        let paces = self.paces.read().unwrap_or_else(PoisonError::into_inner);
+        paces.get(system).map(|(_, pace)| pace.clone())
+    }
+
+    /// Holds the streams that begin from now on to these rates. A rate that stays is shared with those that go on.
+    pub(crate) fn repace(&self, bandwidth: impl IntoIterator<Item = (Label, Rate)>) {
+        let mut paces = self.paces.write().unwrap_or_else(PoisonError::into_inner);
+        let mut before = std::mem::take(&mut *paces);
+        for (system, rate) in bandwidth {
+            let kept = before.remove(&system).filter(|(was, _)| *was == rate);
+            let pace = kept.map_or_else(|| Pace::new(rate), |(_, pace)| pace);
+            paces.insert(system, (rate, pace));
+        }
     }
 
     pub(crate) fn next_connection(&self) -> ConnectionId {

@@ -7,8 +7,6 @@ use std::time::Duration;
 
 use daemon::doorway::{Full, Pass};
 use daemon::shutdown::Shutdown;
-use daemon::ssh::server_config;
-use russh::server::Config;
 use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, timeout};
@@ -18,6 +16,7 @@ use crate::connection::Connection;
 use crate::farewell::Farewell;
 use crate::hub::{Hub, StatsReader};
 use crate::keys::{KeyStore, KeyStoreError};
+use crate::settings::{Settings, SshSettings};
 use crate::turned_away::TurnedAway;
 use crate::vitals::Vitals;
 
@@ -26,7 +25,7 @@ use crate::vitals::Vitals;
 pub struct Proxy {
     listener: TcpListener,
     address: SocketAddr,
-    ssh: Arc<Config>,
+    ssh: SshSettings,
     hub: Arc<Hub>,
     reload: Duration,
 }
@@ -81,7 +80,7 @@ impl Proxy {
         Ok(Self {
             listener,
             address,
-            ssh: server_config(host_keys),
+            ssh: SshSettings::new(host_keys),
             hub: Hub::new(&limits, keys, bandwidth),
             reload,
         })
@@ -95,6 +94,11 @@ impl Proxy {
     /// How much it is doing.
     pub fn stats(&self) -> StatsReader {
         self.hub.stats()
+    }
+
+    /// What changes its settings while it runs.
+    pub fn settings(&self) -> Settings {
+        Settings::new(self.ssh.clone(), Arc::clone(&self.hub))
     }
 
     /// What it says of itself to a monitor.
@@ -166,7 +170,7 @@ impl Proxy {
             };
             self.hub.counts.accepted.increment();
             let connection = Connection::new(&self.hub, address, place);
-            let ssh = Arc::clone(&self.ssh);
+            let ssh = self.ssh.current();
             self.hub.tasks.spawn(connection.serve(ssh, socket, pass));
         }
     }

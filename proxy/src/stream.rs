@@ -58,8 +58,14 @@ pub(crate) async fn carry(hub: Arc<Hub>, request: Request) {
     tracing::info!(controller = %peer.id(), %device, host, port, member = claim.connection.0, "stream opened");
     reply.accept().await;
     let flow = member.flow().clone();
-    let pace = hub.paces.get(device.system());
-    let ended = Box::pin(splice::channels(end, member, SpliceLimits::default(), pace)).await;
+    let pace = hub.pace(device.system());
+    let ended = Box::pin(splice::channels(
+        end,
+        member,
+        SpliceLimits::default(),
+        pace.as_ref(),
+    ))
+    .await;
     drop(claim);
     hub.counts.up.add(ended.up);
     hub.counts.down.add(ended.down);

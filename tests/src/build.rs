@@ -38,6 +38,35 @@ pub fn tunnel_binary() -> &'static Path {
     BINARY.get_or_init(|| path)
 }
 
+/// The build of the agent alone, in a folder of its own: the program under test stays as it is. What both are made of is
+/// built once.
+///
+/// # Panics
+/// When it cannot be built.
+#[track_caller]
+pub fn agent_alone() -> PathBuf {
+    let shared = std::env::var_os("CARGO_TARGET_DIR").map_or_else(
+        || Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../target")).to_owned(),
+        PathBuf::from,
+    );
+    let own = shared.join("agent-alone");
+    let status = cargo()
+        .args([
+            "build",
+            "--quiet",
+            "--locked",
+            "--package=cli",
+            "--bin=tunnel",
+        ])
+        .args(["--no-default-features", "--features=agent"])
+        .env("CARGO_BUILD_BUILD_DIR", &shared)
+        .env("CARGO_TARGET_DIR", &own)
+        .status()
+        .unwrap_or_else(|error| panic!("cargo cannot be started: {error}"));
+    assert!(status.success(), "the agent alone does not build");
+    own.join("debug/tunnel")
+}
+
 /// Builds `tunnel` with these arguments for `cargo build`, and makes it the program under test of this process unless
 /// there is one already. `Err` says why there is none.
 pub fn build_tunnel(arguments: &[&str]) -> Result<PathBuf, String> {

@@ -19,6 +19,7 @@ mod echo;
 pub mod github;
 mod http;
 mod laptop;
+mod machine;
 mod mosquitto;
 mod nats;
 mod net;
@@ -28,6 +29,7 @@ mod packages;
 mod payload;
 mod port;
 mod procfs;
+mod screen;
 mod session;
 mod sshd;
 mod stopwatch;
@@ -37,12 +39,13 @@ mod tool;
 mod wait;
 mod world;
 
-pub use build::{build_tunnel, cargo, tunnel_binary};
+pub use build::{agent_alone, build_tunnel, cargo, tunnel_binary};
 pub use daemon::Daemon;
 pub use delay_relay::DelayRelay;
 pub use device::Device;
 pub use echo::{EchoServer, SilentServer};
 pub use laptop::Laptop;
+pub use machine::Machine;
 pub use mosquitto::Mosquitto;
 pub use nats::NatsCluster;
 pub use net::Link;
@@ -52,9 +55,10 @@ pub use packages::{Packages, PackagesError};
 pub use payload::{checksum, is_beginning, noise_file, random_file, sha256};
 pub use port::ReservedPort;
 pub use procfs::{
-    Usage, cpu_time, descriptors, end_marked, established, is_listening, processes_marked,
-    raise_descriptors, resident, threads, unix_sockets_under, usage,
+    Usage, allocated, cpu_time, descriptors, end_marked, established, is_listening,
+    processes_marked, raise_descriptors, threads, unix_sockets_under, usage,
 };
+pub use screen::Screen;
 pub use session::Session;
 pub use sshd::{Sshd, current_user};
 pub use stopwatch::Stopwatch;

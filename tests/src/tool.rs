@@ -91,6 +91,18 @@ pub const TOOLS: &[Tool] = &[
         package: "bash",
     },
     Tool {
+        name: "zsh",
+        package: "zsh",
+    },
+    Tool {
+        name: "fish",
+        package: "fish",
+    },
+    Tool {
+        name: "tmux",
+        package: "tmux",
+    },
+    Tool {
         name: "script",
         package: "bsdutils",
     },
@@ -137,6 +149,30 @@ pub const TOOLS: &[Tool] = &[
     Tool {
         name: "nft",
         package: "nftables",
+    },
+    Tool {
+        name: "lintian",
+        package: "lintian",
+    },
+    Tool {
+        name: "dpkg-shlibdeps",
+        package: "dpkg-dev",
+    },
+    Tool {
+        name: "strip",
+        package: "binutils",
+    },
+    Tool {
+        name: "systemd-analyze",
+        package: "systemd",
+    },
+    Tool {
+        name: "systemd-sysusers",
+        package: "systemd",
+    },
+    Tool {
+        name: "userdel",
+        package: "passwd",
     },
     Tool {
         name: "promtool",

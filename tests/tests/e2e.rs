@@ -14,8 +14,12 @@
 )]
 
 mod broker;
+mod builtin;
 mod data_path;
+mod docs;
 mod enrollment;
 mod main_job;
 mod operations;
+mod packaging;
 mod person;
+mod words;

@@ -1,6 +1,7 @@
 //! The words of the command line.
 
 use std::collections::VecDeque;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::step::ChoreError;
@@ -35,6 +36,22 @@ impl Arguments {
         number
             .map(Some)
             .ok_or_else(|| ChoreError::Usage(format!("`{name}` needs a number")))
+    }
+
+    /// Takes an option with a text, such as `--version 1.2`.
+    pub(crate) fn text(&mut self, name: &str) -> Result<Option<String>, ChoreError> {
+        let Some(index) = self.options().position(|word| word == name) else {
+            return Ok(None);
+        };
+        self.0.remove(index);
+        let text = self.0.remove(index);
+        text.map(Some)
+            .ok_or_else(|| ChoreError::Usage(format!("`{name}` needs a value")))
+    }
+
+    /// Takes an option with a path, such as `--out folder`.
+    pub(crate) fn path(&mut self, name: &str) -> Result<Option<PathBuf>, ChoreError> {
+        Ok(self.text(name)?.map(PathBuf::from))
     }
 
     /// Takes an option with milliseconds, such as `--rtt 100ms`.

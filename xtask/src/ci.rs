@@ -7,6 +7,7 @@ use std::process::Command;
 use e2e::Stopwatch;
 
 use crate::arguments::Arguments;
+use crate::newcomer;
 use crate::step::{ChoreError, cargo, step, works};
 use crate::test::{self, FEATURES};
 
@@ -69,6 +70,7 @@ pub(crate) fn command(arguments: Arguments) -> Result<(), ChoreError> {
     )?;
     deny()?;
     test::run(false, &[])?;
+    newcomer::run(false)?;
     fuzz()?;
     println!("\nall checks passed in {:.1?}", watch.elapsed());
     Ok(())

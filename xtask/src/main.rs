@@ -22,7 +22,9 @@ mod bench_proxy_stream;
 mod bench_proxy_way;
 mod bench_registry;
 mod ci;
+mod dist;
 mod float;
+mod newcomer;
 mod packages;
 mod percentile;
 mod step;
@@ -42,6 +44,12 @@ Usage: cargo xtask COMMAND
                                  --fast leaves the end-to-end tests out; arguments go to the test runner
   ci                             everything that has to hold before a change goes in: format, lints, documentation,
                                  licences, lockfile, tests, fuzzing for a bounded time
+  dist [--program FILE] [--version V] [--out FOLDER] [--fast]
+                                 what is installed: a Debian package, the program without any library, and the agent alone
+                                 without any library. With --program only the package, of a program that is built already;
+                                 --fast compresses it little
+  newcomer [--release]           clones the last commit, and types the README's first command there; without --release it is
+                                 built without optimisation, in this checkout's target directory
   bench connect [--runs 50] [--rtt 100ms] [--json] [--check]
                                  time from process start to the remote sshd's banner, beside the original's sequence in
                                  the same run. --rtt puts a delay on every leg of both. --check exits with 1 when a goal
@@ -62,7 +70,9 @@ fn main() -> ExitCode {
     let done = match arguments.word().as_deref() {
         Some("test") => test::command(arguments),
         Some("ci") => ci::command(arguments),
+        Some("newcomer") => newcomer::command(arguments),
         Some("bench") => bench::command(arguments),
+        Some("dist") => dist::command(arguments),
         Some("help" | "--help" | "-h") => {
             print!("{USAGE}");
             Ok(())

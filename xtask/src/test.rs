@@ -39,7 +39,12 @@ pub(crate) fn run(fast: bool, for_runner: &[String]) -> Result<(), ChoreError> {
         }
         test
     };
-    step("tests", tests.args(for_runner).env("TUNNEL_BIN", binary))?;
+    tests.args(for_runner).env("TUNNEL_BIN", binary);
+    // The test of the package makes one with what runs already.
+    if let Ok(running) = std::env::current_exe() {
+        tests.env("TUNNEL_XTASK", running);
+    }
+    step("tests", &mut tests)?;
     step(
         "documentation tests",
         &mut cargo(&[

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use daemon::host_port::HostPort;
+use daemon::service::Service;
 use protocol::Label;
 
 /// Which service a port means.
@@ -13,16 +13,19 @@ pub(crate) struct ByPort(BTreeMap<u16, Vec<Label>>);
 impl ByPort {
     /// The ports of these services. One on the computer itself goes before one behind it; a port that several services
     /// have alike means none of them.
-    pub(crate) fn of<'a>(services: impl IntoIterator<Item = (&'a Label, &'a HostPort)>) -> Self {
+    pub(crate) fn of<'a>(services: impl IntoIterator<Item = (&'a Label, &'a Service)>) -> Self {
         let mut here: BTreeMap<u16, Vec<Label>> = BTreeMap::new();
         let mut behind = here.clone();
-        for (name, address) in services {
-            let places = if is_here(address) {
+        for (name, service) in services {
+            let places = if is_here(service) {
                 &mut here
             } else {
                 &mut behind
             };
-            places.entry(address.port()).or_default().push(name.clone());
+            places
+                .entry(port_of(service))
+                .or_default()
+                .push(name.clone());
         }
         behind.append(&mut here);
         Self(behind)
@@ -48,9 +51,20 @@ pub(super) fn port(word: &Label) -> Option<u16> {
     word.as_str().parse().ok().filter(|port| *port > 0)
 }
 
-fn is_here(address: &HostPort) -> bool {
+/// The agent's own ssh has no port; who asks for ssh's means it.
+fn port_of(service: &Service) -> u16 {
+    match service {
+        Service::At(address) => address.port(),
+        Service::Builtin => 22,
+    }
+}
+
+fn is_here(service: &Service) -> bool {
     let is_loopback = |host: &str| host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
-    address.host() == "localhost" || is_loopback(address.host())
+    match service {
+        Service::At(address) => address.host() == "localhost" || is_loopback(address.host()),
+        Service::Builtin => true,
+    }
 }
 
 #[cfg(test)]
@@ -60,7 +74,7 @@ mod tests {
     #[test]
     fn a_port_means_the_one_service_that_has_it() {
         let label = |text: &str| text.parse::<Label>().unwrap();
-        let services: BTreeMap<Label, HostPort> = [
+        let services: BTreeMap<Label, Service> = [
             ("ssh", "127.0.0.1:22"),
             ("web", "localhost:8080"),
             ("camera", "192.168.1.9:8080"),
@@ -84,5 +98,9 @@ mod tests {
             assert_eq!(found, service, "{word}");
         }
         assert_eq!(by_port.told(&label("printer")), "printer (631)");
+
+        let own = BTreeMap::from([(label("ssh"), Service::Builtin)]);
+        let found = ByPort::of(&own);
+        assert_eq!(found.find(&label("22")).map(Label::as_str), Some("ssh"));
     }
 }

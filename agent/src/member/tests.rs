@@ -1,5 +1,6 @@
 use std::sync::Mutex;
 
+use daemon::host_port::HostPort;
 use daemon::ssh;
 use russh::keys::key::safe_rng;
 use russh::keys::{Algorithm, PrivateKey};
@@ -92,7 +93,7 @@ impl Stand {
         });
         let services = services
             .iter()
-            .map(|(name, port)| (name.parse().unwrap(), local(*port)));
+            .map(|(name, port)| (name.parse().unwrap(), Service::At(local(*port))));
         let plan = Plan {
             port: 0,
             device: "333.hula.atlas".parse().unwrap(),
@@ -100,6 +101,7 @@ impl Stand {
             host_keys,
             key: Arc::new(PrivateKey::random(&mut safe_rng(), Algorithm::Ed25519).unwrap()),
             services: services.collect(),
+            builtin: None,
             always_on: None,
         };
         let forwards = plan.services.iter().zip(ports);

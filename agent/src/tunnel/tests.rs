@@ -1,5 +1,8 @@
 //! The test plays the members: it takes what the tunnel dials, says what has become of it, and hears what it is told.
 
+use russh::keys::key::safe_rng;
+use russh::keys::{Algorithm, PrivateKey};
+
 use super::*;
 
 /// More than every pause of the tunnel; the clock of these tests is wound on as soon as nobody has anything to do.
@@ -28,7 +31,13 @@ impl Stand {
         };
         let shutdown = Shutdown::new(LONG);
         Self {
-            tunnel: Tunnel::with_dialler(Box::new(make), Pool::default(), LAST_RETRY, &shutdown),
+            tunnel: Tunnel::with_dialler(
+                Box::new(make),
+                Pool::default(),
+                LAST_RETRY,
+                plan(),
+                &shutdown,
+            ),
             dialled,
             shutdown,
         }
@@ -78,6 +87,21 @@ impl Seat {
         assert!(retired.is_ok(), "it is not retired");
         self.says(member::Event::Retired).await;
     }
+}
+
+/// That of the members which the test plays: nobody looks into it.
+fn plan() -> PlanCell {
+    let key = PrivateKey::random(&mut safe_rng(), Algorithm::Ed25519).unwrap();
+    Arc::new(Mutex::new(Arc::new(Plan {
+        device: "333.hula.atlas".parse().unwrap(),
+        proxy: "127.0.0.1:1".parse().unwrap(),
+        host_keys: Vec::new(),
+        key: Arc::new(key),
+        port: 0,
+        services: Vec::new(),
+        builtin: None,
+        always_on: None,
+    })))
 }
 
 fn forwards(port: u16) -> Vec<Forward> {
@@ -265,4 +289,45 @@ async fn only_a_connection_that_lasted_ends_the_backing_off() {
     let lost = Instant::now();
     stand.dialled().await;
     assert!(lost.elapsed() <= FIRST_RETRY, "{:?}", lost.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_changed_plan_brings_new_connections_and_leaves_streams_alone() {
+    let (mut stand, busy, spare) = Stand::with_a_stream().await;
+    let before = Arc::clone(&stand.tunnel.plan.lock().unwrap());
+    let same = Plan {
+        services: before.services.clone(),
+        host_keys: vec![before.key.public_key().clone()],
+        ..copy(&before)
+    };
+    stand.tunnel.replan(same);
+    stand.is_quiet().await;
+    let other = Plan {
+        port: 61444,
+        ..copy(&before)
+    };
+    stand.tunnel.replan(other);
+    let fresh = stand.dialled().await;
+    spare.is_retired().await;
+    let retired = tokio::time::timeout(LONG, busy.retire.cancelled()).await;
+    assert!(retired.is_ok(), "it goes after its stream");
+    fresh.says(member::Event::Up(forwards(61444))).await;
+    assert_opened(&stand.told().await, 61444);
+    busy.says(member::Event::StreamEnded).await;
+    assert!(matches!(stand.told().await, Event::Streams(0)));
+    busy.says(member::Event::Retired).await;
+    stand.is_quiet().await;
+}
+
+fn copy(plan: &Plan) -> Plan {
+    Plan {
+        device: plan.device.clone(),
+        proxy: plan.proxy.clone(),
+        host_keys: plan.host_keys.clone(),
+        key: Arc::clone(&plan.key),
+        port: plan.port,
+        services: plan.services.clone(),
+        builtin: plan.builtin.clone(),
+        always_on: plan.always_on,
+    }
 }

@@ -29,7 +29,7 @@ pub(crate) enum ProxyCommand {
 /// Show the proxy's host keys, or replace them without locking anybody out.
 ///
 /// First `next` makes the key that comes and names it in realm.toml. When every computer has that realm.toml, `switch` takes
-/// the new key into use at the proxy's next start. When nothing uses the old realm.toml any more, `retire` strikes the old
+/// the new key into use when the proxy is reloaded. When nothing uses the old realm.toml any more, `retire` strikes the old
 /// key out of it.
 #[derive(Debug, Args)]
 pub(crate) struct HostKey {
@@ -41,7 +41,7 @@ pub(crate) struct HostKey {
 pub(crate) enum HostKeyCommand {
     /// Make the next host key, and name it in realm.toml beside the present one
     Next,
-    /// Use the next host key from the proxy's next start on
+    /// Use the next host key, from the proxy's next reload on
     Switch,
     /// Strike the host keys that are not used any more out of realm.toml
     Retire,

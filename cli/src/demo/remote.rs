@@ -1,63 +1,88 @@
-//! What the demo's remote computer offers: a real sshd of its own if there is one, otherwise a small service.
+//! What the demo's remote computer offers: a real sshd of its own if there is one, otherwise the agent's own ssh.
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use daemon::device_file::{DEVICE_FILE, DeviceFile};
-use daemon::{files, host_port::HostPort};
+use daemon::device_dir::DeviceDir;
+use daemon::device_file::DeviceFile;
+use daemon::files;
+use daemon::host_port::HostPort;
+use daemon::service::Service;
 use enrollment::ssh_key;
-use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
-use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::{free_port, loopback};
 use crate::exit;
 use crate::failure::Failure;
+use crate::keys::account::Account;
 use crate::runtime::cannot;
 
-/// The service behind the demo's tunnel.
+/// How one logs in to the demo's remote computer.
 pub(super) struct Remote {
-    address: HostPort,
     user: String,
     kind: Kind,
 }
 
 enum Kind {
     Sshd(Box<Sshd>),
-    // Dropped with it, and its task with it.
-    Greeting { _task: JoinSet<()> },
+    /// The agent itself, for whoever has this public key.
+    Builtin {
+        authorized: PathBuf,
+    },
 }
 
 struct Sshd {
     child: Child,
+    address: HostPort,
     host_key: PathBuf,
 }
 
 impl Remote {
-    /// Starts an sshd as the present user, into which only the owner of that public key can log in.
+    /// Starts an sshd as the present user, into which only the owner of that public key can log in; where there is none, the
+    /// agent's own ssh is to be one.
     pub(super) async fn start(dir: &Path, authorized: &Path) -> Result<Self, Failure> {
-        match find_sshd() {
-            Some(sshd) => start_sshd(&sshd, dir, authorized).await,
-            None => start_greeting().await,
-        }
+        let account = Account::own().await?.ok_or_else(|| {
+            Failure::text(
+                "this computer does not know the user who runs the demo",
+                None,
+                exit::CONFIG,
+            )
+        })?;
+        let kind = match find_sshd() {
+            Some(sshd) => start_sshd(&sshd, dir, authorized).await?,
+            None => Kind::Builtin {
+                authorized: authorized.to_owned(),
+            },
+        };
+        Ok(Self {
+            user: account.name,
+            kind,
+        })
     }
 
     /// Writes the device's file so that it offers this.
-    pub(super) fn configure(&self, device: &Path) -> Result<(), Failure> {
-        let path = device.join(DEVICE_FILE);
+    pub(super) fn configure(&self, device: &DeviceDir) -> Result<(), Failure> {
+        let path = device.device_file();
         let mut file =
             DeviceFile::load(&path).map_err(|error| Failure::new(error, None, exit::FAILURE))?;
-        for address in file.services.values_mut() {
-            *address = self.address.clone();
+        let service = match &self.kind {
+            Kind::Sshd(sshd) => {
+                file.host_keys = Some(vec![sshd.host_key.with_extension("pub")]);
+                Service::At(sshd.address.clone())
+            }
+            Kind::Builtin { authorized } => {
+                file.builtin.as_root = rustix::process::geteuid().is_root();
+                let key = files::read_bounded(authorized, MAX_KEY)?;
+                files::write_private(&device.controllers(), &key)?;
+                Service::Builtin
+            }
+        };
+        for offered in file.services.values_mut() {
+            *offered = service.clone();
         }
-        file.host_keys = Some(match &self.kind {
-            Kind::Sshd(sshd) => vec![sshd.host_key.with_extension("pub")],
-            Kind::Greeting { .. } => Vec::new(),
-        });
         let text =
             toml::to_string(&file).map_err(|error| Failure::new(error, None, exit::FAILURE))?;
         Ok(files::write_private(&path, text.as_bytes())?)
@@ -65,20 +90,16 @@ impl Remote {
 
     pub(super) fn describe(&self) -> String {
         match &self.kind {
-            Kind::Sshd(_) => format!("the remote computer's sshd, on {}", self.address),
-            Kind::Greeting { .. } => format!(
-                "there is no sshd here (install `openssh-server`), so a small service stands in for it, on {}",
-                self.address
-            ),
+            Kind::Sshd(sshd) => format!("the remote computer's sshd, on {}", sshd.address),
+            Kind::Builtin { .. } => {
+                "the remote computer has no sshd: its agent will be the ssh server".to_owned()
+            }
         }
     }
 
-    /// Who can log in, if it is an sshd.
-    pub(super) fn sshd_user(&self) -> Option<&str> {
-        match self.kind {
-            Kind::Sshd(_) => Some(&self.user),
-            Kind::Greeting { .. } => None,
-        }
+    /// Who can log in.
+    pub(super) fn user(&self) -> &str {
+        &self.user
     }
 
     pub(super) async fn end(self) {
@@ -102,7 +123,7 @@ fn find_sshd() -> Option<PathBuf> {
         .find(|file| file.is_file())
 }
 
-async fn start_sshd(sshd: &Path, dir: &Path, authorized: &Path) -> Result<Remote, Failure> {
+async fn start_sshd(sshd: &Path, dir: &Path, authorized: &Path) -> Result<Kind, Failure> {
     let port = free_port().await?;
     let host_key = dir.join("host_key");
     ssh_key::load_or_create(&host_key, "demo")
@@ -128,20 +149,20 @@ async fn start_sshd(sshd: &Path, dir: &Path, authorized: &Path) -> Result<Remote
         .kill_on_drop(true)
         .spawn()
         .map_err(|error| cannot("start sshd", error))?;
-    let remote = Remote {
+    let mut sshd = Box::new(Sshd {
+        child,
         address: loopback(port)?,
-        user: user()?,
-        kind: Kind::Sshd(Box::new(Sshd { child, host_key })),
-    };
+        host_key,
+    });
     let listens = async {
         while TcpStream::connect(("127.0.0.1", port)).await.is_err() {
             sleep(Duration::from_millis(20)).await;
         }
     };
     if timeout(START, listens).await.is_ok() {
-        return Ok(remote);
+        return Ok(Kind::Sshd(sshd));
     }
-    remote.end().await;
+    super::end(&mut sshd.child).await;
     Err(Failure::text(
         format!("sshd did not listen within {START:?}"),
         Some("run `sshd -t` to see what it lacks"),
@@ -149,37 +170,10 @@ async fn start_sshd(sshd: &Path, dir: &Path, authorized: &Path) -> Result<Remote
     ))
 }
 
-/// The name of the user that sshd runs as, which is the only one that it can log in.
-fn user() -> Result<String, Failure> {
-    let output = std::process::Command::new("id")
-        .arg("-un")
-        .output()
-        .map_err(|error| cannot("ask `id` for the user's name", error))?;
-    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
-}
-
-async fn start_greeting() -> Result<Remote, Failure> {
-    let listener = TcpListener::bind("127.0.0.1:0")
-        .await
-        .map_err(|error| cannot("listen on 127.0.0.1", error))?;
-    let address: SocketAddr = listener
-        .local_addr()
-        .map_err(|error| cannot("listen on 127.0.0.1", error))?;
-    let mut task = JoinSet::new();
-    task.spawn(async move {
-        while let Ok((mut socket, _)) = listener.accept().await {
-            // Whoever does not read the greeting does not get it; the next one does.
-            let _ = timeout(START, socket.write_all(b"hello from the remote computer\n")).await;
-        }
-    });
-    Ok(Remote {
-        address: loopback(address.port())?,
-        user: "you".to_owned(),
-        kind: Kind::Greeting { _task: task },
-    })
-}
-
 const PRIVILEGE_SEPARATION: &str = "/run/sshd";
 
 /// How long the service may take to listen.
 const START: Duration = Duration::from_secs(10);
+
+/// The longest public key, in bytes.
+const MAX_KEY: usize = 16 * 1024;

@@ -20,6 +20,7 @@ pub(crate) struct Account {
     pub(crate) uid: u32,
     pub(crate) gid: u32,
     pub(crate) home: PathBuf,
+    pub(crate) shell: PathBuf,
     comment: String,
 }
 
@@ -35,19 +36,40 @@ impl Account {
         Ok(Self::parse(line.trim_end()).filter(|account| account.name == name))
     }
 
+    /// The user who runs this process; `None` if the computer does not know who that is.
+    #[cfg(any(
+        feature = "builtin-ssh",
+        all(feature = "agent", feature = "controller", feature = "realm")
+    ))]
+    pub(crate) async fn own() -> Result<Option<Self>, Failure> {
+        let uid = rustix::process::geteuid().as_raw();
+        let mut getent = Command::new("getent");
+        getent.args(["passwd", "--", &uid.to_string()]);
+        let lines = match output_of(getent, "getent").await {
+            Ok(lines) => lines.unwrap_or_default(),
+            // Small systems have no such program, and no other list of users either.
+            Err(_) => tokio::fs::read_to_string("/etc/passwd")
+                .await
+                .map_err(|error| cannot("read `/etc/passwd`", error))?,
+        };
+        let mut accounts = lines.lines().filter_map(Self::parse);
+        Ok(accounts.find(|account| account.uid == uid))
+    }
+
     /// One line of `passwd(5)`.
     fn parse(line: &str) -> Option<Self> {
         let mut fields = line.split(':');
         let mut next = || fields.next();
         let (name, _password) = (next()?, next()?);
         let (uid, gid) = (next()?.parse().ok()?, next()?.parse().ok()?);
-        let (comment, home, _shell) = (next()?, next()?, next()?);
+        let (comment, home, shell) = (next()?, next()?, next()?);
         let home = PathBuf::from(home);
         (!name.is_empty() && home.is_absolute()).then(|| Self {
             name: name.to_owned(),
             uid,
             gid,
             home,
+            shell: PathBuf::from(shell),
             comment: comment.to_owned(),
         })
     }

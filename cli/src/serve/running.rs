@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 
 use crate::exit;
 use crate::failure::Failure;
+use crate::serve::reread::Reread;
 
 /// A realm's parts at work, until one of them or a signal ends it.
 pub(super) struct Running {
@@ -18,6 +19,8 @@ pub(super) struct Running {
     pub(super) hangup: Signal,
     pub(super) online: Option<watch::Receiver<usize>>,
     pub(super) tunnels: Option<proxy::StatsReader>,
+    /// What SIGHUP reads again beside the broker's files.
+    pub(super) reread: Reread,
 }
 
 impl Running {
@@ -32,8 +35,9 @@ impl Running {
                 ended = self.parts.join_next() => break ended,
                 _ = ticks.tick() => self.tell_status(),
                 _ = self.hangup.recv() => {
-                    tracing::info!("SIGHUP received: the broker's files are read again; the other parts do so by themselves");
+                    tracing::info!("SIGHUP received: files are read again");
                     self.reload.ring();
+                    self.reread.read();
                 }
             }
         };

@@ -6,21 +6,20 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
-use rustix::net::sockopt;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::gate::Verdict;
+use super::socket::Socket;
 use super::{Flow, OUT_MAX};
 
-/// A socket with an output buffer of its own and a gate before its input. Made by [`Flow::over`].
+/// A socket with an output buffer of its own and a gate before its input. Made by [`Flow::over`] and [`Flow::over_local`].
 ///
 /// One task reads and writes it: russh's session. There is no pump task, so a write that the socket does not take now
 /// goes out with the next read, flush or write.
 #[derive(Debug)]
 pub struct FlowStream {
-    socket: TcpStream,
+    socket: Socket,
     flow: Flow,
     out: BytesMut,
     timer: Option<Pin<Box<Sleep>>>,
@@ -31,15 +30,8 @@ pub struct FlowStream {
 }
 
 impl FlowStream {
-    pub(super) fn new(socket: TcpStream, flow: Flow) -> io::Result<Self> {
-        socket.set_nodelay(true)?;
-        sockopt::set_socket_keepalive(&socket, true)?;
-        sockopt::set_tcp_keepidle(&socket, KEEPALIVE_IDLE)?;
-        sockopt::set_tcp_keepintvl(&socket, KEEPALIVE_INTERVAL)?;
-        sockopt::set_tcp_keepcnt(&socket, KEEPALIVE_COUNT)?;
-        // A process that is killed resets its connections. Otherwise the kernel would go on offering what was still to be
-        // sent, and a peer that has paused would not learn for minutes that nobody is there.
-        sockopt::set_socket_linger(&socket, Some(Duration::ZERO))?;
+    pub(super) fn new(socket: Socket, flow: Flow) -> io::Result<Self> {
+        socket.prepare()?;
         Ok(Self {
             socket,
             flow,
@@ -262,8 +254,7 @@ impl AsyncWrite for FlowStream {
             return Poll::Pending;
         }
         ready!(Pin::new(&mut this.socket).poll_shutdown(cx))?;
-        // An orderly end: the kernel may take its time to deliver the last of it.
-        sockopt::set_socket_linger(&this.socket, None)?;
+        this.socket.end_in_order()?;
         Poll::Ready(Ok(()))
     }
 }
@@ -273,11 +264,6 @@ impl Drop for FlowStream {
         self.flow.die();
     }
 }
-
-/// The kernel's keepalive: a peer that is cut off while we do not read it is found after 3 + 3 × 2 seconds.
-const KEEPALIVE_IDLE: Duration = Duration::from_secs(3);
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
-const KEEPALIVE_COUNT: u32 = 3;
 
 /// How often a paused connection asks the kernel whether the peer is still there.
 const PAUSED_LOOK: Duration = Duration::from_secs(2);
@@ -292,7 +278,7 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream, UnixStream};
     use tokio::time::timeout;
 
     use super::super::{HARD_CAP, IN_HI, OUT_HI};
@@ -307,6 +293,30 @@ mod tests {
             .unwrap();
         let (stream, flow) = Flow::over(listener.accept().await.unwrap().0).unwrap();
         (stream, flow, peer)
+    }
+
+    #[tokio::test]
+    async fn a_local_socket_carries_both_directions_and_their_ends() {
+        let (near, mut far) = UnixStream::pair().unwrap();
+        let (mut stream, flow) = Flow::over_local(near).unwrap();
+        let talk = async {
+            far.write_all(b"question").await.unwrap();
+            let mut answer = Vec::new();
+            far.read_to_end(&mut answer).await.unwrap();
+            answer
+        };
+        let serve = async {
+            let mut question = [0; 8];
+            stream.read_exact(&mut question).await.unwrap();
+            stream.write_all(&question).await.unwrap();
+            stream.shutdown().await.unwrap();
+        };
+        let (answer, ()) = timeout(LONG, async { tokio::join!(talk, serve) })
+            .await
+            .unwrap();
+        assert_eq!(answer, b"question");
+        drop(stream);
+        assert!(flow.is_dead());
     }
 
     #[tokio::test]

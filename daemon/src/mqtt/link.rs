@@ -121,11 +121,13 @@ impl Link {
         self.publisher.clone()
     }
 
-    /// Begins a new session, for instance because the certificate is another one now. The broker is not told, so that it
-    /// takes the new session for the old one's successor; without a session this is a try at once.
-    pub async fn reconnect(&self) {
+    /// Begins a new session, with these settings if there are some: the certificate is another one now, or the address. The
+    /// broker is not told, so that it takes the new session for the old one's successor; without a session this is a try
+    /// at once.
+    pub async fn reconnect(&self, settings: Option<LinkSettings>) {
+        let command = Command::Reconnect(settings.map(Box::new));
         // It fails only when the link has finished.
-        let _ = self.publisher.commands.send(Command::Reconnect).await;
+        let _ = self.publisher.commands.send(command).await;
     }
 
     /// Publishes a last message and disconnects cleanly, so that the broker does not publish the will. Waits for at
@@ -160,7 +162,7 @@ impl Publisher {
 
 enum Command {
     Publish(Message),
-    Reconnect,
+    Reconnect(Option<Box<LinkSettings>>),
     Finish(Option<Message>),
 }
 
@@ -168,8 +170,8 @@ enum Command {
 enum Ended {
     Finished,
     Failed(LinkError),
-    /// On demand: the next one follows.
-    Left,
+    /// On demand: the next one follows, with these settings.
+    Left(Option<Box<LinkSettings>>),
 }
 
 struct LinkTask {
@@ -190,7 +192,8 @@ impl LinkTask {
             let began = Instant::now();
             let error = match self.session().await {
                 Ended::Finished => return,
-                Ended::Left => {
+                Ended::Left(settings) => {
+                    self.take(settings);
                     backoff.reset();
                     continue;
                 }
@@ -230,7 +233,7 @@ impl LinkTask {
                     }
                     tracing::info!(error = one_line(&error), "the next address is tried");
                 }
-                ended @ (Ended::Finished | Ended::Left | Ended::Failed(_)) => return ended,
+                ended @ (Ended::Finished | Ended::Left(_) | Ended::Failed(_)) => return ended,
             }
         }
         Ended::Failed(LinkError::NoBroker)
@@ -274,14 +277,23 @@ impl LinkTask {
                     Some(Command::Publish(message)) => {
                         tracing::debug!(topic = message.topic, "no session: message dropped");
                     }
-                    Some(Command::Reconnect) => return false,
-                    Some(Command::Finish(_)) | None => return true,
+                    Some(Command::Reconnect(settings)) => return (false, settings),
+                    Some(Command::Finish(_)) | None => return (true, None),
                 }
             }
         };
-        tokio::select! {
+        let (finish, settings) = tokio::select! {
             told = told => told,
-            () = sleep(delay) => false,
+            () = sleep(delay) => (false, None),
+        };
+        self.take(settings);
+        finish
+    }
+
+    fn take(&mut self, settings: Option<Box<LinkSettings>>) {
+        if let Some(settings) = settings {
+            self.place = first_place(&settings.client_id, settings.brokers.len());
+            self.settings = *settings;
         }
     }
 }
@@ -397,7 +409,7 @@ async fn pump(
             Some(Command::Publish(message)) => {
                 tracing::debug!(topic = message.topic, "no session: message dropped");
             }
-            Some(Command::Reconnect) => return Ended::Left,
+            Some(Command::Reconnect(settings)) => return Ended::Left(settings),
             Some(Command::Finish(last)) if up => {
                 if let Some(message) = last {
                     publish(client, message).await;

@@ -250,3 +250,16 @@ fn links(port: u16, wanted: usize) -> Result<(), String> {
         found => Err(format!("{found} connections")),
     }
 }
+
+#[test]
+fn sighup_has_its_files_read_again_and_cuts_nothing() {
+    let stage = Stage::new("hula", 61_000, 61_999);
+    let _proxy = stage.world.proxy();
+    let mut agent = stage.agent(1);
+    let mut session = stage.session("333");
+    session.echo("before");
+    agent.signal(rustix::process::Signal::HUP);
+    agent.wait_for_line("the files have been read again");
+    session.echo("after");
+    assert_eq!(session.finish(), Some(0));
+}
