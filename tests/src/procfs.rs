@@ -98,10 +98,11 @@ pub fn unix_sockets_under(folder: &Path) -> Vec<String> {
         .collect()
 }
 
-/// A process's memory in bytes, without what is swapped out; 0 when it is gone.
-pub fn resident(pid: u32) -> u64 {
+/// The memory that a process has allocated and used, in bytes; 0 when it is gone. Pages of its file are not in it: how many of
+/// them are resident follows from what the computer has cached.
+pub fn allocated(pid: u32) -> u64 {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let line = text.lines().find_map(|line| line.strip_prefix("RssAnon:"));
     let size = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
     size.unwrap_or(0) * 1024
 }
