@@ -56,7 +56,7 @@ pub use payload::{checksum, is_beginning, noise_file, random_file, sha256};
 pub use port::ReservedPort;
 pub use procfs::{
     Usage, allocated, cpu_time, descriptors, end_marked, established, is_listening,
-    processes_marked, raise_descriptors, threads, unix_sockets_under, usage,
+    processes_marked, raise_descriptors, resident, threads, unix_sockets_under, usage,
 };
 pub use screen::Screen;
 pub use session::Session;
