@@ -52,8 +52,8 @@ pub use packages::{Packages, PackagesError};
 pub use payload::{checksum, is_beginning, noise_file, random_file, sha256};
 pub use port::ReservedPort;
 pub use procfs::{
-    Usage, cpu_time, descriptors, end_marked, established, is_listening, processes_marked,
-    raise_descriptors, resident, threads, unix_sockets_under, usage,
+    Usage, allocated, cpu_time, descriptors, end_marked, established, is_listening,
+    processes_marked, raise_descriptors, resident, threads, unix_sockets_under, usage,
 };
 pub use session::Session;
 pub use sshd::{Sshd, current_user};

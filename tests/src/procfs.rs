@@ -98,10 +98,20 @@ pub fn unix_sockets_under(folder: &Path) -> Vec<String> {
         .collect()
 }
 
-/// A process's memory in bytes, without what is swapped out; 0 when it is gone.
+/// A process's memory in bytes, without what is swapped out; 0 when it is gone. For benchmarks: it is what others publish.
 pub fn resident(pid: u32) -> u64 {
+    memory(pid, "VmRSS:")
+}
+
+/// The part of it that the process has allocated. Tests compare this: how many pages of a program's file are resident follows
+/// from what the computer has cached.
+pub fn allocated(pid: u32) -> u64 {
+    memory(pid, "RssAnon:")
+}
+
+fn memory(pid: u32, name: &str) -> u64 {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
     let size = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
     size.unwrap_or(0) * 1024
 }

@@ -65,10 +65,10 @@ fn noise_and_changed_packets_harm_nobody() {
         "{connections} connections of noise; {} round trips, half of them below {:?}, the worst {worst:?}; {} MiB",
         rounds.len(),
         rounds[rounds.len() / 2],
-        realm.resident() / 1024 / 1024
+        realm.allocated() / 1024 / 1024
     );
     assert!(connections > 20 && rounds.len() > 20, "nothing was shown");
-    assert!(realm.resident() < MOST_MEMORY, "{}", realm.resident());
+    assert!(realm.allocated() < MOST_MEMORY, "{}", realm.allocated());
     assert!(!realm.log().contains("panicked"), "{}", realm.log());
     let mut witness = realm.connect(&realm.device);
     realm.still_serves(&mut witness);

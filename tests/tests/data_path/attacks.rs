@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
 use std::time::Duration;
 
 use e2e::{
-    CEILING, Daemon, Device, Stopwatch, World, cpu_time, raise_descriptors, resident, run,
+    CEILING, Daemon, Device, Stopwatch, World, allocated, cpu_time, raise_descriptors, run,
     wait_until,
 };
 use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
@@ -52,8 +52,8 @@ impl Target {
         watch.elapsed()
     }
 
-    fn resident(&self) -> u64 {
-        resident(self.proxy.pid())
+    fn allocated(&self) -> u64 {
+        allocated(self.proxy.pid())
     }
 
     /// Opens so many connections, each from an address of its own, says the same on all, and holds them.
@@ -79,10 +79,10 @@ impl Target {
 
     /// One attack that holds its connections: what it costs, and that it is over when it is over.
     fn endures(&self, name: &str, count: u32, words: &[u8]) {
-        let (before, calm) = (self.resident(), self.login());
+        let (before, calm) = (self.allocated(), self.login());
         let held = self.flood(count, words);
         let meanwhile = self.login();
-        let grown = self.resident().saturating_sub(before);
+        let grown = self.allocated().saturating_sub(before);
         println!(
             "{name}: {count} connections, {} MiB before, {} MiB more, login {calm:?} before and {meanwhile:?} meanwhile",
             before / MIB,
@@ -91,7 +91,7 @@ impl Target {
         assert!(grown < BOUND, "{name}: {} MiB more", grown / MIB);
         drop(held);
         let rest = wait_until("the memory to be given back", GIVEN_BACK, || {
-            let rest = self.resident().saturating_sub(before);
+            let rest = self.allocated().saturating_sub(before);
             if rest < REST {
                 Ok(rest)
             } else {
@@ -175,7 +175,7 @@ fn a_slow_key_exchange_cannot_be_forced() {
 fn garbage() {
     const COUNT: u32 = 1_000;
     let target = Target::start();
-    let before = target.resident();
+    let before = target.allocated();
     let mut seed = 1_u64;
     for number in 0..COUNT {
         let mut bytes = vec![0; 4096];
@@ -193,7 +193,7 @@ fn garbage() {
         let mut answer = Vec::new();
         let _ = socket.read_to_end(&mut answer);
     }
-    let grown = target.resident().saturating_sub(before);
+    let grown = target.allocated().saturating_sub(before);
     println!(
         "{COUNT} times garbage: {} KiB more, login {:?}",
         grown / 1024,

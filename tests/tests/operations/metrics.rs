@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 
 use e2e::github::{Fault, Trouble};
-use e2e::{CEILING, Daemon, Session, World, resident, run, wait_until};
+use e2e::{CEILING, Daemon, Session, World, allocated, run, wait_until};
 
 use super::monitored::{Monitored, set};
 use crate::enrollment::Stage;
@@ -223,13 +223,13 @@ fn nobody_is_asked_unless_it_is_said_where_and_others_only_if_that_is_said_too()
 #[test]
 fn an_agent_that_is_asked_needs_hardly_more_memory() {
     let mut job = Job::start();
-    let before = resident(job.agent.as_ref().unwrap().pid());
+    let before = allocated(job.agent.as_ref().unwrap().pid());
     let agent = watched_agent(&mut job);
     agent.wait_for_ready(200);
     for _ in 0..20 {
         agent.page(job.world.folder());
     }
-    let after = resident(job.agent.as_ref().unwrap().pid());
+    let after = allocated(job.agent.as_ref().unwrap().pid());
     println!("an idle agent: {before} bytes; asked twenty times: {after} bytes");
     // Pages of the program that were not used before are most of it.
     assert!(after < before + 2 * 1024 * 1024, "{before} → {after}");
