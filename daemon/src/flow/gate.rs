@@ -17,6 +17,8 @@ pub(super) struct Gate {
     blocked_since: Option<Instant>,
     probe_delay: Duration,
     not_before: Option<Instant>,
+    /// How many uses of a small grant were read early for the writer that waits now.
+    hurried: u8,
 }
 
 /// Whether the socket may be read now.
@@ -40,6 +42,7 @@ impl Gate {
             blocked_since: None,
             probe_delay: FIRST_PROBE_DELAY,
             not_before: None,
+            hurried: 0,
         }
     }
 
@@ -68,6 +71,9 @@ impl Gate {
             if streams > 1 {
                 // Its neighbours wait for the same reads.
                 self.probe_delay = FIRST_PROBE_DELAY;
+            }
+            if self.hurries_from().is_some_and(|then| now >= then) {
+                self.hurried += 1;
             }
             self.not_before = Some(now + self.probe_delay);
             self.probe_delay = (self.probe_delay * 2).min(MAX_PROBE_DELAY);
@@ -98,6 +104,7 @@ impl Gate {
     pub(super) fn writer_ends(&mut self, now: Instant) {
         self.writers = self.writers.saturating_sub(1);
         self.blocked_since = (self.writers > 0).then_some(now);
+        self.hurried = 0;
     }
 
     pub(super) fn may_read(&mut self, now: Instant) -> Verdict {
@@ -110,10 +117,15 @@ impl Gate {
         }
         match self.kind {
             PeerKind::Own => self.may_absorb(now),
-            PeerKind::Foreign => match self.not_before {
-                Some(then) if now < then => Verdict::Wait(Some(then)),
-                Some(_) | None => Verdict::Read,
-            },
+            PeerKind::Foreign => {
+                let pause = self.not_before;
+                let then =
+                    pause.map(|pause| self.hurries_from().map_or(pause, |from| from.min(pause)));
+                match then {
+                    Some(then) if now < then => Verdict::Wait(Some(then)),
+                    Some(_) | None => Verdict::Read,
+                }
+            }
         }
     }
 
@@ -141,6 +153,13 @@ impl Gate {
         }
     }
 
+    /// From when on a pause is cut short for the writer that waits: what it waits for comes in behind a few uses of grants
+    /// at most. Without it, a peer that sends what nobody takes would receive one window a second.
+    fn hurries_from(&self) -> Option<Instant> {
+        let since = self.blocked_since.filter(|_| self.hurried < HURRIED);
+        since.map(|since| since + PATIENCE)
+    }
+
     fn settle(&mut self) {
         if self.unconsumed > IN_HI {
             self.shut = true;
@@ -166,6 +185,10 @@ const PROBE: usize = SHUT_WINDOW as usize;
 /// doubling. One among others costs fifty, until it is given up, since each pause also holds up the others.
 const FIRST_PROBE_DELAY: Duration = Duration::from_millis(20);
 const MAX_PROBE_DELAY: Duration = Duration::from_secs(1);
+
+/// So many uses of a grant are read early for one writer: two can be on their way, since each is granted when the one before
+/// has come. A writer whose peer takes nothing either must not have them read as fast as they come.
+const HURRIED: u8 = 4;
 
 /// The window of a foreign stream that has its connection to itself, in bytes: 20 MB/s at a round trip of 100 ms.
 const FULL_WINDOW: u32 = 2 * 1024 * 1024;
@@ -246,6 +269,32 @@ mod tests {
             (gate.may_read(now), gate.window(1)),
             (Verdict::Read, FULL_WINDOW)
         );
+    }
+
+    #[test]
+    fn a_pause_is_cut_short_for_a_writer_and_not_for_ever() {
+        let (mut gate, start) = (Gate::new(PeerKind::Foreign), Instant::now());
+        gate.received(IN_HI + 1, IN_HI + 1, 1, start);
+        for _ in 0..10 {
+            gate.received(2, 130, 1, start);
+        }
+        let slow = Verdict::Wait(Some(start + MAX_PROBE_DELAY));
+        assert_eq!(gate.may_read(start), slow);
+        for _ in 0..3 {
+            assert!(gate.writer_begins(start), "the reader has to set its timer");
+            let soon = start + PATIENCE;
+            assert_eq!(gate.may_read(start), Verdict::Wait(Some(soon)));
+            for _ in 0..HURRIED {
+                assert_eq!(gate.may_read(soon), Verdict::Read);
+                gate.received(2, 130, 1, soon);
+            }
+            assert_eq!(
+                gate.may_read(soon),
+                Verdict::Wait(Some(soon + MAX_PROBE_DELAY)),
+                "what it waits for does not come"
+            );
+            gate.writer_ends(start);
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ fn a_terminal_has_the_size_of_its_window_and_follows_it() {
     let screen = Screen::start(&house.world, "resize", (91, 31), &ssh);
     screen.type_text("PS1='READY> '");
     screen.press("Enter");
-    screen.wait_for("\nREADY>");
+    screen.wait_until("the prompt", |shown| shown.trim_end().ends_with("READY>"));
     let ask = |size: &str| {
         screen.type_text("stty size; tty; echo $TERM");
         screen.press("Enter");
