@@ -22,6 +22,10 @@ pub(crate) fn run(fast: bool, for_runner: &[String]) -> Result<(), ChoreError> {
     println!("\n== build");
     let binary = e2e::build_tunnel(&["--workspace", "--all-targets", "--locked", FEATURES])
         .map_err(ChoreError::Failed)?;
+    if !fast {
+        // Its test would spend its time on this.
+        e2e::agent_alone();
+    }
     println!("== build: ok in {:.1?}", watch.elapsed());
     let mut tests = if works(&mut cargo(&["nextest", "--version"])) {
         let mut nextest = cargo(&["nextest", "run", "--workspace", "--locked", FEATURES]);

@@ -5,48 +5,48 @@ use std::path::{Path, PathBuf};
 
 /// A page, read.
 #[derive(Debug)]
-pub(super) struct Page {
+pub(crate) struct Page {
     /// Where another page has to have ended before this one begins.
-    pub(super) after: Option<String>,
-    pub(super) blocks: Vec<Block>,
+    pub(crate) after: Option<String>,
+    pub(crate) blocks: Vec<Block>,
 }
 
 /// A block between fences.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Block {
+pub(crate) struct Block {
     /// The line of its first fence, for messages.
-    pub(super) line: usize,
+    pub(crate) line: usize,
     /// The word behind the fence.
-    pub(super) kind: String,
+    pub(crate) kind: String,
     /// Why it is not run.
-    pub(super) not_run: Option<String>,
+    pub(crate) not_run: Option<String>,
     /// The exit code of its last command.
-    pub(super) code: i32,
-    pub(super) commands: Vec<Typed>,
+    pub(crate) code: i32,
+    pub(crate) commands: Vec<Typed>,
 }
 
 /// A command, and what is shown below it.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Typed {
+pub(crate) struct Typed {
     /// The word before the `$` or `#`; empty for none.
-    pub(super) computer: String,
-    pub(super) command: String,
-    pub(super) shown: Vec<String>,
+    pub(crate) computer: String,
+    pub(crate) command: String,
+    pub(crate) shown: Vec<String>,
 }
 
 /// The root of the checkout.
-pub(super) fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
 impl Page {
     #[track_caller]
-    pub(super) fn read(page: &str) -> Self {
+    pub(crate) fn read(page: &str) -> Self {
         let text = fs::read_to_string(root().join(page));
         Self::parse(&text.unwrap_or_else(|error| panic!("{page}: {error}")))
     }
 
-    pub(super) fn parse(text: &str) -> Self {
+    pub(crate) fn parse(text: &str) -> Self {
         let mut page = Self {
             after: None,
             blocks: Vec::new(),

@@ -6,6 +6,8 @@ use std::process::Command;
 
 use e2e::{CEILING, Machine, World, run, tool, tunnel_binary, wait_until};
 
+use super::guide::Guide;
+
 const UNIT: &str = "tunnel-agent.service";
 
 #[test]
@@ -35,7 +37,9 @@ fn one_command_makes_a_service_of_the_agent_and_another_takes_it_away() {
         "nothing is done yet"
     );
 
-    let installed = machine.run(install).success();
+    let page = Guide::blocks("remote").remove(1);
+    let page = page.with("./tunnel", &program).with("realm.toml", &realm);
+    let installed = page.type_in(&machine, world.folder());
     assert!(
         installed
             .stderr

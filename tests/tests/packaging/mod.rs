@@ -1,6 +1,7 @@
 //! What is installed, and how: units, the Debian package, `tunnel agent install`, and the agent alone.
 
 mod agent_alone;
+mod guide;
 mod install;
 mod package;
 mod units;

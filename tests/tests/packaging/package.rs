@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use e2e::{CEILING, Machine, World, cargo, run, tool, tunnel_binary, wait_until};
 
+use super::guide::Guide;
+
 const UNITS: [&str; 6] = [
     "tunnel-agent.service",
     "tunnel-serve.service",
@@ -24,6 +26,8 @@ fn the_package_is_installed_upgraded_removed_and_purged() {
     let machine = Machine::boot(world.folder());
 
     // Installing starts nothing, and leaves what is needed.
+    let mut remote = Guide::of("remote");
+    assert_eq!(remote.next(), "apt-get install ./tunnel_0.1.0_amd64.deb");
     install(&machine, &first);
     for unit in UNITS {
         assert_eq!(machine.property(unit, "LoadState"), "loaded", "{unit}");
@@ -47,17 +51,12 @@ fn the_package_is_installed_upgraded_removed_and_purged() {
     ]);
 
     // A computer, and a realm's server, beside each other on their own files.
-    let realm = world.realm().join("realm.toml").display().to_string();
-    let enroll = ["tunnel", "enroll", "hula", "333", "--realm", &realm];
-    machine.run(enroll).success();
-    machine.said(["systemctl", "enable", "--now", UNITS[0]]);
+    remote.type_in(&machine, &world.realm());
     machine.wait_for_status(UNITS[0], "online");
-    let server = "install -d -m 0700 -o tunnel -g tunnel /var/lib/tunnel && cd /var/lib/tunnel && \
-                  runuser -u tunnel -- tunnel realm init other --dir . --proxy 127.0.0.1 --listen 127.0.0.1 \
-                  --broker-port 885 --proxy-port 22022 && systemctl start tunnel-serve.service";
-    machine
-        .run_within(CEILING * 2, ["sh", "-c", server])
-        .success();
+    let here = "--proxy 127.0.0.1 --listen 127.0.0.1 --broker-port 885 --proxy-port 22022";
+    Guide::of("server")
+        .with("--proxy proxy.example.org", here)
+        .type_in(&machine, Path::new("/"));
     machine.wait_for_status(UNITS[1], "0 devices online");
 
     // What a person has changed stays; what runs goes on as the new version.

@@ -16,6 +16,8 @@ impl Book {
             (world.folder().display().to_string(), "WORLD"),
             (format!(":{}", world.broker_port()), ":8883"),
             (format!(":{}", world.proxy_port()), ":2222"),
+            (format!("port {}", world.broker_port()), "port 8883"),
+            (format!("port {}", world.proxy_port()), "port 2222"),
             (current_user(), "you"),
         ];
         Self {
@@ -64,6 +66,7 @@ fn word(word: &str) -> String {
     let digits = body.chars().filter(char::is_ascii_digit).count();
     let is_hex = body.len() >= 16 && body.chars().all(|c| c.is_ascii_hexdigit() || c == ':');
     let is_date = digits >= 8 && body.starts_with("20") && body.contains('-');
+    let is_fingerprint = body.starts_with("SHA256:");
     let is_clock = digits == 6 && body.len() >= 8 && body.matches(':').count() == 2;
     let fixed = if is_hex {
         "SERIAL"
@@ -71,6 +74,8 @@ fn word(word: &str) -> String {
         "DATE"
     } else if is_clock {
         "TIME"
+    } else if is_fingerprint {
+        "FINGERPRINT"
     } else {
         body
     };
