@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use crate::bench_proxy_crowd::{AT_A_TIME, Crowd, Login};
 use crate::bench_proxy_openssh::{DoubleHop, SSHD};
+use crate::bench_proxy_peers::{Programs, Relay};
 use crate::bench_proxy_row::{Goal, Row, head};
 use crate::bench_proxy_stream::{Stream, serve};
 use crate::bench_proxy_way::{Load, Way};
@@ -30,7 +31,8 @@ pub(crate) fn command(
     measured_build()?;
     let mut size = if quick { QUICK } else { FULL };
     size.rounds = runs.unwrap_or(size.rounds).max(1);
-    let rows = measure(&size).map_err(ChoreError::Failed)?;
+    let programs = Programs::ensure()?;
+    let rows = measure(&size, &programs).map_err(ChoreError::Failed)?;
     if as_json {
         let rows: Vec<Value> = rows.iter().map(Row::json).collect();
         println!("{}", json!({"rounds": size.rounds, "figures": rows}));
@@ -83,8 +85,8 @@ const QUICK: Size = Size {
     ..FULL
 };
 
-fn measure(size: &Size) -> Result<Vec<Row>, String> {
-    let bench = Bench::start(size)?;
+fn measure(size: &Size, programs: &Programs) -> Result<Vec<Row>, String> {
+    let bench = Bench::start(size, programs)?;
     let mut rows = Vec::new();
     bench.idle(size, &mut rows)?;
     bench.set_up(size, &mut rows)?;
@@ -102,6 +104,8 @@ struct Bench {
     double_hop: DoubleHop,
     _sshd: Sshd,
     controller: Device,
+    other: Device,
+    relays: Vec<Relay>,
     target: Login,
     stock: Login,
     crowd: Crowd,
@@ -110,12 +114,13 @@ struct Bench {
 }
 
 impl Bench {
-    fn start(size: &Size) -> Result<Self, String> {
+    fn start(size: &Size, programs: &Programs) -> Result<Self, String> {
         let world = World::new();
         let (broker, signer) = (world.broker(), world.signer());
         let device = world.enroll("hula", "333");
         let visitor = world.enroll("hula", "334");
         let controller = world.enroll("hula", "controller-a");
+        let other = world.enroll("hula", "controller-b");
         drop(signer);
         let ours = SocketAddr::from((Ipv4Addr::LOCALHOST, world.proxy_port()));
         let most = size.crowds.iter().copied().max().unwrap_or(0);
@@ -130,6 +135,7 @@ impl Bench {
         let agent = world.agent(&device);
         world.wait_for_presence(&controller, &device, true);
         let double_hop = DoubleHop::start(&world, &sshd, (&device, &controller), &service)?;
+        let relays = programs.start(&world, &service)?;
         let key = load_secret_key(visitor.ssh_key(), None).map_err(|error| error.to_string())?;
         let target = Login {
             server: ours,
@@ -148,6 +154,8 @@ impl Bench {
             double_hop,
             _sshd: sshd,
             controller,
+            other,
+            relays,
             target,
             stock,
             crowd: Crowd::new()?,
@@ -258,9 +266,18 @@ impl Bench {
             Stream::through(&mut self.world.tunnel_as(&self.controller, &words))
         })?;
         let mut peer = Way::open(|| Stream::at(self.double_hop.port()))?;
+        let mut relays = Vec::new();
+        for relay in &self.relays {
+            relays.push((relay, Way::open(|| Stream::at(relay.port()))?));
+        }
+        let mut stalled = Stalled::default();
         for _ in 0..size.rounds {
             ours.round(&size.load, |pids| self.cpu(pids))?;
             peer.round(&size.load, |_| self.double_hop.cpu())?;
+            for (relay, way) in &mut relays {
+                way.round(&size.load, |_| relay.cpu())?;
+            }
+            self.beside_a_stalled_one(&mut ours, &mut stalled, size.load.pings)?;
         }
         let row = |name: &str, unit, of: fn(&Way) -> &Samples| {
             Row::new(name, unit, of(&ours).p50()).beside(of(&peer).p50())
@@ -303,6 +320,40 @@ impl Bench {
             (row("ping, p99", "ms", |way| &way.ping_p99), quicker),
         ];
         rows.extend(all.map(|(row, goal)| Row { goal, ..row }));
+        for (relay, way) in &relays {
+            let row = |what: &str, unit, of: fn(&Way) -> &Samples| {
+                let name = format!("{what}, beside {}", relay.name());
+                Row::new(name, unit, of(&ours).p50()).beside(of(way).p50())
+            };
+            rows.extend([
+                row("one stream, down", "MB/s", |way| &way.down.rate),
+                row("one stream, up", "MB/s", |way| &way.up.rate),
+                row("one stream, down", "CPU-s/GB", |way| &way.down.cost),
+                row("one stream, up", "CPU-s/GB", |way| &way.up.cost),
+                row("eight streams, down", "MB/s", |way| &way.downs.rate),
+                row("eight streams, up", "MB/s", |way| &way.ups.rate),
+                row("ping, p50", "ms", |way| &way.ping_p50),
+            ]);
+        }
+        let calm = Row::new(STALLED, "ms", stalled.meanwhile.p50()).beside(stalled.before.p50());
+        rows.push(calm.goal(Goal::RatioAtMost(2.0)));
+        Ok(())
+    }
+
+    /// Pings of one controller before another has a stream that it does not read, and meanwhile.
+    fn beside_a_stalled_one(
+        &self,
+        ours: &mut Way,
+        figures: &mut Stalled,
+        pings: usize,
+    ) -> std::io::Result<()> {
+        figures.before.push(ours.pings(pings)?.p99());
+        let words = ["stdio", "333", "bulk"];
+        let mut other = Stream::through(&mut self.world.tunnel_as(&self.other, &words))?;
+        other.ping()?;
+        other.stall()?;
+        self.crowd.pass(SETTLING);
+        figures.meanwhile.push(ours.pings(pings)?.p99());
         Ok(())
     }
 
@@ -328,6 +379,13 @@ struct SetUp {
     p50_together: Samples,
 }
 
+/// The 99th percentile of each round's pings.
+#[derive(Debug, Default)]
+struct Stalled {
+    before: Samples,
+    meanwhile: Samples,
+}
+
 /// So many logins of computers with a key each, half of them in another system; their public keys are put where the proxy reads
 /// them.
 fn made_up(world: &World, server: SocketAddr, count: usize) -> Result<Vec<Login>, String> {
@@ -344,6 +402,9 @@ fn made_up(world: &World, server: SocketAddr, count: usize) -> Result<Vec<Login>
     }
     Ok(logins.into_iter().cycle().take(count).collect())
 }
+
+/// What is told of it: the peer is the same controller before.
+const STALLED: &str = "ping, p99, while another controller does not read, beside before";
 
 const KIB: f64 = 1024.0;
 const MB: f64 = 1e6;

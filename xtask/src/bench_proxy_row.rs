@@ -8,7 +8,7 @@ pub(crate) struct Row {
     pub(crate) name: String,
     pub(crate) unit: &'static str,
     pub(crate) ours: f64,
-    /// The peer's figure: OpenSSH's, from the same rounds.
+    /// The peer's figure from the same rounds: OpenSSH's, if the name says nothing else.
     pub(crate) peer: Option<f64>,
     pub(crate) goal: Option<Goal>,
 }
@@ -68,7 +68,7 @@ impl Row {
             "name": self.name,
             "unit": self.unit,
             "ours": self.ours,
-            "openssh": self.peer,
+            "peer": self.peer,
             "ratio": self.ratio(),
             "goal": self.goal.map(|goal| match goal {
                 Goal::AtMost(most) => json!({"at_most": most}),

@@ -65,19 +65,26 @@ impl Stream {
         Ok(watch.elapsed_ms())
     }
 
+    /// Has the service send as much as the way takes, and reads none of it.
+    pub(crate) fn stall(&mut self) -> Result<()> {
+        self.demand(DOWN, u64::MAX)
+    }
+
+    fn demand(&mut self, word: u8, bytes: u64) -> Result<()> {
+        self.writer.write_all(&[word])?;
+        self.writer.write_all(&bytes.to_be_bytes())?;
+        self.writer.flush()
+    }
+
     /// So many bytes in one direction, until the last has arrived.
     pub(crate) fn send(&mut self, direction: Direction, bytes: u64) -> Result<()> {
         let word = match direction {
             Direction::Down => DOWN,
             Direction::Up => UP,
         };
-        self.writer.write_all(&[word])?;
-        self.writer.write_all(&bytes.to_be_bytes())?;
+        self.demand(word, bytes)?;
         match direction {
-            Direction::Down => {
-                self.writer.flush()?;
-                read(&mut self.reader, bytes)
-            }
+            Direction::Down => read(&mut self.reader, bytes),
             Direction::Up => {
                 write(&mut self.writer, bytes)?;
                 self.reader.read_exact(&mut [0])

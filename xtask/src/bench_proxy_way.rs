@@ -69,20 +69,28 @@ impl Way {
     ) -> std::io::Result<()> {
         let pids: Vec<u32> = self.streams.iter().filter_map(Stream::pid).collect();
         let cpu = || cpu(&pids);
-        let (alone, _) = self.streams.split_at_mut(1);
-        let mut pings = Samples::default();
-        for stream in alone.iter_mut() {
-            for _ in 0..load.pings {
-                pings.push(stream.ping()?);
-            }
-        }
+        let pings = self.pings(load.pings)?;
         self.ping_p50.push(pings.p50());
         self.ping_p99.push(pings.p99());
+        let (alone, _) = self.streams.split_at_mut(1);
         self.down.add(alone, Direction::Down, load.one, cpu)?;
         self.up.add(alone, Direction::Up, load.one, cpu)?;
         let all = self.streams.as_mut_slice();
         self.downs.add(all, Direction::Down, load.each, cpu)?;
         self.ups.add(all, Direction::Up, load.each, cpu)
+    }
+}
+
+impl Way {
+    /// Pings through one of the streams, in milliseconds.
+    pub(crate) fn pings(&mut self, count: usize) -> std::io::Result<Samples> {
+        let mut pings = Samples::default();
+        if let Some(stream) = self.streams.first_mut() {
+            for _ in 0..count {
+                pings.push(stream.ping()?);
+            }
+        }
+        Ok(pings)
     }
 }
 

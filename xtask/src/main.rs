@@ -17,6 +17,7 @@ mod bench_connect;
 mod bench_proxy;
 mod bench_proxy_crowd;
 mod bench_proxy_openssh;
+mod bench_proxy_peers;
 mod bench_proxy_row;
 mod bench_proxy_stream;
 mod bench_proxy_way;
