@@ -403,8 +403,8 @@ fn made_up(world: &World, server: SocketAddr, count: usize) -> Result<Vec<Login>
     Ok(logins.into_iter().cycle().take(count).collect())
 }
 
-/// What is told of it: the peer is the same controller before.
-const STALLED: &str = "ping, p99, while another controller does not read, beside before";
+/// Its peer is the same controller a moment before.
+const STALLED: &str = "ping, p99, while another does not read";
 
 const KIB: f64 = 1024.0;
 const MB: f64 = 1e6;

@@ -110,7 +110,7 @@ impl Row {
 pub(crate) fn head() -> String {
     format!(
         "{:<44} | {:<9} | {:>9} | {:>9} | {:>7} | {:<12} |",
-        "", "unit", "ours", "OpenSSH", "ratio", "goal"
+        "", "unit", "ours", "peer", "ratio", "goal"
     )
 }
 
