@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use daemon::clock;
 use daemon::device_dir::Membership;
+use daemon::device_file::DeviceFile;
 use daemon::host_port::HostPort;
 use daemon::identity::{Identity, IdentityError};
 use daemon::monitor::Pulse;
@@ -38,7 +39,7 @@ pub struct Agent {
     leases: Leases,
     link: LinkSettings,
     plan: Plan,
-    hooks: daemon::device_file::Hooks,
+    settings: Box<DeviceFile>,
     vitals: Vitals,
     files: Option<Files>,
 }
@@ -117,7 +118,7 @@ impl Agent {
                 })),
             },
             plan,
-            hooks: device.hooks.clone(),
+            settings: Box::new(device.clone()),
             vitals: Vitals::new(),
             files: None,
         })
@@ -157,7 +158,7 @@ impl Agent {
             leases,
             link,
             plan,
-            hooks,
+            settings,
             vitals,
             files,
         } = self;
@@ -169,8 +170,8 @@ impl Agent {
             .ok();
         let link = Link::start(link, shutdown);
         let publisher = link.publisher();
-        let commands = hooks.clone();
-        let hooks = Hooks::start(hooks, id.clone(), plan.proxy.to_string(), shutdown);
+        let commands = settings.hooks.clone();
+        let hooks = Hooks::start(commands, id.clone(), plan.proxy.to_string(), shutdown);
         let tunnel = Tunnel::start(plan, shutdown);
         let running = Running {
             id,
@@ -183,7 +184,7 @@ impl Agent {
             silently_lost: false,
             vitals,
             files,
-            commands,
+            settings,
         };
         systemd::feed_watchdog(shutdown, pulse);
         // An agent whose network is away is at work all the same; its supervisor must not kill it for that.
@@ -204,7 +205,7 @@ struct Running {
     silently_lost: bool,
     vitals: Vitals,
     files: Option<Files>,
-    commands: daemon::device_file::Hooks,
+    settings: Box<DeviceFile>,
 }
 
 impl Running {
@@ -280,8 +281,8 @@ impl Running {
             tracing::error!(%device, now = %next.id, "SIGHUP received: the files are another device's; that takes a restart");
             return None;
         }
-        if next.hooks != self.commands {
-            tracing::warn!(%device, "SIGHUP received: other hooks take a restart");
+        for setting in self.settings.restart_for(&next.settings) {
+            tracing::warn!(%device, "SIGHUP received: another {setting} takes a restart");
         }
         tracing::info!(%device, "SIGHUP received: the files have been read again; a new session begins");
         self.leases.reconfigure(next.leases);

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::sync::Arc;
 
 use daemon::device_dir::Membership;
-use daemon::device_file::Hooks as Commands;
+use daemon::device_file::DeviceFile;
 use daemon::monitor::Pulse;
 use daemon::report::one_line;
 use daemon::shutdown::Shutdown;
@@ -24,7 +24,7 @@ use crate::vitals::Vitals;
 /// A remote computer's agent which keeps its tunnel up by itself.
 pub struct AlwaysOn {
     plan: Plan,
-    commands: Commands,
+    settings: Box<DeviceFile>,
     vitals: Vitals,
     files: Option<Files>,
 }
@@ -41,7 +41,7 @@ impl AlwaysOn {
     ) -> Result<Self, AgentError> {
         Ok(Self {
             plan: Plan::new(membership, Arc::new(key), builtin)?,
-            commands: membership.device.hooks.clone(),
+            settings: Box::new(membership.device.clone()),
             vitals: Vitals::new(),
             files: None,
         })
@@ -65,7 +65,7 @@ impl AlwaysOn {
     pub async fn run(self, shutdown: &Shutdown, pulse: &Pulse) {
         let Self {
             plan,
-            commands,
+            settings,
             vitals,
             files,
         } = self;
@@ -73,7 +73,7 @@ impl AlwaysOn {
         let mut hangups = signal(SignalKind::hangup())
             .inspect_err(|error| tracing::warn!(%error, "SIGHUP cannot be watched for"))
             .ok();
-        let before = commands.clone();
+        let commands = settings.hooks.clone();
         vitals.unready("agent: there is no tunnel yet");
         let device = plan.device.clone();
         tracing::info!(%device, proxy = %plan.proxy, port = plan.port, links = ?plan.always_on, "the agent begins; its tunnel is always on");
@@ -90,7 +90,7 @@ impl AlwaysOn {
                 () = shutdown.requested() => break,
                 event = tunnel.next() => event,
                 () = hangup(hangups.as_mut()) => {
-                    if let Some(next) = files.as_ref().and_then(|files| read_again(files, &device, &before)) {
+                    if let Some(next) = files.as_ref().and_then(|files| read_again(files, &device, &settings)) {
                         tunnel.replan(next);
                     }
                     continue;
@@ -132,7 +132,7 @@ impl AlwaysOn {
 }
 
 /// What the files say now, if they can be used.
-fn read_again(files: &Files, device: &DeviceId, hooks: &Commands) -> Option<Plan> {
+fn read_again(files: &Files, device: &DeviceId, settings: &DeviceFile) -> Option<Plan> {
     let next = match files() {
         Ok(next) => next,
         Err(error) => {
@@ -144,8 +144,8 @@ fn read_again(files: &Files, device: &DeviceId, hooks: &Commands) -> Option<Plan
         tracing::error!(%device, now = %next.plan.device, "SIGHUP received: the files are another device's; that takes a restart");
         return None;
     }
-    if next.commands != *hooks {
-        tracing::warn!(%device, "SIGHUP received: other hooks take a restart");
+    for setting in settings.restart_for(&next.settings) {
+        tracing::warn!(%device, "SIGHUP received: another {setting} takes a restart");
     }
     tracing::info!(%device, "SIGHUP received: the files have been read again");
     Some(next.plan)

@@ -1,11 +1,12 @@
 //! `tunnel agent`
 
+use std::error::Error;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use agent::{Agent, AgentError, AlwaysOn, Builtin, Vitals};
-use daemon::device_dir::{DeviceDir, Membership, MembershipError};
+use daemon::device_dir::{DeviceDir, Membership};
 use daemon::identity::{self, Identity, IdentityError};
 use daemon::lock::FileLock;
 use daemon::monitor::Pulse;
@@ -21,7 +22,7 @@ use crate::runtime::{self, device_dir};
 pub(crate) fn run(dir: Option<PathBuf>, arguments: &arguments::Agent) -> Result<u8, Failure> {
     let dir = device_dir(dir)?;
     let membership = dir.membership()?;
-    let builtin = runtime::block_on(builtin(&dir, &membership))?;
+    let builtin = runtime::block_on(builtin(&dir, &membership, arguments.check))?;
     let agent = Either::new(&dir, &membership, builtin)?;
     let place = monitor::place(membership.device.metrics, membership.device.metrics_public)?;
     if arguments.check {
@@ -61,11 +62,16 @@ pub(crate) fn run(dir: Option<PathBuf>, arguments: &arguments::Agent) -> Result<
     })
 }
 
-/// Whether what an agent needs is there.
-pub(crate) fn can_serve(dir: &DeviceDir) -> Result<(), Failure> {
-    let membership = dir.membership()?;
-    let builtin = runtime::block_on(builtin(dir, &membership))?;
-    Either::new(dir, &membership, builtin).map(drop)
+/// Whether a device is enrolled: its keys and its certificate are there and good.
+pub(crate) fn is_enrolled(dir: &DeviceDir) -> bool {
+    let Ok(membership) = dir.membership() else {
+        return false;
+    };
+    let id = &membership.id;
+    if membership.realm.ports.is_always_on(id.system()) {
+        return identity::ssh_key(&dir.ssh_key(id)).is_ok();
+    }
+    Identity::load(dir, &membership).is_ok()
 }
 
 /// The agent that the realm's file asks for.
@@ -83,14 +89,14 @@ impl Either {
         let id = &membership.id;
         if membership.realm.ports.is_always_on(id.system()) {
             let (agent, dir) = (always_on(dir, membership, builtin.clone())?, dir.clone());
-            let agent = agent.rereading(move || match reread(&dir)? {
+            let agent = agent.rereading(move || match reread(&dir, builtin.as_deref())? {
                 (now, true) => Ok(always_on(&dir, &now, builtin.clone())?),
                 (_, false) => Err(OTHER_KIND.into()),
             });
             return Ok(Self::AlwaysOn(Box::new(agent)));
         }
         let (agent, dir) = (ordered(dir, membership, builtin.clone())?, dir.clone());
-        let agent = agent.rereading(move || match reread(&dir)? {
+        let agent = agent.rereading(move || match reread(&dir, builtin.as_deref())? {
             (now, false) => Ok(ordered(&dir, &now, builtin.clone())?),
             (_, true) => Err(OTHER_KIND.into()),
         });
@@ -135,8 +141,14 @@ fn always_on(
 }
 
 /// The directory's files as they are now, and whether their system is always on.
-fn reread(dir: &DeviceDir) -> Result<(Membership, bool), MembershipError> {
+fn reread(
+    dir: &DeviceDir,
+    builtin: Option<&dyn Builtin>,
+) -> Result<(Membership, bool), Box<dyn Error + Send + Sync>> {
     let now = dir.membership()?;
+    if now.device.serves_ssh() && builtin.is_none() {
+        return Err(NO_SERVER_YET.into());
+    }
     let always_on = now.realm.ports.is_always_on(now.id.system());
     Ok((now, always_on))
 }
@@ -163,17 +175,24 @@ impl From<StartError> for Failure {
 const OTHER_KIND: &str =
     "whether the tunnels of the system are always on has changed; that takes a restart";
 
+const NO_SERVER_YET: &str = "an ssh of the agent's own takes a restart";
+
 /// The ssh server in this process, if one is configured and this build has it.
 #[cfg(feature = "builtin-ssh")]
 async fn builtin(
     dir: &DeviceDir,
     membership: &Membership,
+    check: bool,
 ) -> Result<Option<Arc<dyn Builtin>>, Failure> {
-    crate::builtin_ssh::prepare(dir, membership).await
+    crate::builtin_ssh::prepare(dir, membership, check).await
 }
 
 #[cfg(not(feature = "builtin-ssh"))]
-async fn builtin(_: &DeviceDir, _: &Membership) -> Result<Option<Arc<dyn Builtin>>, Failure> {
+async fn builtin(
+    _: &DeviceDir,
+    _: &Membership,
+    _: bool,
+) -> Result<Option<Arc<dyn Builtin>>, Failure> {
     Ok(None)
 }
 

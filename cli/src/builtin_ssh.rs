@@ -20,16 +20,18 @@ use crate::keys::account::Account;
 use crate::keys::builtin_file;
 use crate::keys::controller_keys::ControllerKeys;
 
-/// The service that `device.toml` asks for, if it does. Its host key is made if there is none.
+/// The service that `device.toml` asks for, if it does. Its host key is made if there is none. A `check` makes none that
+/// stays, and may be somebody else's than the agent's user.
 pub(crate) async fn prepare(
     dir: &DeviceDir,
     membership: &Membership,
+    check: bool,
 ) -> Result<Option<Arc<dyn Builtin>>, Failure> {
     let device = &membership.device;
     if !device.serves_ssh() {
         return Ok(None);
     }
-    if rustix::process::geteuid().is_root() && !device.builtin.as_root {
+    if rustix::process::geteuid().is_root() && !device.builtin.as_root && !check {
         return Err(Failure::text(
             "the built-in ssh would let controllers in as root",
             Some(
@@ -40,7 +42,13 @@ pub(crate) async fn prepare(
     }
     let user = own_user().await?;
     let name = membership.id.to_string();
-    let host_key = ssh_key::load_or_create(&dir.builtin_host_key(), &name).map_err(unusable)?;
+    let host_key = dir.builtin_host_key();
+    let host_key = if check {
+        ssh_key::load_or_make_up(&host_key)
+    } else {
+        ssh_key::load_or_create(&host_key, &name)
+    };
+    let host_key = host_key.map_err(unusable)?;
     let public = bare_line(&host_key).map_err(unusable)?;
     let controllers = Controllers::new(dir.controllers());
     if !controllers.path().exists() {

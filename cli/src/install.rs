@@ -90,7 +90,7 @@ fn wants_enrollment(device: &DeviceDir, arguments: &Install) -> bool {
     if arguments.root.is_some() && system.is_none() && realm.is_none() {
         return false;
     }
-    arguments.enroll.renew || agent::can_serve(device).is_err()
+    arguments.enroll.renew || !agent::is_enrolled(device)
 }
 
 fn foretell(steps: &[Step], device: &DeviceDir, arguments: &Install) -> Result<(), Failure> {

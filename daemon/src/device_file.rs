@@ -202,6 +202,18 @@ impl DeviceFile {
             .any(|service| *service == Service::Builtin)
     }
 
+    /// The settings that a running agent does not take over from the next file, and which differ there.
+    pub fn restart_for(&self, next: &Self) -> Vec<&'static str> {
+        let monitor = |file: &Self| (file.metrics, file.metrics_public);
+        let differs = [
+            ("`[hooks]`", self.hooks != next.hooks),
+            ("`metrics`", monitor(self) != monitor(next)),
+            ("`[builtin]`", self.builtin != next.builtin),
+        ];
+        let late = differs.into_iter().filter(|(_, differs)| *differs);
+        late.map(|(setting, _)| setting).collect()
+    }
+
     /// The device's id in its realm.
     pub fn id(&self, realm: &Label, path: &Path) -> Result<DeviceId, DeviceFileError> {
         DeviceId::new(self.device.clone(), self.system.clone(), realm.clone()).map_err(|source| {

@@ -25,10 +25,10 @@ pub fn start(format: LogFormat, default: Verbosity, verbosity: u8) -> Result<(),
     let level = match default as u8 + verbosity {
         0 => "error",
         1 => {
-            "warn,tunnel=info,agent=info,broker=info,cli=info,controller=info,daemon=info,enrollment=info,proxy=info,signer=info,rumqttd=error,russh=error"
+            "warn,tunnel=info,agent=info,broker=info,cli=info,controller=info,daemon=info,enrollment=info,proxy=info,shell=info,signer=info,rumqttd=error,russh=error"
         }
         2 => {
-            "info,tunnel=debug,agent=debug,broker=debug,cli=debug,controller=debug,daemon=debug,enrollment=debug,proxy=debug,signer=debug,rumqttd=error,russh=error"
+            "info,tunnel=debug,agent=debug,broker=debug,cli=debug,controller=debug,daemon=debug,enrollment=debug,proxy=debug,shell=debug,signer=debug,rumqttd=error,russh=error"
         }
         _ => "debug",
     };

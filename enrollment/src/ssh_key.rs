@@ -107,6 +107,19 @@ pub fn load_or_create(path: &Path, comment: &str) -> Result<PrivateKey, SshKeyEr
     Ok(key)
 }
 
+/// Reads the private key of this path, or makes one that is written nowhere: for who only looks whether all is well.
+pub fn load_or_make_up(path: &Path) -> Result<PrivateKey, SshKeyError> {
+    match identity::ssh_key(path) {
+        Err(IdentityError::File(error)) if error.is_not_found() => KeyKind::Ed25519
+            .generate()
+            .map_err(|source| SshKeyError::Encode {
+                comment: path.display().to_string(),
+                source,
+            }),
+        read => Ok(read?),
+    }
+}
+
 /// The public half as one line with a line end.
 pub fn public_line(key: &PrivateKey) -> Result<String, SshKeyError> {
     let public = key.public_key();

@@ -30,13 +30,17 @@ where
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (pulse, mut beats) = (Pulse::new(), Pulse::ticks());
         systemd::feed_watchdog(&shutdown, &pulse);
-        systemd::ready();
         let rounds = async {
+            let mut first = true;
             loop {
                 ticks.tick().await;
                 if let Err(failure) = work().await {
                     // The next time may be better: a registry that is away comes back.
                     tracing::error!("{}", failure.to_string().replace('\n', "; "));
+                }
+                if std::mem::take(&mut first) {
+                    // Whoever comes behind it in the order of starts finds the keys there.
+                    systemd::ready();
                 }
             }
         };

@@ -231,6 +231,5 @@ fn an_agent_that_is_asked_needs_hardly_more_memory() {
     }
     let after = allocated(job.agent.as_ref().unwrap().pid());
     println!("an idle agent: {before} bytes; asked twenty times: {after} bytes");
-    // Pages of the program that were not used before are most of it.
     assert!(after < before + 2 * 1024 * 1024, "{before} → {after}");
 }

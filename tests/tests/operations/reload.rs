@@ -57,9 +57,24 @@ fn an_agent_keeps_what_it_has_when_its_files_are_wrong() {
         agent.signal(Signal::HUP);
         agent.wait_for_line(said);
     }
-    fs::write(&file, format!("{text}\n[hooks]\nup = [\"/bin/true\"]\n")).unwrap();
-    agent.signal(Signal::HUP);
-    agent.wait_for_line("other hooks take a restart");
+    let hooks = format!("{text}\n[hooks]\nup = [\"/bin/true\"]\n");
+    let builtin = format!("{text}\n[builtin]\nforwarding = \"none\"\n");
+    for (late, said) in [
+        (hooks, "another `[hooks]` takes a restart"),
+        (builtin, "another `[builtin]` takes a restart"),
+        (
+            format!("metrics = \"127.0.0.1:1\"\n{text}"),
+            "another `metrics` takes a restart",
+        ),
+        (
+            with_own_ssh(&text),
+            "an ssh of the agent's own takes a restart",
+        ),
+    ] {
+        fs::write(&file, late).unwrap();
+        agent.signal(Signal::HUP);
+        agent.wait_for_line(said);
+    }
     run(&mut job.connect("true"), CEILING).success();
 }
 
@@ -139,4 +154,16 @@ fn shown(port: u16) -> String {
     let mut scan = Command::new(tool("ssh-keyscan"));
     scan.args(["-p", &port.to_string(), "127.0.0.1"]);
     run(&mut scan, CEILING).success().stdout
+}
+
+/// The file of a device, with the agent's own ssh in place of an sshd.
+fn with_own_ssh(text: &str) -> String {
+    let lines = text.lines().map(|line| {
+        if line.starts_with("ssh = ") {
+            "ssh = \"builtin\""
+        } else {
+            line
+        }
+    });
+    lines.collect::<Vec<_>>().join("\n")
 }

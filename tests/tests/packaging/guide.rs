@@ -40,6 +40,14 @@ impl Guide {
             .collect()
     }
 
+    /// How many blocks there are.
+    #[track_caller]
+    pub(super) fn count() -> usize {
+        let page = Page::read("docs/installing.md");
+        let console = page.blocks.iter().filter(|block| block.kind == "console");
+        console.count()
+    }
+
     /// Takes out the next line, which the test does in its own way.
     #[track_caller]
     pub(super) fn next(&mut self) -> String {

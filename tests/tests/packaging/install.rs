@@ -224,7 +224,7 @@ fn where_systemd_does_not_run_the_person_is_told_what_to_do() {
 }
 
 /// In the world's folder, which the machine has too.
-fn copy_of_the_program(world: &World) -> String {
+pub(super) fn copy_of_the_program(world: &World) -> String {
     let copy = world.path("tunnel");
     fs::copy(tunnel_binary(), &copy).unwrap();
     copy.display().to_string()

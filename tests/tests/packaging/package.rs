@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use e2e::{CEILING, Machine, World, cargo, run, tool, tunnel_binary, wait_until};
+use e2e::{CEILING, Machine, ReservedPort, World, cargo, run, tool, tunnel_binary, wait_until};
 
 use super::guide::Guide;
 
@@ -53,9 +53,14 @@ fn the_package_is_installed_upgraded_removed_and_purged() {
     // A computer, and a realm's server, beside each other on their own files.
     remote.type_in(&machine, &world.realm());
     machine.wait_for_status(UNITS[0], "online");
-    let here = "--proxy 127.0.0.1 --listen 127.0.0.1 --broker-port 885 --proxy-port 22022";
+    // A port below 1024 is the unit's to permit; the other is kept from tests beside this one.
+    let port = ReservedPort::take();
+    let here = format!(
+        "--proxy 127.0.0.1 --listen 127.0.0.1 --broker-port 885 --proxy-port {}",
+        port.number()
+    );
     Guide::of("server")
-        .with("--proxy proxy.example.org", here)
+        .with("--proxy proxy.example.org", &here)
         .type_in(&machine, Path::new("/"));
     machine.wait_for_status(UNITS[1], "0 devices online");
 
