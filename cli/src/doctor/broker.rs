@@ -101,7 +101,7 @@ async fn reach_one(
             };
             let hint = error.hint();
             let leg = Leg::error(TLS, &error, Some(hint), code);
-            findings.add(began, leg.unless(may_fail));
+            findings.add(began, leg.tolerated(may_fail));
             Reached::Tcp
         }
     }

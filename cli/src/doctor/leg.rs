@@ -100,7 +100,7 @@ impl Leg {
     }
 
     /// The same; but an error is only a warning where it does not matter yet.
-    pub(crate) fn unless(mut self, may_fail: bool) -> Self {
+    pub(crate) fn tolerated(mut self, may_fail: bool) -> Self {
         if may_fail && matches!(self.verdict, Verdict::Error(_)) {
             self.verdict = Verdict::Warning;
         }

@@ -20,7 +20,7 @@ pub(super) async fn to(
         Ok(addresses) => addresses,
         Err(error) => {
             let leg = Leg::error(dns, &error, Some(error.hint()), exit::UNAVAILABLE);
-            findings.add(began, leg.unless(may_fail));
+            findings.add(began, leg.tolerated(may_fail));
             findings.skip(tcp, "without an address");
             return None;
         }
@@ -39,7 +39,7 @@ pub(super) async fn to(
         }
         Err(error) => {
             let leg = Leg::error(tcp, &error, Some(error.hint()), exit::UNAVAILABLE);
-            findings.add(began, leg.unless(may_fail));
+            findings.add(began, leg.tolerated(may_fail));
             None
         }
     }

@@ -1,9 +1,8 @@
 //! What can be wrong with the device that somebody goes to, seen from the controller and from itself.
 
 use std::fs;
-use std::net::TcpListener;
 
-use e2e::SilentServer;
+use e2e::{CEILING, ReservedPort, SilentServer, run};
 
 use super::patient::{Diagnosis, Patient};
 use super::{CONFIGURATION, DATA, REFUSED, UNAVAILABLE};
@@ -40,9 +39,8 @@ fn what_is_wrong_at_the_device() {
         job.agent = Some(world.agent(device));
         job.world.wait_for_presence(controller, device, true);
     };
-    let closed = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = closed.local_addr().unwrap().to_string();
-    drop(closed);
+    let closed = ReservedPort::take();
+    let address = closed.address();
     with_ssh(&mut job, &address);
     let outcome = ask(&job, "333");
     outcome.blames("sshd", "start the SSH server", UNAVAILABLE);
@@ -112,7 +110,7 @@ fn the_agents_own_ssh_is_looked_at_up_to_its_banner() {
     let outcome = look(device.dir(), &[]);
     outcome.warns("service-ssh", "tunnel agent sync-keys --builtin");
     let mut sync = world.tunnel_as(device, &["agent", "sync-keys", "--builtin"]);
-    e2e::run(&mut sync, e2e::CEILING).success();
+    run(&mut sync, CEILING).success();
     let outcome = look(device.dir(), &[]);
     outcome.praises();
     assert!(outcome.found("service-ssh").contains("SSH-2.0-"));

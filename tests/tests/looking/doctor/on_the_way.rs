@@ -7,7 +7,7 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use e2e::{CEILING, Mosquitto, SilentServer, World, run, tool, wait_until};
+use e2e::{CEILING, Mosquitto, ReservedPort, SilentServer, World, run, tool, wait_until};
 use rustix::net::{AddressFamily, SocketType};
 
 use super::patient::Patient;
@@ -44,6 +44,17 @@ fn what_is_wrong_on_the_way_to_the_broker() {
         let stuck = "is stuck: see its log";
         hanging.ask(&[]).blames("broker-tls", stuck, UNAVAILABLE);
     });
+
+    // One computer of a cluster that is away is no error.
+    let closed = ReservedPort::take();
+    let cluster = patient("cluster");
+    let address = |place: &str| format!("address = \"{place}\"");
+    let away = address(&closed.address());
+    let both = format!("{away}\nmore_addresses = [\"{broker}\"]");
+    cluster.edit("realm.toml", &address(&broker), &both);
+    let outcome = cluster.ask(&[]);
+    outcome.warns("broker-tcp", "check that it runs");
+    outcome.is("broker-mqtt", "ok");
 
     let wrong = patient("wrong-port");
     let proxy = format!("127.0.0.1:{}", job.world.proxy_port());
