@@ -211,6 +211,11 @@ async fn a_spare_that_could_not_be_made_is_tried_again_later() {
         spare
             .says(member::Event::Failed("too many".to_owned()))
             .await;
+        // A page of many files: each of its streams shares the connection that there is, and none makes the agent hurry.
+        first.says(member::Event::StreamBegan).await;
+        assert!(matches!(stand.told().await, Event::Streams(2)));
+        first.says(member::Event::StreamEnded).await;
+        assert!(matches!(stand.told().await, Event::Streams(1)));
     }
     // Full jitter: single waits may be short, their sum is not.
     assert!(waited.iter().all(|wait| *wait <= LAST_RETRY), "{waited:?}");

@@ -247,7 +247,8 @@ print('ready')
 server.serve_forever()
 ";
 
-/// The ten seconds after which whoever says nothing counts as gone, and what a loaded machine adds.
+/// The nine seconds after which whoever says nothing counts as gone (`daemon::ssh_client::SILENCE_LIMIT`), and what a loaded
+/// machine adds; how long it took is printed.
 const NOTICED: Duration = Duration::from_secs(13);
 
 /// How soon after its link a tunnel is back.
