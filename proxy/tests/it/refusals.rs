@@ -182,47 +182,6 @@ async fn silent_and_slow_strangers_are_cut_and_do_not_take_all_places() {
 }
 
 #[tokio::test]
-async fn the_limits_of_one_connection_hold() {
-    let limits = Limits {
-        streams_per_connection: 3,
-        forwards_per_connection: 2,
-        ..quick()
-    };
-    let mut world = World::with(limits).await;
-    let (echo, key) = (world.echo().await, world.key("333.hula.atlas"));
-    for port in [20_001, 20_002, 20_003, 20_004] {
-        world
-            .agent("333.hula.atlas", &key, "localhost", port, echo)
-            .await;
-    }
-    let controller = world.controller("controller.hula.atlas").await;
-    let mut open_streams = Vec::new();
-    for port in [20_001, 20_002, 20_003] {
-        open_streams.push(open(&controller, "localhost", port).await.unwrap());
-    }
-    let refused = open(&controller, "localhost", 20_004).await.err().unwrap();
-    assert_eq!(
-        refused.to_string(),
-        "the proxy refuses it: too many streams on one connection"
-    );
-    let greedy = world.dial("333.hula.atlas", key).await.unwrap();
-    greedy
-        .request_forward("localhost", 20_001, LONG)
-        .await
-        .unwrap();
-    greedy
-        .request_forward("localhost", 20_002, LONG)
-        .await
-        .unwrap();
-    assert!(
-        greedy
-            .request_forward("localhost", 20_003, LONG)
-            .await
-            .is_err()
-    );
-}
-
-#[tokio::test]
 async fn a_device_has_so_many_connections_and_the_others_stay() {
     let limits = Limits {
         connections_per_target: 2,

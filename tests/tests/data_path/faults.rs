@@ -214,7 +214,7 @@ impl Stage {
                 now => Err(format!("{now} descriptors, {before} before")),
             },
         );
-        // And nothing else is in its table: the next stream finds a connection that works.
+        // And the next stream finds a connection that works.
         let mut session = Session::start(&mut self.stdio());
         session.echo("works");
         assert_eq!(session.finish(), Some(0));
