@@ -108,8 +108,9 @@ fn pattern(from: u64, buffer: &mut [u8]) {
 
 const CHUNK: usize = 64 * 1024;
 
-/// In each direction: more than all buffers on the way hold together.
-const BYTES: u64 = 1536 * CHUNK as u64;
+/// In each direction: more than all buffers on the way hold together. Where both directions wait, each of the three reads up to
+/// `daemon::flow::ABSORB` for its writers' sake, and the kernel holds as much again.
+const BYTES: u64 = 3072 * CHUNK as u64;
 
 /// For so long nothing may have moved for a direction to stand still.
 const STILL: Duration = Duration::from_secs(2);
@@ -118,4 +119,4 @@ const STILL: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_secs(25);
 
 /// How long it may take until everything is full.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(40);
