@@ -302,8 +302,9 @@ const DIAL: Duration = Duration::from_secs(10);
 /// How long the streams of a dead connection may take to end: they are told at once.
 const DRAIN: Duration = Duration::from_secs(2);
 
-/// A connection that has heard nothing for so long was not ended by its proxy, which answers a ping every four seconds.
-const SILENT: Duration = Duration::from_secs(8);
+/// A connection that has heard nothing for so long was not ended by its proxy, which answers a ping every four seconds. Less
+/// than [`ssh_client::SILENCE_LIMIT`], which ends it.
+const SILENT: Duration = Duration::from_secs(7);
 
 /// The deadline of one request on a live connection.
 const REQUEST: Duration = Duration::from_secs(10);

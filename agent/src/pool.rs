@@ -19,6 +19,8 @@ pub(crate) struct Pool {
     links: usize,
     /// The proxy lets only one connection forward a port, as a stock OpenSSH server does: all streams share it.
     shared: bool,
+    /// A connection has failed, and the pause after it is not over: nothing is dialled for a stream's sake.
+    resting: bool,
 }
 
 /// What has happened.
@@ -75,6 +77,8 @@ impl Pool {
             Event::Wanted(wanted) => {
                 self.wanted = wanted;
                 self.shared &= wanted;
+                // Somebody asks, and is not to wait for the pause of those before.
+                self.resting &= !wanted;
             }
             Event::Up(id) => self.change(id, |member| member.up = true),
             Event::NotPooled(id) => {
@@ -86,12 +90,13 @@ impl Pool {
             }
             Event::Down(id) => {
                 self.members.remove(&id);
-                // Whoever answers next may be another kind of proxy. And no new dial here: the caller waits first,
-                // unless there is nothing to wait for.
+                // Whoever answers next may be another kind of proxy.
                 self.shared &= self.any_up();
+                // The caller waits first; and what happens on the other connections meanwhile is no reason to hurry.
+                self.resting = true;
                 return Vec::new();
             }
-            Event::Retry => {}
+            Event::Retry => self.resting = false,
             Event::Renewed => return self.renew(),
             Event::StreamBegan(id) => self.change(id, |member| member.streams += 1),
             Event::StreamEnded(id) => self.change(id, |member| {
@@ -128,8 +133,9 @@ impl Pool {
                 actions.push(Action::Retire(*id));
             }
         }
-        // Another proxy may be of another kind.
+        // Another proxy may be of another kind, and may be there.
         self.shared = false;
+        self.resting = false;
         actions.append(&mut self.settle());
         actions
     }
@@ -165,7 +171,9 @@ impl Pool {
             }
         }
         let alone = self.shared && !self.members.is_empty();
-        if self.wanted && (idle.is_empty() || few) && !alone && self.members.len() < MAX_MEMBERS {
+        let held_back = alone || self.resting;
+        if self.wanted && (idle.is_empty() || few) && !held_back && self.members.len() < MAX_MEMBERS
+        {
             let id = MemberId(self.next);
             self.next += 1;
             self.members.insert(id, Member::default());
@@ -241,6 +249,27 @@ mod tests {
         // One that is lost is made again.
         assert_eq!(pool.on_event(Event::Down(id(1))), []);
         assert_eq!(pool.on_event(Event::Retry), [Action::Dial(id(4))]);
+    }
+
+    #[test]
+    fn what_happens_on_the_others_does_not_shorten_the_pause_after_a_failure() {
+        let mut pool = Pool::default();
+        pool.on_event(Event::Wanted(true));
+        pool.on_event(Event::Up(id(0)));
+        pool.on_event(Event::StreamBegan(id(0)));
+        assert_eq!(pool.on_event(Event::Down(id(1))), []);
+        for event in [
+            Event::StreamBegan(id(0)),
+            Event::StreamEnded(id(0)),
+            Event::Up(id(0)),
+            Event::Retired(id(7)),
+        ] {
+            assert_eq!(pool.on_event(event), [], "{event:?}");
+        }
+        assert_eq!(pool.on_event(Event::Retry), [Action::Dial(id(2))]);
+        assert_eq!(pool.on_event(Event::Down(id(2))), []);
+        let asked_anew = pool.on_event(Event::Wanted(true));
+        assert_eq!(asked_anew, [Action::Dial(id(3))], "somebody waits");
     }
 
     #[test]

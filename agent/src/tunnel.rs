@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use daemon::backoff::Backoff;
+use daemon::backoff::{Backoff, FIRST_REDIAL, LAST_REDIAL, LASTING};
 use daemon::shutdown::Shutdown;
 use protocol::{Forward, Label};
 use tokio::sync::{mpsc, watch};
@@ -64,7 +64,7 @@ impl Tunnel {
     /// Starts the task. No connection is made before one is [wanted](Self::want).
     pub(crate) fn start(plan: Plan, shutdown: &Shutdown) -> Self {
         let (links, last_retry) = match plan.always_on {
-            Some(links) => (links.get().into(), LAST_RETRY_ALWAYS_ON),
+            Some(links) => (links.get().into(), LAST_REDIAL),
             None => (1, LAST_RETRY),
         };
         let plan: PlanCell = Arc::new(Mutex::new(Arc::new(plan)));
@@ -102,7 +102,7 @@ impl Tunnel {
             members: BTreeMap::new(),
             tasks: JoinSet::new(),
             ports: Vec::new(),
-            backoff: Backoff::new(FIRST_RETRY, last_retry),
+            backoff: Backoff::new(FIRST_REDIAL, last_retry),
             retry_at: None,
             member_events,
             owner: event_sender,
@@ -322,18 +322,9 @@ impl TunnelTask {
 /// Events that wait between two tasks of the agent; each side only ever decides and passes on.
 const QUEUE: usize = 64;
 
-/// The bound of the first delay before a new try: a proxy that restarts is back within a second.
-const FIRST_RETRY: Duration = Duration::from_millis(500);
-
 /// The bound of later delays, while a lease lives and somebody waits: a tunnel is there again within five seconds of its network.
 /// Few devices have a lease at one time, so this is no storm.
 const LAST_RETRY: Duration = Duration::from_secs(2);
-
-/// The bound where every device of a system dials for ever: 5,000 of them are some 700 tries a second.
-const LAST_RETRY_ALWAYS_ON: Duration = Duration::from_secs(15);
-
-/// How long a connection must have lasted to count as a success.
-const LASTING: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests;

@@ -8,6 +8,7 @@ mod builtin_ssh;
 mod connecting;
 #[cfg(all(feature = "agent", feature = "controller", feature = "realm"))]
 mod demo;
+mod doctor;
 mod enroll;
 #[cfg(all(test, feature = "agent", feature = "controller", feature = "realm"))]
 mod help;
@@ -35,6 +36,7 @@ pub(crate) use builtin_ssh::{BuiltinSsh, Session};
 pub(crate) use connecting::{Connect, Disconnect, List, SshConfig, Stdio};
 #[cfg(all(feature = "agent", feature = "controller", feature = "realm"))]
 pub(crate) use demo::Demo;
+pub(crate) use doctor::Doctor;
 pub(crate) use enroll::Enroll;
 #[cfg(any(feature = "agent", feature = "realm"))]
 pub(crate) use keys::WriteKeys;
@@ -95,6 +97,7 @@ pub(crate) enum Command {
     #[cfg(feature = "controller")]
     List(List),
     Enroll(Enroll),
+    Doctor(Doctor),
     #[cfg(feature = "agent")]
     Agent(Agent),
     #[cfg(feature = "realm")]
@@ -191,7 +194,7 @@ impl Command {
             Self::WriteKeys(_) => false,
             #[cfg(feature = "pages")]
             Self::Pages { .. } => false,
-            Self::Enroll(_) => false,
+            Self::Enroll(_) | Self::Doctor(_) => false,
         }
     }
 }

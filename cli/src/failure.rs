@@ -42,6 +42,18 @@ impl Failure {
     pub(crate) fn code(&self) -> u8 {
         self.code
     }
+
+    /// The error itself.
+    #[cfg(any(feature = "builtin-ssh", feature = "controller"))]
+    pub(crate) fn error(&self) -> &(dyn Error + 'static) {
+        &*self.error
+    }
+
+    /// What to do about it.
+    #[cfg(feature = "builtin-ssh")]
+    pub(crate) fn hint(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
 }
 
 impl fmt::Display for Failure {

@@ -58,6 +58,7 @@ impl Interruption {
     }
 
     /// What is requested when a signal comes.
+    #[cfg(feature = "controller")]
     pub(crate) fn cancel(&self) -> &Shutdown {
         &self.cancel
     }

@@ -13,6 +13,7 @@ mod connect;
 mod demo;
 #[cfg(feature = "controller")]
 mod disconnect;
+mod doctor;
 mod enroll;
 mod exit;
 mod failure;
@@ -20,7 +21,6 @@ mod failure;
 mod host_key;
 #[cfg(feature = "agent")]
 mod install;
-#[cfg(feature = "controller")]
 mod interruption;
 #[cfg(any(feature = "agent", feature = "realm"))]
 mod keys;
@@ -31,6 +31,7 @@ mod monitor;
 mod output;
 #[cfg(feature = "pages")]
 mod pages;
+mod paint;
 #[cfg(feature = "realm")]
 mod passphrase;
 #[cfg(feature = "realm")]
@@ -115,6 +116,7 @@ fn command(arguments: Arguments) -> Result<u8, Failure> {
         Command::Demo(command) => demo::run(&command),
         #[cfg(feature = "controller")]
         Command::Disconnect(command) => disconnect::run(dir, &command),
+        Command::Doctor(command) => doctor::run(dir, &command),
         Command::Enroll(command) => enroll::run(dir, &command),
         #[cfg(feature = "controller")]
         Command::Fdpass { socket } => controller::pass_stream(&socket)

@@ -89,6 +89,47 @@ pub async fn learn(
     learn_alone(path, device, reported)
 }
 
+/// What the host keys that a device reports are to this controller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Acquaintance {
+    /// Those of the device are known, and it reports no others.
+    Known,
+    /// None of the device is known, and it reports some.
+    New,
+    /// None is known, and it reports none.
+    Untold,
+}
+
+/// Compares the host keys that a device reports with those in the file, which stays as it is.
+pub fn compare(
+    path: &Path,
+    device: &DeviceId,
+    reported: &[String],
+) -> Result<Acquaintance, KnownHostsError> {
+    let reported = reported
+        .iter()
+        .map(|key| PublicKey::from_openssh(key))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|source| KnownHostsError::NotAKey {
+            device: device.clone(),
+            source,
+        })?;
+    let known = known_keys(path, device)?;
+    let is_known = |key: &PublicKey| known.iter().any(|other| other.key_data() == key.key_data());
+    match (known.is_empty(), reported.is_empty()) {
+        (true, true) => Ok(Acquaintance::Untold),
+        (true, false) => Ok(Acquaintance::New),
+        (false, true) => Ok(Acquaintance::Known),
+        (false, false) if reported.iter().any(is_known) => Ok(Acquaintance::Known),
+        (false, false) => Err(KnownHostsError::Changed {
+            device: device.clone(),
+            path: path.to_owned(),
+            known,
+            reported,
+        }),
+    }
+}
+
 /// The host keys of a device that stand in the file.
 pub fn known_keys(path: &Path, device: &DeviceId) -> Result<Vec<PublicKey>, KnownHostsError> {
     // ssh writes to this file too, and may hash the names in it.
@@ -127,30 +168,10 @@ fn learn_alone(
         Err(error) if error.is_not_found() => String::new(),
         Err(error) => return Err(error.into()),
     };
-    let reported_keys = reported
-        .iter()
-        .map(|key| PublicKey::from_openssh(key))
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|source| KnownHostsError::NotAKey {
-            device: device.clone(),
-            source,
-        })?;
-    let known = known_keys(path, device)?;
-    let is_known = |key: &PublicKey| known.iter().any(|other| other.key_data() == key.key_data());
-    if !known.is_empty() {
-        return if reported_keys.is_empty() || reported_keys.iter().any(is_known) {
-            Ok(true)
-        } else {
-            Err(KnownHostsError::Changed {
-                device: device.clone(),
-                path: path.to_owned(),
-                known,
-                reported: reported_keys,
-            })
-        };
-    }
-    if reported.is_empty() {
-        return Ok(false);
+    match compare(path, device, reported)? {
+        Acquaintance::Known => return Ok(true),
+        Acquaintance::Untold => return Ok(false),
+        Acquaintance::New => {}
     }
     let mut text = existing;
     if !text.is_empty() && !text.ends_with('\n') {

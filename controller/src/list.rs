@@ -47,16 +47,27 @@ impl ListError {
 
 /// The devices of the controller's own system, by name.
 pub async fn list(account: &Account) -> Result<Vec<Listed>, ListError> {
-    collect(account).await.map_err(|source| ListError {
+    within(account, Vec::new()).await
+}
+
+/// Like [`list`], with the session that a connection needs: one that may hear the devices' answers.
+pub async fn list_as_for_an_order(account: &Account) -> Result<Vec<Listed>, ListError> {
+    let answers = filter::replies(account.id());
+    within(account, vec![answers]).await
+}
+
+async fn within(account: &Account, more: Vec<String>) -> Result<Vec<Listed>, ListError> {
+    collect(account, more).await.map_err(|source| ListError {
         system: account.id().system().clone(),
         source,
     })
 }
 
-async fn collect(account: &Account) -> Result<Vec<Listed>, BrokerError> {
+async fn collect(account: &Account, more: Vec<String>) -> Result<Vec<Listed>, BrokerError> {
     let id = account.id();
-    let mut session =
-        Session::begin(account, vec![filter::presences(id.realm(), id.system())]).await?;
+    let mut filters = vec![filter::presences(id.realm(), id.system())];
+    filters.extend(more);
+    let mut session = Session::begin(account, filters).await?;
     let found = presences(&mut session).await;
     session.finish(None).await;
     Ok(found?

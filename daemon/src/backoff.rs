@@ -39,6 +39,15 @@ impl Backoff {
     }
 }
 
+/// The bound of an agent's first delay before it dials its proxy again: one that restarts is back within a second.
+pub const FIRST_REDIAL: Duration = Duration::from_millis(500);
+
+/// The bound of later delays where every device of a system dials for ever: 5,000 of them are some 700 tries a second.
+pub const LAST_REDIAL: Duration = Duration::from_secs(15);
+
+/// How long an agent's connection must have lasted to count as a success.
+pub const LASTING: Duration = Duration::from_secs(10);
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

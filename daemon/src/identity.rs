@@ -71,17 +71,25 @@ impl Identity {
     pub fn load(dir: &DeviceDir, membership: &Membership) -> Result<Self, IdentityError> {
         let id = &membership.id;
         let certificates = certificates(&dir.x509_certificate(id))?;
-        let key = private_key(&dir.x509_key(id))?;
-        let key = if is_for(&certificates, &key) {
-            key
-        } else {
-            renewed_key(dir, id, &certificates)?
-        };
         Ok(Self {
+            key: certified_key(dir, id, &certificates)?,
             certificates,
-            key,
             ssh_key: Arc::new(ssh_key(&dir.ssh_key(id))?),
         })
+    }
+}
+
+/// Loads the key that these certificates are for, or the present one if none is.
+pub fn certified_key(
+    dir: &DeviceDir,
+    id: &DeviceId,
+    certificates: &[CertificateDer<'static>],
+) -> Result<PrivateKeyDer<'static>, IdentityError> {
+    let key = private_key(&dir.x509_key(id))?;
+    if is_for(certificates, &key) {
+        Ok(key)
+    } else {
+        renewed_key(dir, id, certificates)
     }
 }
 
@@ -92,6 +100,12 @@ pub fn is_for(certificates: &[CertificateDer<'static>], key: &PrivateKeyDer<'sta
             .keys_match()
             .is_ok()
     })
+}
+
+/// The public half of a certificate's key, as a DER `SubjectPublicKeyInfo`; `None` for a kind of key that is not known.
+pub fn public_key(key: &PrivateKeyDer<'static>) -> Option<Vec<u8>> {
+    let key = any_supported_type(key).ok()?;
+    Some(key.public_key()?.as_ref().to_vec())
 }
 
 /// The key of a certificate that has just been renewed. A renewal writes the certificate first and moves its key after it,

@@ -19,6 +19,7 @@ pub mod original;
 pub mod pace;
 pub mod ports;
 pub mod rate;
+pub mod reach;
 pub mod realm_dir;
 pub mod realm_file;
 pub mod registry_place;

@@ -408,8 +408,9 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(4);
 /// How often a connection pings: twice within [`SILENCE_LIMIT`], with a second for the way.
 pub const PING_INTERVAL: Duration = Duration::from_secs(4);
 
-/// How long an own peer may say nothing, when its pings come through. A cut link is noticed within this time.
-pub const SILENCE_LIMIT: Duration = Duration::from_secs(10);
+/// How long an own peer may say nothing, when its pings come through. A cut link is noticed by everybody within ten seconds;
+/// one is left for a machine that is slow to look.
+pub const SILENCE_LIMIT: Duration = Duration::from_secs(9);
 
 /// How long a controller waits for a stream. The proxy answers sooner: it may wait for the device's forward, and try
 /// another of its connections, which dials its service.

@@ -32,6 +32,7 @@ pub mod title;
 pub mod trust;
 pub mod trust_rule;
 pub mod trust_store;
+pub mod validity;
 pub mod x509_key;
 
 pub use any_registry::AnyRegistry;
@@ -50,3 +51,4 @@ pub use revoked_store::RevokedStore;
 pub use title::{Kind, Title, TitleError};
 pub use trust::Trust;
 pub use trust_store::TrustStore;
+pub use validity::Validity;

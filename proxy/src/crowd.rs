@@ -1,7 +1,6 @@
 //! How many of something there are, by device and by system. Pure counting.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -97,8 +96,8 @@ impl Crowd {
 impl Drop for Place {
     fn drop(&mut self) {
         let mut counts = self.crowd.0.lock().unwrap_or_else(PoisonError::into_inner);
-        one_less(&mut counts.devices, self.id.clone());
-        one_less(&mut counts.systems, self.id.system().clone());
+        one_less(&mut counts.devices, &self.id);
+        one_less(&mut counts.systems, self.id.system());
     }
 }
 
@@ -121,11 +120,12 @@ struct Counts {
     systems: HashMap<Label, usize>,
 }
 
-fn one_less<K: Eq + Hash>(counts: &mut HashMap<K, usize>, key: K) {
-    if let Entry::Occupied(mut count) = counts.entry(key) {
-        *count.get_mut() = count.get().saturating_sub(1);
-        if *count.get() == 0 {
-            count.remove();
+/// Counts one less of this key, and forgets a key of which there are none.
+pub(crate) fn one_less<K: Eq + Hash>(counts: &mut HashMap<K, usize>, key: &K) {
+    if let Some(count) = counts.get_mut(key) {
+        *count = count.saturating_sub(1);
+        if *count == 0 {
+            counts.remove(key);
         }
     }
 }

@@ -6,6 +6,7 @@
 //! There is no shell.
 
 pub mod admission;
+mod complaints;
 mod config;
 mod connection;
 mod crowd;

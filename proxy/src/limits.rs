@@ -5,11 +5,12 @@ use std::time::Duration;
 /// What the proxy puts up with.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Connections in all. An idle one costs some 46 KiB, so these are 0.9 GB.
+    /// Connections in all. An idle one costs some 36 KiB, so these are 0.7 GB.
     pub connections: usize,
     /// Connections that have not authenticated yet, in all. Half a packet costs 305 KB before authentication: 156 MB.
     pub unauthenticated: usize,
-    /// After how long a connection that has not authenticated makes room for another when all places are taken. A login
+    /// After how long a connection that has not authenticated makes room for another when all places are taken; whoever has two
+    /// more than the newcomer does so at once. A login
     /// takes some six round trips, two seconds at the worst; and when all agents of a realm come at once to a small machine that
     /// does a hundred logins a second, all who stand in the doorway are through after five. Who is silent holds up nobody for
     /// longer.

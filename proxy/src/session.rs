@@ -6,6 +6,7 @@
 
 mod login;
 mod requests;
+mod sessions;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,7 +21,9 @@ use tokio::sync::oneshot;
 
 use self::login::Standing;
 pub(crate) use self::login::{Admitted, Tried, TurnedDown};
+use self::sessions::Sessions;
 use crate::admission::Peer;
+use crate::complaints::Complaints;
 use crate::hub::Hub;
 use crate::rendezvous::ConnectionId;
 use crate::stream::refusal;
@@ -37,7 +40,8 @@ pub(crate) struct Visitor {
     tried: Tried,
     offers: usize,
     admitted: Option<oneshot::Sender<Result<Admitted, TurnedDown>>>,
-    sessions: usize,
+    sessions: Sessions,
+    complaints: Complaints,
 }
 
 impl Visitor {
@@ -60,7 +64,8 @@ impl Visitor {
             tried,
             offers: 0,
             admitted: Some(admitted),
-            sessions: 0,
+            sessions: Sessions::default(),
+            complaints: Complaints::default(),
         }
     }
 
@@ -102,12 +107,12 @@ impl Handler for Visitor {
         reply: ChannelOpenHandle,
         _session: &mut Session,
     ) -> Result<(), Error> {
-        self.sessions += 1;
-        if self.sessions > self.hub.limits.sessions_per_connection {
+        if self.sessions.count() >= self.hub.limits.sessions_per_connection {
             let code = ChannelOpenFailure::ResourceShortage;
             let reason = "too many sessions on one connection";
             reply.reject(refusal(&code, reason)).await;
         } else {
+            self.sessions.opened(channel.id());
             // The channel's own end is dropped: what it says is not for us.
             drop(channel);
             reply.accept().await;
@@ -192,7 +197,7 @@ impl Handler for Visitor {
         channel: ChannelId,
         session: &mut Session,
     ) -> Result<(), Error> {
-        Self::no_shell(channel, session)
+        self.no_shell(channel, session)
     }
 
     async fn exec_request(
@@ -201,7 +206,7 @@ impl Handler for Visitor {
         _command: &[u8],
         session: &mut Session,
     ) -> Result<(), Error> {
-        Self::no_shell(channel, session)
+        self.no_shell(channel, session)
     }
 
     async fn subsystem_request(
@@ -210,7 +215,7 @@ impl Handler for Visitor {
         _name: &str,
         session: &mut Session,
     ) -> Result<(), Error> {
-        Self::no_shell(channel, session)
+        self.no_shell(channel, session)
     }
 
     async fn pty_request(

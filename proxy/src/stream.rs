@@ -11,6 +11,7 @@ use russh::server::{ChannelOpenHandle, Msg};
 pub(crate) use self::failure::refusal;
 use self::find::{Found, find};
 use crate::admission::Peer;
+use crate::complaints::{Complaints, excerpt};
 use crate::crowd::Place;
 use crate::hub::{Counted, Hub};
 
@@ -23,6 +24,7 @@ pub(crate) struct Request {
     pub(crate) reply: ChannelOpenHandle,
     /// Its place among the controller's streams. A target has none, and is refused.
     pub(crate) place: Option<Place>,
+    pub(crate) complaints: Complaints,
 }
 
 /// Carries one stream: finds a member, opens its side, joins the two, and stays until both are done.
@@ -34,6 +36,7 @@ pub(crate) async fn carry(hub: Arc<Hub>, request: Request) {
         end,
         reply,
         place: _place,
+        complaints,
     } = request;
     let controller_gone = end.flow().clone();
     let found = tokio::select! {
@@ -48,8 +51,14 @@ pub(crate) async fn carry(hub: Arc<Hub>, request: Request) {
         Ok(found) => found,
         Err(failure) => {
             hub.counts.refused_streams.increment();
-            tracing::info!(controller = %peer.id(), host, port, reason = %failure, "stream refused");
+            if let Some(untold) = complaints.due() {
+                let (host, reason) = (excerpt(&host), failure.to_string());
+                tracing::info!(controller = %peer.id(), host, port, reason = excerpt(&reason), untold, "stream refused");
+            }
             reply.reject(failure.public()).await;
+            drop(end);
+            // A connection that has nothing else any more need not wait for the end of the grace period.
+            hub.changed();
             return;
         }
     };
@@ -91,6 +100,7 @@ mod tests {
     fn a_stream_costs_little_beside_what_it_carries() {
         let size = size_of_future(carry);
         println!("a stream's future: {size} bytes");
-        assert!(size <= 1536, "{size}");
+        // A quarter more than it is: how a future is laid out is the compiler's business, and changes with it.
+        assert!(size <= 1920, "{size}");
     }
 }

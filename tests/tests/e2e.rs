@@ -18,6 +18,7 @@ mod builtin;
 mod data_path;
 mod docs;
 mod enrollment;
+mod looking;
 mod main_job;
 mod operations;
 mod packaging;

@@ -125,6 +125,33 @@ fn pure_crates_have_no_runtime_no_network_and_no_keys() {
 }
 
 #[test]
+fn russh_is_built_with_the_russh_util_of_this_workspace() {
+    let metadata = metadata();
+    let resolve = metadata.resolve.as_ref().unwrap();
+    let mut seen = 0;
+    for node in &resolve.nodes {
+        if metadata[&node.id].name.as_str() != "russh" {
+            continue;
+        }
+        let utils = node.deps.iter().filter(|dep| dep.name == "russh_util");
+        for util in utils {
+            let package = &metadata[&util.pkg];
+            // Where the patch is not used, it is the published one.
+            assert!(
+                package.source.is_none()
+                    && package
+                        .manifest_path
+                        .ends_with("patches/russh-util/Cargo.toml"),
+                "russh is built with {}",
+                package.id
+            );
+            seen += 1;
+        }
+    }
+    assert_eq!(seen, 1, "russh and its russh-util");
+}
+
+#[test]
 fn one_cryptography_library_is_linked_for_tls() {
     let linked = linked("cli");
     assert!(linked.contains("ring"), "the tree was read: {linked:?}");
@@ -282,13 +309,14 @@ fn every_test_that_a_claim_names_is_there() {
         .step_by(2)
         .filter(|word| word.contains("::"))
     {
-        let (member, test) = (
-            path.split("::").next().unwrap(),
-            path.rsplit("::").next().unwrap(),
-        );
+        let mut modules: Vec<&str> = path.split("::").collect();
+        let (member, test) = (modules.remove(0), modules.pop().unwrap());
         let folder = members[member].manifest_path.parent().unwrap();
         let head = format!("fn {test}(");
-        let is_there = |file: &PathBuf| std::fs::read_to_string(file).unwrap().contains(&head);
+        let is_there = |file: &PathBuf| {
+            std::fs::read_to_string(file).unwrap().contains(&head)
+                && stands_for(file.strip_prefix(folder).unwrap(), &modules)
+        };
         assert!(
             files(folder.as_std_path(), "rs").iter().any(is_there),
             "SECURITY.md names `{path}`, which is not there"
@@ -296,6 +324,30 @@ fn every_test_that_a_claim_names_is_there() {
         named += 1;
     }
     assert!(named > 5, "only {named} tests are named in SECURITY.md");
+}
+
+/// Whether this file of a member is that of the modules, or has the last of them, `tests`, inside.
+fn stands_for(file: &Path, modules: &[&str]) -> bool {
+    let file = file.with_extension("");
+    let mut parts: Vec<&str> = file.iter().map(|part| part.to_str().unwrap()).collect();
+    let mut modules = modules.to_vec();
+    for path in [&mut parts, &mut modules] {
+        if matches!(path.last(), Some(&"main" | &"mod" | &"tests")) {
+            path.pop();
+        }
+    }
+    parts.ends_with(&modules)
+}
+
+#[test]
+fn a_test_is_looked_for_in_the_file_of_its_path() {
+    let file = |path: &'static str| Path::new(path);
+    assert!(stands_for(file("tests/it/limits.rs"), &["limits"]));
+    assert!(stands_for(file("src/store.rs"), &["store", "tests"]));
+    assert!(stands_for(file("src/store/tests.rs"), &["store", "tests"]));
+    assert!(stands_for(file("tests/tests/words/mod.rs"), &["words"]));
+    assert!(!stands_for(file("tests/it/doorway.rs"), &["limits"]));
+    assert!(!stands_for(file("tests/limits/it.rs"), &["limits"]));
 }
 
 fn metadata() -> Metadata {

@@ -196,7 +196,7 @@ async fn giving_connections_back_is_no_failure() {
     // After twenty failures the next try would be many seconds away.
     let lost = Instant::now();
     stand.dialled().await;
-    assert!(lost.elapsed() <= FIRST_RETRY, "{:?}", lost.elapsed());
+    assert!(lost.elapsed() <= FIRST_REDIAL, "{:?}", lost.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
@@ -211,6 +211,11 @@ async fn a_spare_that_could_not_be_made_is_tried_again_later() {
         spare
             .says(member::Event::Failed("too many".to_owned()))
             .await;
+        // A page of many files: each of its streams shares the connection that there is, and none makes the agent hurry.
+        first.says(member::Event::StreamBegan).await;
+        assert!(matches!(stand.told().await, Event::Streams(2)));
+        first.says(member::Event::StreamEnded).await;
+        assert!(matches!(stand.told().await, Event::Streams(1)));
     }
     // Full jitter: single waits may be short, their sum is not.
     assert!(waited.iter().all(|wait| *wait <= LAST_RETRY), "{waited:?}");
@@ -288,7 +293,7 @@ async fn only_a_connection_that_lasted_ends_the_backing_off() {
     assert!(matches!(stand.told().await, Event::Lost { silent: false }));
     let lost = Instant::now();
     stand.dialled().await;
-    assert!(lost.elapsed() <= FIRST_RETRY, "{:?}", lost.elapsed());
+    assert!(lost.elapsed() <= FIRST_REDIAL, "{:?}", lost.elapsed());
 }
 
 #[tokio::test(start_paused = true)]

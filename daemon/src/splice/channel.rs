@@ -8,7 +8,7 @@ use russh::{Channel, ChannelId, ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
 use tokio_util::sync::CancellationToken;
 
 use super::SessionMessage;
-use super::pump::{Event, Sink, Source};
+use super::pump::{Event, Gone, Sink, Source};
 use crate::flow::Flow;
 use crate::ssh::PeerKind;
 
@@ -138,8 +138,8 @@ impl Source for ChannelSource<'_> {
         self.take(message);
     }
 
-    fn is_gone(&self) -> bool {
-        self.inbox.gone.is_some()
+    fn gone(&self) -> Option<Gone> {
+        self.inbox.gone
     }
 
     fn consumed(&mut self, len: usize) {
@@ -194,12 +194,6 @@ impl Inbox {
 enum Item {
     Data(Bytes),
     Eof,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Gone {
-    Closed,
-    Lost,
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ pub(super) trait Source: Send {
     fn look_ahead(&mut self) -> impl Future<Output = ()> + Send;
 
     /// Whether the source is known to be gone, behind what it has still to deliver.
-    fn is_gone(&self) -> bool;
+    fn gone(&self) -> Option<Gone>;
 
     /// A message of this length was written on.
     fn consumed(&mut self, len: usize);
@@ -48,6 +48,22 @@ pub(super) enum Event {
     /// The connection is gone.
     Lost,
     Failed(io::Error),
+}
+
+/// How a source is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Gone {
+    Closed,
+    Lost,
+}
+
+impl Gone {
+    fn stop(self) -> Stop {
+        match self {
+            Self::Closed => Stop::Closed,
+            Self::Lost => Stop::Lost,
+        }
+    }
 }
 
 /// Why a direction stopped.
@@ -150,9 +166,9 @@ pub(super) async fn pump<From: Source, To: Sink>(
         };
         // Before the write, whose time is limited: the pace is nobody's fault.
         if let (Some(pace), Event::Data(data)) = (pace, &event) {
-            tokio::select! {
-                () = pace.take(data.len()) => {}
-                () = other_gone.cancelled() => return Stop::OtherGone,
+            let turn = pace.take(data.len());
+            if let Err(stop) = await_turn(source, turn, other_gone, limits).await {
+                return stop;
             }
         }
         let (written, len) = match event {
@@ -184,6 +200,32 @@ pub(super) async fn pump<From: Source, To: Sink>(
     }
 }
 
+/// Waits for a message's turn, which may come after minutes where many keep to one pace. Whoever is gone meanwhile keeps his
+/// place and his neighbours' time no longer than for one write.
+async fn await_turn<From: Source>(
+    source: &mut From,
+    turn: impl Future<Output = ()>,
+    other_gone: &CancellationToken,
+    limits: SpliceLimits,
+) -> Result<(), Stop> {
+    let mut turn = std::pin::pin!(turn);
+    let mut gone_at = source.gone().map(|gone| (gone, Instant::now()));
+    loop {
+        let limit = gone_at.map(|(_, since)| since + limits.linger);
+        tokio::select! {
+            biased;
+            () = &mut turn => return Ok(()),
+            () = other_gone.cancelled() => return Err(Stop::OtherGone),
+            () = source.look_ahead(), if gone_at.is_none() => {
+                gone_at = source.gone().map(|gone| (gone, Instant::now()));
+            }
+            () = sleep_until(limit.unwrap_or_else(Instant::now)), if limit.is_some() => {
+                return Err(gone_at.map_or(Stop::OtherGone, |(gone, _)| gone.stop()));
+            }
+        }
+    }
+}
+
 /// Waits for one write, as long as somebody is there to take it and it moves at all.
 async fn deliver<From: Source>(
     source: &mut From,
@@ -193,7 +235,7 @@ async fn deliver<From: Source>(
 ) -> Result<(), Stop> {
     let mut write = std::pin::pin!(write);
     let begin = Instant::now();
-    let mut gone_since = source.is_gone().then_some(begin);
+    let mut gone_since = source.gone().map(|_| begin);
     let mut stall_at = begin + limits.stall;
     loop {
         let limit = gone_since.map_or(stall_at, |since| since + limits.linger);
@@ -202,7 +244,7 @@ async fn deliver<From: Source>(
             result = &mut write => return result.map_err(Stop::WriteFailed),
             () = other_gone.cancelled() => return Err(Stop::OtherGone),
             () = source.look_ahead(), if gone_since.is_none() => {
-                gone_since = source.is_gone().then(Instant::now);
+                gone_since = source.gone().map(|_| Instant::now());
             }
             () = sleep_until(limit) => {
                 if gone_since.is_some() || source.starves_others() {
@@ -210,6 +252,98 @@ async fn deliver<From: Source>(
                 }
                 stall_at = Instant::now() + limits.stall;
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Says one thing, and is found to be gone as soon as somebody looks.
+    struct Leaver {
+        says: Option<Bytes>,
+        gone: Option<Gone>,
+        how: Gone,
+    }
+
+    impl Source for Leaver {
+        async fn next(&mut self) -> Event {
+            match (self.says.take(), self.how) {
+                (Some(data), _) => Event::Data(data),
+                (None, Gone::Closed) => Event::Closed,
+                (None, Gone::Lost) => Event::Lost,
+            }
+        }
+
+        async fn look_ahead(&mut self) {
+            self.gone = Some(self.how);
+        }
+
+        fn gone(&self) -> Option<Gone> {
+            self.gone
+        }
+
+        fn consumed(&mut self, _len: usize) {}
+
+        fn starves_others(&self) -> bool {
+            false
+        }
+    }
+
+    struct Taker;
+
+    impl Sink for Taker {
+        async fn send(&mut self, _data: Bytes) -> io::Result<()> {
+            Ok(())
+        }
+
+        async fn finish(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// How a direction ends, after how long and how many bytes, whose source has gone while others of its pace have booked so
+    /// much.
+    async fn left_behind(how: Gone, booked: usize) -> (Stop, std::time::Duration, u64) {
+        let pace = Pace::new("10 kB/s".parse().unwrap());
+        pace.take(booked).await;
+        let mut source = Leaver {
+            says: Some(Bytes::from_static(b"one")),
+            gone: None,
+            how,
+        };
+        let rules = Rules {
+            limits: SpliceLimits::default(),
+            pace: Some(&pace),
+        };
+        let (ends, start, mut moved) = (Ends::new(), Instant::now(), 0);
+        let stop = pump(
+            &mut source,
+            &mut Taker,
+            Side::First,
+            &ends,
+            rules,
+            &mut moved,
+        )
+        .await;
+        (stop, start.elapsed(), moved)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_gone_while_a_message_waits_for_its_turn_is_seen_and_not_waited_for() {
+        let linger = SpliceLimits::default().linger;
+        for how in [Gone::Closed, Gone::Lost] {
+            // A hundred seconds.
+            let (stop, took, moved) = left_behind(how, 1_000_000).await;
+            assert!(matches!(
+                (how, stop),
+                (Gone::Closed, Stop::Closed) | (Gone::Lost, Stop::Lost)
+            ));
+            assert_eq!((took, moved), (linger, 0));
+            // One second: what was said before is delivered.
+            let (_, took, moved) = left_behind(how, 10_000).await;
+            assert!(took < linger && moved == 3, "{took:?}, {moved} bytes");
         }
     }
 }

@@ -5,7 +5,7 @@ use std::io;
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use super::pump::{Event, Sink, Source};
+use super::pump::{Event, Gone, Sink, Source};
 
 /// What comes from a local reader.
 #[derive(Debug)]
@@ -48,8 +48,8 @@ impl<R: AsyncRead + Unpin + Send> Source for RawSource<'_, R> {
         std::future::pending::<()>().await;
     }
 
-    fn is_gone(&self) -> bool {
-        false
+    fn gone(&self) -> Option<Gone> {
+        None
     }
 
     fn consumed(&mut self, _len: usize) {}

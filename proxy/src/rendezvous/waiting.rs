@@ -10,6 +10,7 @@ use protocol::{DeviceId, Label};
 use tokio::sync::Notify;
 
 use super::entry::Slot;
+use crate::crowd::one_less;
 use crate::limits::{Limits, SSH_PORT};
 
 /// Who waits, and where.
@@ -128,13 +129,4 @@ impl Waiting {
 struct Waiter {
     at: Option<Slot>,
     controller: DeviceId,
-}
-
-fn one_less<K: Eq + std::hash::Hash>(counts: &mut HashMap<K, usize>, key: &K) {
-    if let Some(count) = counts.get_mut(key) {
-        *count = count.saturating_sub(1);
-        if *count == 0 {
-            counts.remove(key);
-        }
-    }
 }

@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep};
 
 use super::Visitor;
 use crate::admission::Peer;
+use crate::complaints::excerpt;
 use crate::crowd::{Crowded, Place};
 
 /// What the connection's task is told when its peer has logged in.
@@ -89,6 +90,7 @@ impl Visitor {
         let address = self.address.ip();
         let delay = self.hub.penalties.delay(address, Instant::now());
         let key = key.fingerprint(HashAlg::Sha256);
+        let user = excerpt(user);
         tracing::info!(?user, %key, address = %self.address, ?delay, "key not admitted");
         self.tried.0.store(true, Ordering::Relaxed);
         sleep(delay).await;

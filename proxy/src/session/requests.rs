@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::Visitor;
 use super::login::Standing;
 use crate::admission::{ForwardPermit, Peer};
+use crate::complaints::excerpt;
 use crate::crowd::Place;
 use crate::hub::Reach;
 use crate::rendezvous::Member;
@@ -56,9 +57,11 @@ impl Visitor {
                 true
             }
             Err(reason) => {
-                tracing::warn!(
-                    device = %peer.id(), connection = self.connection.0, address, port = *port, reason, "forward refused"
-                );
+                if let Some(untold) = self.complaints.due() {
+                    tracing::warn!(
+                        device = %peer.id(), connection = self.connection.0, address = excerpt(address), port = *port, reason, untold, "forward refused"
+                    );
+                }
                 false
             }
         }
@@ -93,7 +96,9 @@ impl Visitor {
         let Some(peer) = self.peer() else {
             return Err((reply, ChannelOpenFailure::AdministrativelyProhibited));
         };
-        let place = if self.flow.streams() >= self.hub.limits.streams_per_connection {
+        let place = if self.hub.stopping.is_cancelled() {
+            Err("the proxy is stopping".to_owned())
+        } else if self.flow.streams() >= self.hub.limits.streams_per_connection {
             Err("too many streams on one connection".to_owned())
         } else {
             self.place_for_stream(peer)
@@ -101,7 +106,9 @@ impl Visitor {
         let place = match place {
             Ok(place) => place,
             Err(reason) => {
-                tracing::warn!(device = %peer.id(), connection = self.connection.0, reason, "stream refused");
+                if let Some(untold) = self.complaints.due() {
+                    tracing::warn!(device = %peer.id(), connection = self.connection.0, reason, untold, "stream refused");
+                }
                 let code = ChannelOpenFailure::ResourceShortage;
                 return Err((reply, refusal(&code, &reason)));
             }
@@ -114,6 +121,7 @@ impl Visitor {
             end: ChannelEnd::new(channel, self.flow.clone()),
             reply,
             place,
+            complaints: self.complaints.clone(),
         };
         self.hub.tasks.spawn(carry(Arc::clone(&self.hub), request));
         Ok(())
@@ -131,7 +139,14 @@ impl Visitor {
     }
 
     /// Says what this is not, and ends the channel: a client that wants a shell should not be left hanging.
-    pub(super) fn no_shell(channel: ChannelId, session: &mut Session) -> Result<(), Error> {
+    pub(super) fn no_shell(
+        &mut self,
+        channel: ChannelId,
+        session: &mut Session,
+    ) -> Result<(), Error> {
+        if !self.sessions.first_time(channel) {
+            return session.channel_failure(channel);
+        }
         // Success, because OpenSSH's client does not show what comes before a failure.
         session.channel_success(channel)?;
         session.extended_data(channel, STDERR, NO_SHELL)?;

@@ -1,27 +1,28 @@
 //! Bytes: all of them, in order, in both directions, whoever stands still meanwhile.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use daemon::splice::{self, SpliceLimits, Why};
-use daemon::ssh_client::{Dialed, SILENCE_LIMIT};
+use daemon::ssh_client::{Dialed, PING_INTERVAL, SILENCE_LIMIT};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
-use crate::stream::{Stream, both_ways, ends_cleanly, open, receive, send};
-use crate::world::{LONG, World, until_logged};
+use crate::stream::{Bulk, Stream, both_ways, ends_cleanly, fill, open, receive, send};
+use crate::world::{LONG, World, times, until_logged};
 
 const MIB: u64 = 1024 * 1024;
 
-/// Reads until nothing comes any more for a while: everything on the way is full.
-async fn fill(stream: &mut Stream) -> u64 {
-    let (mut sent, chunk) = (0, vec![1; 64 * 1024]);
-    while let Ok(result) = timeout(Duration::from_secs(1), stream.pipe.write_all(&chunk)).await {
-        result.unwrap();
-        sent += chunk.len() as u64;
-        assert!(sent < 512 * MIB, "nothing holds it back");
+/// The port of a computer whose agent has this many connections, each for any of its streams.
+async fn pooled(world: &mut World, links: usize, service: SocketAddr) -> u16 {
+    let (key, mut port) = (world.key("333.hula.atlas"), 0);
+    for _ in 0..links {
+        port = world
+            .agent("333.hula.atlas", &key, "localhost", port, service)
+            .await;
     }
-    sent
+    port
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -32,11 +33,11 @@ async fn full_duplex_between_own_peers() {
         .agent("333.hula.atlas", &key, "localhost", 0, echo)
         .await;
     let controller = world.controller("controller.hula.atlas").await;
-    both_ways(
-        open(&controller, "localhost", port).await.unwrap(),
-        64 * MIB,
-    )
-    .await;
+    for _ in 0..times(1) {
+        let stream = open(&controller, "localhost", port).await.unwrap();
+        both_ways(stream, 64 * MIB).await;
+        world.until("closed", |stats| stats.streams == 0).await;
+    }
     drop(controller);
     world.end().await;
 }
@@ -49,15 +50,17 @@ async fn six_full_duplex_streams_in_one_connection() {
         .agent("333.hula.atlas", &key, "localhost", 0, echo)
         .await;
     let controller = world.controller("controller.hula.atlas").await;
-    let mut streams = Vec::new();
-    for _ in 0..6 {
-        streams.push(both_ways(
-            open(&controller, "localhost", port).await.unwrap(),
-            8 * MIB,
-        ));
+    for _ in 0..times(1) {
+        // Together, so that they wait for a spare together.
+        let asked = (0..6).map(|_| open(&controller, "localhost", port));
+        let opened = futures_util::future::join_all(asked).await;
+        assert_eq!((world.stats().members, world.stats().streams), (1, 6));
+        let streams = opened
+            .into_iter()
+            .map(|stream| both_ways(stream.unwrap(), 8 * MIB));
+        futures_util::future::join_all(streams).await;
+        world.until("closed", |stats| stats.streams == 0).await;
     }
-    assert_eq!((world.stats().members, world.stats().streams), (1, 6));
-    futures_util::future::join_all(streams).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -119,37 +122,43 @@ async fn a_remote_end_of_file_does_not_end_what_we_still_send() {
     ends_cleanly(stream.ended).await;
 }
 
-async fn pings_pass(controller: &Dialed, host: &str, port: u16) {
-    let mut stream = open(controller, host, port).await.unwrap();
+/// Opens a stream, has fifty words come back, and says how long the median and the last but one of them took.
+async fn pings(controller: &Dialed, port: u16, beside: &str) {
+    let mut stream = open(controller, "localhost", port).await.unwrap();
+    stream.pipe.write_all(b"e").await.unwrap();
+    let mut times = Vec::new();
     for _ in 0..50 {
-        assert!(stream.ping().await < Duration::from_secs(2), "slow");
+        times.push(stream.ping().await);
     }
+    times.sort_unstable();
+    println!("beside {beside}: p50 {:?}, p98 {:?}", times[25], times[48]);
+    assert!(times[49] < Duration::from_secs(2), "slow: {times:?}");
+    drop(stream.pipe);
+    ends_cleanly(stream.ended).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_controller_that_does_not_read_disturbs_nobody_and_gets_its_bytes_later() {
     const COUNT: u64 = 96 * MIB;
     let mut world = World::new().await;
-    let source = world
-        .service(|mut socket| async move { send(&mut socket, COUNT).await })
-        .await;
-    let (echo, key) = (world.echo().await, world.key("333.hula.atlas"));
-    let port = world
-        .agent("333.hula.atlas", &key, "localhost", 0, source)
-        .await;
-    let other_port = world
-        .agent("333.hula.atlas", &key, "localhost", 30_000, echo)
-        .await;
+    let bulk = Bulk::start(&mut world, COUNT).await;
+    let port = pooled(&mut world, 2, bulk.address).await;
     let lazy = world.controller("controller-lazy.hula.atlas").await;
-    let stalled = open(&lazy, "localhost", port).await.unwrap();
     let busy = world.controller("controller-busy.hula.atlas").await;
-    pings_pass(&busy, "localhost", other_port).await;
-    let Stream { mut pipe, ended } = stalled;
-    timeout(LONG, receive(&mut pipe, COUNT))
-        .await
-        .expect("it never resumes");
-    pipe.shutdown().await.unwrap();
-    ends_cleanly(ended).await;
+    for round in 1..=times(1) {
+        pings(&busy, port, "nothing").await;
+        let mut stalled = open(&lazy, "localhost", port).await.unwrap();
+        stalled.pipe.write_all(b"s").await.unwrap();
+        let so_far = (round - 1) as u64 * COUNT;
+        bulk.is_full(round as u64, so_far + COUNT).await;
+        pings(&busy, port, "a controller that does not read").await;
+        let Stream { mut pipe, ended } = stalled;
+        timeout(LONG, receive(&mut pipe, COUNT))
+            .await
+            .expect("it never resumes");
+        pipe.shutdown().await.unwrap();
+        ends_cleanly(ended).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -178,28 +187,24 @@ async fn a_stream_that_stands_still_is_not_taken_for_dead_by_anybody() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_target_that_does_not_read_stops_its_sender_only() {
     let mut world = World::new().await;
-    let deaf = world
-        .service(|socket| async move {
-            std::future::pending::<()>().await;
-            drop(socket);
-        })
-        .await;
-    let (echo, key) = (world.echo().await, world.key("333.hula.atlas"));
-    let deaf_port = world
-        .agent("333.hula.atlas", &key, "localhost", 0, deaf)
-        .await;
-    let port = world
-        .agent("333.hula.atlas", &key, "localhost", 30_000, echo)
-        .await;
-    let sender = world.controller("controller-a.hula.atlas").await;
-    let mut stream = open(&sender, "localhost", deaf_port).await.unwrap();
-    fill(&mut stream).await;
-    let other = world.controller("controller-b.hula.atlas").await;
-    pings_pass(&other, "localhost", port).await;
-    // The target still does not read when the controller has gone: the stream ends all the same.
-    drop(stream);
-    drop(sender);
-    world.until("released", |stats| stats.streams == 0).await;
+    let bulk = Bulk::start(&mut world, 0).await;
+    let port = pooled(&mut world, 2, bulk.address).await;
+    for round in 0..times(1) {
+        let sender = world
+            .controller(&format!("controller-a{round}.hula.atlas"))
+            .await;
+        let mut stream = open(&sender, "localhost", port).await.unwrap();
+        stream.pipe.write_all(b"d").await.unwrap();
+        fill(&mut stream.pipe).await;
+        let other = world
+            .controller(&format!("controller-b{round}.hula.atlas"))
+            .await;
+        pings(&other, port, "a target that does not read").await;
+        // The target still does not read when the controller has gone: the stream ends all the same.
+        drop(stream);
+        drop(sender);
+        world.until("released", |stats| stats.streams == 0).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -247,14 +252,8 @@ async fn a_reset_at_the_far_end_ends_the_stream_while_our_input_is_open() {
     let controller = world.controller("controller.hula.atlas").await;
     let mut stream = open(&controller, "localhost", port).await.unwrap();
     stream.pipe.write_all(b"x").await.unwrap();
-    let start = tokio::time::Instant::now();
     let ended = timeout(LONG, stream.ended).await.unwrap().unwrap();
     assert!(!ended.is_clean(), "{ended:?}");
-    assert!(
-        start.elapsed() < Duration::from_secs(2),
-        "{:?}",
-        start.elapsed()
-    );
     world.until("released", |stats| stats.streams == 0).await;
 }
 
@@ -277,11 +276,10 @@ async fn a_lost_member_is_told_as_a_loss_and_not_as_the_end() {
     let start = tokio::time::Instant::now();
     let ended = timeout(LONG, stream.ended).await.unwrap().unwrap();
     assert!(!ended.is_clean(), "{ended:?}");
-    assert!(
-        start.elapsed() <= Duration::from_secs(11),
-        "{:?}",
-        start.elapsed()
-    );
+    let noticed = start.elapsed();
+    println!("noticed after {noticed:?}");
+    // And what a busy machine adds.
+    assert!(noticed <= SILENCE_LIMIT + 2 * PING_INTERVAL, "{noticed:?}");
     world.until("gone", |stats| stats.members == 0).await;
 }
 
@@ -345,7 +343,7 @@ async fn the_end_of_a_stream_has_its_bytes_and_its_reason() {
 
 /// A link that can be cut.
 struct Relay {
-    address: std::net::SocketAddr,
+    address: SocketAddr,
     cut: tokio_util::sync::CancellationToken,
 }
 

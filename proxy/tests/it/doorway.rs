@@ -8,7 +8,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, timeout};
 
-use crate::world::{LONG, World, told_by_ssh, until_logged};
+use crate::world::{LONG, World, logged, told_by_ssh, until_logged};
 
 #[tokio::test]
 async fn strangers_of_one_address() {
@@ -102,7 +102,7 @@ async fn who_only_stands_there_makes_room() {
 #[tokio::test]
 async fn the_time_to_log_in() {
     let world = World::with(Limits {
-        auth_deadline: Duration::from_millis(700),
+        auth_deadline: Duration::from_secs(3),
         ..Limits::default()
     })
     .await;
@@ -116,7 +116,7 @@ async fn the_time_to_log_in() {
         .unwrap();
     let told = timeout(LONG, told.recv()).await.unwrap().unwrap();
     assert_eq!(told, "not authenticated in time");
-    assert!(start.elapsed() >= Duration::from_millis(600));
+    assert!(start.elapsed() >= Duration::from_secs(2));
     until_logged(&["connection ended", "not authenticated in time"]).await;
     // A peer that has said nothing reads the end.
     let told = last_words(&mut TcpStream::connect(world.address).await.unwrap()).await;
@@ -151,36 +151,36 @@ async fn failed_logins_slow_an_address_down_and_then_shut_it_out() {
     let limits = Limits {
         failed_logins_free: 6,
         failed_logins_shut: 24,
+        // Those of one round may not be gone when the next one comes.
+        unauthenticated_per_address: 64,
         ..Limits::default()
     };
     let world = World::with(limits).await;
     let good = world.key("333.hula.atlas");
     let bad = world.strangers_key("334.hula.atlas");
     let live = world.dial("333.hula.atlas", good.clone()).await.unwrap();
-    let mut times = Vec::new();
-    // Several at a time: four a second are forgiven.
+    // Four a second are forgiven: so many at a time fail faster than that on any machine.
+    let start = Instant::now();
     let refused = 'shut: loop {
-        let start = Instant::now();
-        let tries = (0..6).map(|_| world.dial("334.hula.atlas", bad.clone()));
+        let tries = (0..14).map(|_| world.dial("334.hula.atlas", bad.clone()));
         for refused in futures_util::future::join_all(tries).await {
             let refused = refused.unwrap_err();
             if !matches!(refused, DialError::Refused { .. }) {
                 break 'shut refused;
             }
         }
-        times.push(start.elapsed());
-        assert!(times.len() < 40, "never shut out: {times:?}");
+        assert!(start.elapsed() < LONG, "never shut out");
     };
-    assert!(times.len() >= 2, "{times:?} then {refused}");
     let words = refused.to_string();
     assert!(
         words.contains("turns us away: too many failed logins from your address"),
         "{words}"
     );
-    assert!(
-        times.last().unwrap() > &(times[0] + Duration::from_millis(200)),
-        "not slowed down: {times:?}"
-    );
+    // The first were answered at once, later ones later.
+    until_logged(&["key not admitted", "delay=0ns"]).await;
+    let held_back =
+        |line: &String| line.contains("key not admitted") && !line.contains("delay=0ns");
+    assert!(logged().iter().any(held_back), "{:#?}", logged());
     until_logged(&["too many failed logins: shut out for a while", "127.0.0.1"]).await;
     let told = told_by_ssh(&world, "333.hula.atlas").await;
     assert!(

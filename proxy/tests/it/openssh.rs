@@ -2,16 +2,14 @@
 
 use std::fs;
 use std::process::Stdio;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::TcpStream;
+use tokio::net::UnixStream;
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::stream::{both_ways, open, receive, send, send_counted};
+use crate::stream::{Bulk, both_ways, open, receive, send};
 use crate::world::{LONG, World, quick};
 
 const MIB: u64 = 1024 * 1024;
@@ -39,6 +37,19 @@ pub(crate) async fn ssh_member(
     .unwrap();
     world.until("served", |stats| stats.members > 0).await;
     (ssh, port)
+}
+
+/// A connection to what `ssh -L SOCKET:…` listens on, as soon as it does. A socket of the file system, because a free port may
+/// be somebody else's when `ssh` takes it.
+pub(crate) async fn connect_through(socket: &std::path::Path) -> UnixStream {
+    let start = Instant::now();
+    loop {
+        match UnixStream::connect(socket).await {
+            Ok(stream) => return stream,
+            Err(_) => sleep(Duration::from_millis(20)).await,
+        }
+        assert!(start.elapsed() < LONG, "ssh does not listen");
+    }
 }
 
 pub(crate) struct Piped {
@@ -147,21 +158,14 @@ async fn minus_l_carries_many_connections() {
     let echo = world.echo().await;
     let (_member, port) = ssh_member(&world, "333.hula.atlas", echo).await;
     world.key("controller.hula.atlas");
-    let free = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let socket = world.home.path().join("forwarded");
     let mut ssh = world.ssh("controller.hula.atlas");
-    ssh.args(["-N", "-L", &format!("{free}:localhost:{port}"), "127.0.0.1"]);
+    let forward = format!("{}:localhost:{port}", socket.display());
+    ssh.args(["-N", "-L", &forward, "127.0.0.1"]);
     let _listener = ssh.spawn().unwrap();
-    let start = Instant::now();
     let mut streams = Vec::new();
-    while streams.len() < 20 {
-        match TcpStream::connect(free).await {
-            Ok(socket) => streams.push(socket),
-            Err(_) => sleep(Duration::from_millis(20)).await,
-        }
-        assert!(start.elapsed() < LONG, "ssh does not listen");
+    for _ in 0..20 {
+        streams.push(connect_through(&socket).await);
     }
     let each = streams.into_iter().map(|mut socket| async move {
         let (mut read, mut write) = socket.split();
@@ -202,26 +206,8 @@ async fn full_duplex_in_every_pairing_of_ends() {
 async fn a_stalled_reader_of_an_openssh_member_disturbs_no_other_controller() {
     const COUNT: u64 = 48 * MIB;
     let mut world = World::new().await;
-    let (written, begun) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
-    let (total, streams) = (Arc::clone(&written), Arc::clone(&begun));
-    // The first byte says what is wanted.
-    let service = world
-        .service(move |mut socket| {
-            let (total, streams) = (Arc::clone(&total), Arc::clone(&streams));
-            async move {
-                let mut wish = [0];
-                socket.read_exact(&mut wish).await.unwrap();
-                if wish == *b"s" {
-                    streams.fetch_add(1, Ordering::Relaxed);
-                    send_counted(&mut socket, COUNT, &total).await;
-                } else {
-                    let (mut read, mut write) = socket.split();
-                    let _ = tokio::io::copy(&mut read, &mut write).await;
-                }
-            }
-        })
-        .await;
-    let (_member, port) = ssh_member(&world, "333.hula.atlas", service).await;
+    let bulk = Bulk::start(&mut world, COUNT).await;
+    let (_member, port) = ssh_member(&world, "333.hula.atlas", bulk.address).await;
     world.key("controller-ssh.hula.atlas");
     let lazy = world.controller("controller-lazy.hula.atlas").await;
     let busy = world.controller("controller-busy.hula.atlas").await;
@@ -233,16 +219,7 @@ async fn a_stalled_reader_of_an_openssh_member_disturbs_no_other_controller() {
     );
     stalled.pipe.write_all(b"s").await.unwrap();
     ssh_stalled.stdin.write_all(b"s").await.unwrap();
-    // Until both are full: nothing more goes in for a good while.
-    let (start, mut before, mut still) = (Instant::now(), 0, 0);
-    while begun.load(Ordering::Relaxed) < 2 || still < 20 {
-        assert!(start.elapsed() < LONG, "they are never full");
-        sleep(Duration::from_millis(25)).await;
-        let now = written.load(Ordering::Relaxed);
-        still = if now == before { still + 1 } else { 0 };
-        before = now;
-    }
-    assert!(before < 2 * COUNT, "nothing stands still: raise the amount");
+    bulk.is_full(2, 2 * COUNT).await;
     let mut other = open(&busy, "localhost", port).await.unwrap();
     other.pipe.write_all(b"e").await.unwrap();
     for _ in 0..50 {

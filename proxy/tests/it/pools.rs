@@ -95,7 +95,7 @@ async fn each_stream_has_a_connection_to_itself_and_then_they_share() {
 #[tokio::test]
 async fn a_member_that_does_not_open_is_passed_over() {
     let limits = Limits {
-        open_deadline: Duration::from_millis(300),
+        open_deadline: Duration::from_secs(3),
         ..Limits::default()
     };
     let mut world = World::with(limits).await;

@@ -148,7 +148,7 @@ async fn a_new_key_works_at_once_and_a_withdrawn_one_ends_its_connections() {
 #[tokio::test]
 async fn silent_and_slow_strangers_are_cut_and_do_not_take_all_places() {
     let limits = Limits {
-        auth_deadline: Duration::from_millis(500),
+        auth_deadline: Duration::from_secs(3),
         unauthenticated_per_address: 4,
         ..Limits::default()
     };
@@ -179,47 +179,6 @@ async fn silent_and_slow_strangers_are_cut_and_do_not_take_all_places() {
     }
     assert!(start.elapsed() >= limits.auth_deadline);
     world.dial("333.hula.atlas", key).await.unwrap();
-}
-
-#[tokio::test]
-async fn the_limits_of_one_connection_hold() {
-    let limits = Limits {
-        streams_per_connection: 3,
-        forwards_per_connection: 2,
-        ..quick()
-    };
-    let mut world = World::with(limits).await;
-    let (echo, key) = (world.echo().await, world.key("333.hula.atlas"));
-    for port in [20_001, 20_002, 20_003, 20_004] {
-        world
-            .agent("333.hula.atlas", &key, "localhost", port, echo)
-            .await;
-    }
-    let controller = world.controller("controller.hula.atlas").await;
-    let mut open_streams = Vec::new();
-    for port in [20_001, 20_002, 20_003] {
-        open_streams.push(open(&controller, "localhost", port).await.unwrap());
-    }
-    let refused = open(&controller, "localhost", 20_004).await.err().unwrap();
-    assert_eq!(
-        refused.to_string(),
-        "the proxy refuses it: too many streams on one connection"
-    );
-    let greedy = world.dial("333.hula.atlas", key).await.unwrap();
-    greedy
-        .request_forward("localhost", 20_001, LONG)
-        .await
-        .unwrap();
-    greedy
-        .request_forward("localhost", 20_002, LONG)
-        .await
-        .unwrap();
-    assert!(
-        greedy
-            .request_forward("localhost", 20_003, LONG)
-            .await
-            .is_err()
-    );
 }
 
 #[tokio::test]

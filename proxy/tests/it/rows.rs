@@ -1,19 +1,19 @@
-//! What stock russh does wrong, with OpenSSH at one end or at both, again and again. The rows between our own peers are in
+//! What stock russh does wrong, with OpenSSH at one end or at both, again and again: so many times as `TUNNEL_REPEAT` says
+//! (`TUNNEL_REPEAT=200 cargo test -p proxy --test it -- rows:: data_path:: --test-threads 1`). The rows between our own peers are in
 //! `data_path`, full duplex in every pairing in `openssh`.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::net::UnixStream;
+use tokio::time::{Instant, timeout};
 
-use crate::openssh::{ssh_member, ssh_stream};
-use crate::stream::open;
-use crate::world::{LONG, World};
+use crate::openssh::{connect_through, ssh_member, ssh_stream};
+use crate::stream::{fill, open};
+use crate::world::{LONG, World, times};
 
 const MIB: usize = 1024 * 1024;
-const TIMES: usize = 3;
 
 /// A service that the first byte chooses: `e` gives back what it gets, `s` sends without end, `d` never reads.
 async fn service(world: &mut World) -> SocketAddr {
@@ -41,17 +41,7 @@ async fn service(world: &mut World) -> SocketAddr {
         .await
 }
 
-/// Sends until nothing more goes for a while: everything on the way is full.
-async fn fill(to: &mut (impl AsyncWriteExt + Unpin)) {
-    let (mut sent, chunk) = (0, vec![1; 64 * 1024]);
-    while let Ok(written) = timeout(Duration::from_millis(700), to.write_all(&chunk)).await {
-        written.unwrap();
-        sent += chunk.len();
-        assert!(sent < 512 * MIB, "nothing holds it back");
-    }
-}
-
-async fn ping(socket: &mut TcpStream) -> Duration {
+async fn ping(socket: &mut UnixStream) -> Duration {
     let start = Instant::now();
     socket.write_all(b"ping").await.unwrap();
     let mut word = [0; 4];
@@ -77,24 +67,15 @@ async fn a_stream_that_is_not_read_beside_one_of_the_same_openssh_connection() {
     let (_member, stock) = ssh_member(&world, "333.hula.atlas", service).await;
     world.key("controller.hula.atlas");
     for port in [own, stock] {
-        let free = std::net::TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap();
+        let socket = world.home.path().join(format!("forwarded-{port}"));
         let mut ssh = world.ssh("controller.hula.atlas");
-        ssh.args(["-N", "-L", &format!("{free}:localhost:{port}"), "127.0.0.1"]);
+        let forward = format!("{}:localhost:{port}", socket.display());
+        ssh.args(["-N", "-L", &forward, "127.0.0.1"]);
         let listener = ssh.spawn().unwrap();
-        let start = Instant::now();
-        let mut stalled = loop {
-            match TcpStream::connect(free).await {
-                Ok(socket) => break socket,
-                Err(_) => sleep(Duration::from_millis(20)).await,
-            }
-            assert!(start.elapsed() < LONG, "ssh does not listen");
-        };
+        let mut stalled = connect_through(&socket).await;
         stalled.write_all(b"s").await.unwrap();
-        for _ in 0..TIMES {
-            let mut other = TcpStream::connect(free).await.unwrap();
+        for _ in 0..times(3) {
+            let mut other = connect_through(&socket).await;
             other.write_all(b"e").await.unwrap();
             let mut slowest = Duration::ZERO;
             for _ in 0..30 {
@@ -121,7 +102,7 @@ async fn an_upload_that_nobody_reads_into_an_openssh_member() {
     let mut world = World::new().await;
     let service = service(&mut world).await;
     let (_member, port) = ssh_member(&world, "333.hula.atlas", service).await;
-    for round in 0..TIMES {
+    for round in 0..times(3) {
         let own = world
             .controller(&format!("controller-a{round}.hula.atlas"))
             .await;
@@ -153,7 +134,7 @@ async fn a_download_that_is_killed_leaves_an_openssh_member_and_its_neighbours_a
     }
     let mut other = ssh_stream(&world, "controller-b.hula.atlas", &to);
     other.stdin.write_all(b"e").await.unwrap();
-    for _ in 0..TIMES {
+    for _ in 0..times(3) {
         let mut download = ssh_stream(&world, "controller-a.hula.atlas", &to);
         download.stdin.write_all(b"s").await.unwrap();
         let mut some = vec![0; 4 * MIB];

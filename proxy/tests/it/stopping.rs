@@ -3,8 +3,9 @@
 use proxy::Limits;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
+use crate::openssh::connect_through;
 use crate::stream::{ends_cleanly, open};
 use crate::world::{LONG, World};
 
@@ -50,6 +51,49 @@ async fn what_goes_on_after_the_grace_period_is_cut() {
     world.shutdown.request();
     let ended = timeout(LONG, stream.ended).await.unwrap().unwrap();
     assert!(!ended.is_clean(), "{ended:?}");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_connection_that_is_let_finish_gets_nothing_new() {
+    let mut world = World::with_grace(10 * LONG).await;
+    let (echo, key) = (world.echo().await, world.key("333.hula.atlas"));
+    let port = world
+        .agent("333.hula.atlas", &key, "localhost", 0, echo)
+        .await;
+    let controller = world.controller("controller.hula.atlas").await;
+    let mut stream = open(&controller, "localhost", port).await.unwrap();
+    stream.ping().await;
+    world.shutdown.request();
+    world.until("stopping", |stats| stats.waiting == 0).await;
+    let start = Instant::now();
+    let refused = loop {
+        // Until the proxy has heard of it.
+        match open(&controller, "localhost", port).await {
+            Ok(opened) => drop(opened),
+            Err(refused) => break refused,
+        }
+        assert!(start.elapsed() < LONG, "streams are opened all the same");
+    };
+    assert_eq!(
+        refused.to_string(),
+        "the proxy refuses it: the proxy is stopping"
+    );
+    stream.ping().await;
+    drop(stream);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_stream_that_waits_does_not_hold_the_end_up() {
+    let world = World::with_grace(10 * LONG).await;
+    world.key("controller.hula.atlas");
+    let socket = world.home.path().join("forwarded");
+    let mut ssh = world.ssh("controller.hula.atlas");
+    ssh.args(["-N", "-L", &format!("{}:333:22", socket.display())]);
+    let _ssh = ssh.arg("127.0.0.1").spawn().unwrap();
+    let _asked = connect_through(&socket).await;
+    world.until("waiting", |stats| stats.waiting == 1).await;
     world.end().await;
 }
 

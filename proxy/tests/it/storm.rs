@@ -3,11 +3,11 @@
 //! In the suite with some hundred agents; with as many as a large realm has by
 //! `TUNNEL_STORM=5000 cargo test --release -p proxy --test it storm -- --nocapture`.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use daemon::backoff::Backoff;
+use daemon::backoff::{Backoff, FIRST_REDIAL, LAST_REDIAL, LASTING};
 use daemon::descriptors::raise_limit;
 use daemon::shutdown::Shutdown;
 use proxy::{Limits, Proxy};
@@ -17,10 +17,6 @@ use tokio::time::{Instant, sleep};
 
 use crate::world::{LONG, World};
 
-/// The agents' own backoff.
-const FIRST_RETRY: Duration = Duration::from_millis(500);
-const LAST_RETRY: Duration = Duration::from_secs(15);
-
 /// The goal, of 5,000.
 const ALL_BACK: Duration = Duration::from_mins(1);
 
@@ -28,14 +24,18 @@ const ALL_BACK: Duration = Duration::from_mins(1);
 struct Storm {
     address: String,
     host_key: PublicKey,
+    /// Tries that ended before a forward was there.
     turned_away: AtomicUsize,
+    /// For how long each agent was refused, from its first refusal until it was let in.
+    refused_for: Mutex<Vec<Duration>>,
     tries: AtomicUsize,
 }
 
 impl Storm {
     /// An agent as small as it can be: it has a forward, and comes back when its connection is lost.
     async fn agent(self: Arc<Self>, key: Arc<PrivateKey>) {
-        let mut backoff = Backoff::new(FIRST_RETRY, LAST_RETRY);
+        let mut backoff = Backoff::new(FIRST_REDIAL, LAST_REDIAL);
+        let mut refused: Option<Instant> = None;
         let host_keys = std::slice::from_ref(&self.host_key);
         loop {
             let key = Arc::clone(&key);
@@ -45,10 +45,17 @@ impl Storm {
             if let Ok(dialed) = dialed
                 && dialed.request_forward("localhost", 0, LONG).await.is_ok()
             {
-                backoff.reset();
+                if let Some(since) = refused.take() {
+                    self.refused_for.lock().unwrap().push(since.elapsed());
+                }
+                let up = Instant::now();
                 dialed.flow().dead().await;
+                if up.elapsed() >= LASTING {
+                    backoff.reset();
+                }
             } else {
                 self.turned_away.fetch_add(1, Ordering::Relaxed);
+                refused.get_or_insert_with(Instant::now);
             }
             sleep(backoff.next_delay()).await;
         }
@@ -70,6 +77,7 @@ async fn all_agents_are_back_soon_after_a_restart() {
         address: world.address.to_string(),
         host_key: world.host_key.clone(),
         turned_away: AtomicUsize::new(0),
+        refused_for: Mutex::default(),
         tries: AtomicUsize::new(0),
     });
     let mut agents = JoinSet::new();
@@ -79,23 +87,29 @@ async fn all_agents_are_back_soon_after_a_restart() {
     }
     let start = Instant::now();
     while world.stats().tunnels < count {
-        assert!(start.elapsed() < 2 * ALL_BACK, "{:?}", world.stats());
+        assert!(start.elapsed() < ALL_BACK, "{:?}", world.stats());
         sleep(Duration::from_millis(20)).await;
     }
     println!("{count} agents, all there after {:?}", start.elapsed());
 
     // It dies and comes back at the same address.
     let mut config = world.config(vec![world.private_host_key.clone()]);
-    (config.listen, config.limits) = (world.address, limits);
+    config.listen = world.address;
+    // A doorway that is full for most of them, as that of a large realm is.
+    config.limits = Limits {
+        unauthenticated: count / 10,
+        ..limits
+    };
     world.shutdown.request();
     while world.tasks.join_next().await.is_some() {}
     let proxy = loop {
         match Proxy::bind(config.clone()).await {
             Ok(proxy) => break proxy,
-            Err(error) => assert!(start.elapsed() < 3 * ALL_BACK, "{error}"),
+            Err(error) => assert!(start.elapsed() < 2 * ALL_BACK, "{error}"),
         }
         sleep(Duration::from_millis(20)).await;
     };
+    storm.refused_for.lock().unwrap().clear();
     for counter in [&storm.tries, &storm.turned_away] {
         counter.store(0, Ordering::Relaxed);
     }
@@ -107,12 +121,21 @@ async fn all_agents_are_back_soon_after_a_restart() {
         assert!(start.elapsed() < ALL_BACK, "{:?}", stats.now());
         sleep(Duration::from_millis(20)).await;
     }
+    let turned_away = storm.turned_away.load(Ordering::Relaxed);
+    let refused_for = std::mem::take(&mut *storm.refused_for.lock().unwrap());
+    let longest = refused_for.iter().max().copied().unwrap_or_default();
     println!(
-        "{count} agents, all back after {:?}: {} tries, of which {} were turned away or lost",
+        "{count} agents, all back after {:?}: {} tries, of which {turned_away} were turned away or lost; {} agents were, for {longest:?} at the longest",
         start.elapsed(),
         storm.tries.load(Ordering::Relaxed),
-        storm.turned_away.load(Ordering::Relaxed),
+        refused_for.len(),
     );
+    assert!(
+        turned_away > 0,
+        "there was room for all: ask for more agents"
+    );
+    // The time that anybody has to log in.
+    assert!(longest < limits.auth_deadline, "{longest:?}");
     agents.abort_all();
     while agents.join_next().await.is_some() {}
     shutdown.request();

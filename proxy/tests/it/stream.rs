@@ -1,5 +1,7 @@
 //! Streams of a controller, and what is sent through them.
 
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -7,11 +9,12 @@ use daemon::splice::{self, ChannelEnd, Ended, SpliceLimits};
 use daemon::ssh_client::{Dialed, RequestError};
 use russh::client::Msg;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::TaskTracker;
 
-use crate::world::LONG;
+use crate::world::{LONG, World};
 
 /// A stream whose near end is a pipe, as a controller's standard input and output would be.
 pub(crate) struct Stream {
@@ -50,6 +53,72 @@ impl Stream {
             .unwrap();
         assert_eq!(&word, b"ping");
         start.elapsed()
+    }
+}
+
+/// Sends until nothing more goes for a while: everything on the way is full. That is less than the cap of one connection and
+/// what the kernel's sockets hold.
+pub(crate) async fn fill(to: &mut (impl AsyncWriteExt + Unpin)) {
+    let (mut sent, chunk) = (0_u64, vec![1; 64 * 1024]);
+    while let Ok(written) = timeout(Duration::from_secs(1), to.write_all(&chunk)).await {
+        written.unwrap();
+        sent += chunk.len() as u64;
+        assert!(sent < FULL, "nothing holds it back");
+    }
+    println!("full with {} KiB", sent / 1024);
+}
+
+/// A service that the first byte chooses: after `s` it sends so many bytes of the pattern, after `d` it never reads, and after
+/// anything else it gives back what it gets.
+pub(crate) struct Bulk {
+    pub(crate) address: SocketAddr,
+    begun: Arc<AtomicU64>,
+    written: Arc<AtomicU64>,
+}
+
+impl Bulk {
+    pub(crate) async fn start(world: &mut World, count: u64) -> Self {
+        let (begun, written) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let (streams, total) = (Arc::clone(&begun), Arc::clone(&written));
+        let serve = move |mut socket: TcpStream| {
+            let (streams, total) = (Arc::clone(&streams), Arc::clone(&total));
+            async move {
+                let mut wish = [0];
+                if socket.read_exact(&mut wish).await.is_err() {
+                    return;
+                }
+                match &wish {
+                    b"s" => {
+                        streams.fetch_add(1, Ordering::Relaxed);
+                        send_counted(&mut socket, count, &total).await;
+                    }
+                    b"d" => std::future::pending().await,
+                    _ => {
+                        let (mut read, mut write) = socket.split();
+                        let _ = tokio::io::copy(&mut read, &mut write).await;
+                    }
+                }
+            }
+        };
+        let address = world.service(serve).await;
+        Self {
+            address,
+            begun,
+            written,
+        }
+    }
+
+    /// Waits until so many streams of it are full: nothing more goes in for a good while.
+    pub(crate) async fn is_full(&self, streams: u64, most: u64) {
+        let (start, mut before, mut still) = (Instant::now(), 0, 0);
+        while self.begun.load(Ordering::Relaxed) < streams || still < 20 {
+            assert!(start.elapsed() < LONG, "they are never full");
+            sleep(Duration::from_millis(25)).await;
+            let now = self.written.load(Ordering::Relaxed);
+            still = if now == before { still + 1 } else { 0 };
+            before = now;
+        }
+        assert!(before < most, "nothing stands still: raise the amount");
     }
 }
 
@@ -118,3 +187,6 @@ pub(crate) async fn receive(reader: &mut (impl AsyncReadExt + Unpin), count: u64
     }
     assert_eq!(got, count, "bytes until the end of file");
 }
+
+/// More than a connection's cap with the kernel's buffers on the way, in bytes.
+const FULL: u64 = daemon::flow::HARD_CAP as u64 + 32 * 1024 * 1024;

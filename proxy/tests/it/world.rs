@@ -35,6 +35,12 @@ pub(crate) struct World {
     stats: StatsReader,
 }
 
+/// How often a row is repeated: so many times in the suite, and as often as `TUNNEL_REPEAT` says in a soak.
+pub(crate) fn times(in_the_suite: usize) -> usize {
+    let wanted = std::env::var("TUNNEL_REPEAT").ok();
+    wanted.map_or(in_the_suite, |wanted| wanted.parse().unwrap())
+}
+
 /// The limits with the waits made short, where a test is about their end.
 pub(crate) fn quick() -> Limits {
     Limits {
@@ -56,6 +62,16 @@ impl World {
     /// A proxy where the streams of `hula` have this rate.
     #[expect(clippy::large_types_passed_by_value, reason = "made for the call")]
     pub(crate) async fn with_bandwidth(limits: Limits, rate: &str) -> Self {
+        Self::start(limits, rate, Duration::from_secs(5)).await
+    }
+
+    /// A proxy whose streams have this long when it stops.
+    pub(crate) async fn with_grace(grace: Duration) -> Self {
+        Self::start(Limits::default(), "", grace).await
+    }
+
+    #[expect(clippy::large_types_passed_by_value, reason = "made for the call")]
+    async fn start(limits: Limits, rate: &str, grace: Duration) -> Self {
         listen_to_logs();
         let home = tempfile::tempdir().unwrap();
         fs::create_dir(home.path().join("keys")).unwrap();
@@ -64,7 +80,7 @@ impl World {
         let config = config(home.path(), vec![host_key.clone()], limits, rate);
         let proxy = Proxy::bind(config).await.unwrap();
         let (address, stats) = (proxy.local_addr(), proxy.stats());
-        let shutdown = Shutdown::new(Duration::from_secs(5));
+        let shutdown = Shutdown::new(grace);
         let mut tasks = JoinSet::new();
         tasks.spawn(proxy.run(shutdown.clone()));
         let known = format!(

@@ -149,6 +149,34 @@ fn ranges_that_overlap_are_refused_when_the_realm_is_read() {
     }
 }
 
+#[test]
+fn the_doctor_goes_to_a_device_without_a_broker() {
+    let stage = Stage::new("hula", 61_000, 61_999);
+    let _proxy = stage.world.proxy();
+    let _agent = stage.agent(1);
+    let doctor = |who: &Device, words: &[&str]| {
+        let words: Vec<&str> = [&["doctor"], words].concat();
+        stage.world.run_as(who, &words)
+    };
+    let well = doctor(&stage.controller, &["333"]).success();
+    for line in [
+        "– broker-mqtt",
+        "– order",
+        "✓ proxy-login",
+        "✓ sshd",
+        "✓ host-key",
+    ] {
+        assert!(well.stdout.contains(line), "{line}: {}", well.report());
+    }
+    assert_eq!(well.stdout.lines().last(), Some("2"), "{}", well.report());
+    // Of the two services that the device offers nobody serves one.
+    let ill = doctor(&stage.device, &[]);
+    assert_eq!(ill.code, Some(69), "{}", ill.report());
+    for line in ["– certificate", "✗ service-more", "✓ service-ssh"] {
+        assert!(ill.stdout.contains(line), "{line}: {}", ill.report());
+    }
+}
+
 /// A device and a controller of an always-on system: no broker runs, and nobody has a certificate.
 struct Stage {
     proxy: Option<Sshd>,

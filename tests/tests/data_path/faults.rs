@@ -214,7 +214,7 @@ impl Stage {
                 now => Err(format!("{now} descriptors, {before} before")),
             },
         );
-        // And nothing else is in its table: the next stream finds a connection that works.
+        // And the next stream finds a connection that works.
         let mut session = Session::start(&mut self.stdio());
         session.echo("works");
         assert_eq!(session.finish(), Some(0));
@@ -247,7 +247,8 @@ print('ready')
 server.serve_forever()
 ";
 
-/// The ten seconds after which whoever says nothing counts as gone, and what a loaded machine adds.
+/// The nine seconds after which whoever says nothing counts as gone (`daemon::ssh_client::SILENCE_LIMIT`), and what a loaded
+/// machine adds; how long it took is printed.
 const NOTICED: Duration = Duration::from_secs(13);
 
 /// How soon after its link a tunnel is back.

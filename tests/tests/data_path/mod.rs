@@ -7,6 +7,7 @@ mod copies;
 mod faults;
 mod hooks;
 mod host_key;
+mod pauses;
 mod remote;
 mod returns;
 mod services;

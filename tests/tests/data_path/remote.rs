@@ -225,7 +225,8 @@ pub(super) const PAYLOAD: u64 = 200_000_000;
 /// How much of it has crossed the link, each way, when a fault comes.
 pub(super) const MIDDLE: u64 = 60_000_000;
 
-/// The ten seconds after which whoever says nothing counts as gone, and what a loaded machine adds.
+/// The nine seconds after which whoever says nothing counts as gone (`daemon::ssh_client::SILENCE_LIMIT`), and what a loaded
+/// machine adds; how long it took is printed.
 pub(super) const NOTICED: Duration = Duration::from_secs(13);
 
 /// What a transfer may take in a debug build on a small machine that others use too.

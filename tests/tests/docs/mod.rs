@@ -19,6 +19,11 @@ fn readme() {
 }
 
 #[test]
+fn doctor() {
+    tell("docs/doctor.md");
+}
+
+#[test]
 fn migrating() {
     tell("docs/migrating.md");
 }
@@ -46,6 +51,7 @@ fn running_an_agent() {
 /// The pages that are told by a test of their own above; but for one, whose machines are those of `packaging`.
 const TOLD: &[&str] = &[
     "README.md",
+    "docs/doctor.md",
     "docs/installing.md",
     "docs/migrating.md",
     "docs/operations.md",

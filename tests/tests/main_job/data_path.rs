@@ -6,8 +6,8 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use e2e::{
-    CEILING, Daemon, EchoServer, Session, SilentServer, checksum, current_user, random_file, run,
-    wait_until,
+    CEILING, Daemon, EchoServer, Session, SilentServer, allocated, checksum, current_user,
+    random_file, run, wait_until,
 };
 
 use super::Job;
@@ -20,12 +20,23 @@ const PROMPT: Duration = Duration::from_millis(500);
 const BULK: Duration = Duration::from_mins(1);
 const BULK_BYTES: usize = 64_000_000;
 
+/// What one connection may have unread at the proxy before it is ended (`daemon::flow::HARD_CAP`).
+const CAP: u64 = 64 << 20;
+
 #[test]
 fn a_controller_that_stops_reading_does_not_delay_another() {
     let job = Job::start();
     let other = job.second_controller();
+    let server = job.serve.as_ref().unwrap().pid();
+    let before = allocated(server);
     let stalled = stall(&mut job.connect("cat /dev/zero"));
     assert_prompt(&mut job.connect_as(&other, "cat"), "a stalled reader");
+    let grown = allocated(server).saturating_sub(before);
+    println!(
+        "beside a stalled reader the server has {} KiB more",
+        grown / 1024
+    );
+    assert!(grown < CAP, "{} MiB more", grown >> 20);
     drop(stalled);
     assert_prompt(&mut job.connect("cat"), "after a stalled reader");
 }

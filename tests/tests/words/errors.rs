@@ -152,6 +152,8 @@ fn on_the_way_to_a_computer() {
         }
     });
     book.type_in(&mut controller(&["list"]));
+    // Without a proxy it would be told whichever of the two failed first.
+    let _proxy = world.proxy();
     book.type_in(&mut controller(&["connect", "you@333", "--", "true"]));
     // The port of the device's own sshd, in lines of its file.
     let address = job.sshd.address();
