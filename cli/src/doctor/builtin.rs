@@ -32,7 +32,7 @@ pub(super) async fn look(name: &str, own: &Own) -> Leg {
             "`tunnel agent sync-keys --builtin` brings the keys of the system's controllers",
         );
     }
-    let service = match builtin_ssh::prepare(&own.dir, &own.membership).await {
+    let service = match builtin_ssh::prepare(&own.dir, &own.membership, true).await {
         Ok(Some(service)) => service,
         Ok(None) => return Leg::skipped(name, "it is not asked for"),
         Err(failure) => return Leg::failed(name, &failure),
