@@ -89,7 +89,7 @@ enum Format {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     #[cfg(feature = "controller")]
-    Connect(Connect),
+    Connect(Box<Connect>),
     #[cfg(feature = "controller")]
     Forward(Forward),
     #[cfg(feature = "controller")]

@@ -206,7 +206,7 @@ impl From<controller::ForwardError> for Failure {
     fn from(error: controller::ForwardError) -> Self {
         match error {
             controller::ForwardError::Open(error) => error.into(),
-            error => {
+            error @ (controller::ForwardError::Listen { .. } | _) => {
                 let hint = error.hint();
                 Self::new(error, hint, exit::FAILURE)
             }

@@ -137,11 +137,7 @@ impl OwnSsh {
         }
     }
 
-    async fn talk(
-        self,
-        socket: UnixStream,
-        on_login: impl FnOnce(),
-    ) -> Result<u8, OwnSshError> {
+    async fn talk(self, socket: UnixStream, on_login: impl FnOnce()) -> Result<u8, OwnSshError> {
         let (farewell, mut last_words) = mpsc::channel(1);
         let logged_in = timeout(LOGIN, self.log_in(socket, farewell)).await;
         on_login();

@@ -93,7 +93,8 @@ impl Tunnel {
                     timing,
                     &on_wait,
                 );
-                let (opened, proxy, early) = ordered(ordering, &account, &asked, timing, &on_wait).await?;
+                let (opened, proxy, early) =
+                    ordered(ordering, &account, &asked, timing, &on_wait).await?;
                 known_proxy(&account, &device, opened.proxy.as_deref())?;
                 let port = port(&asked, &opened)?;
                 on_wait("the stream");
@@ -235,7 +236,7 @@ async fn ordered(
         }
         proxy = &mut login => {
             let proxy = proxy?;
-            let (opened, early) = early::beside(ordering, &proxy, asked, timing).await?;
+            let (opened, early) = early::beside(ordering, &proxy, asked, timing, on_wait).await?;
             Ok((opened, proxy, early))
         }
     }

@@ -11,10 +11,10 @@ use daemon::shutdown::Shutdown;
 use daemon::ssh_client::{Dialed, OPEN_LIMIT};
 use protocol::{DeviceId, Label, LeaseId};
 use tokio::sync::{Semaphore, watch};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::connection::{Account, Session};
-use crate::order::{Asked, LIFETIME};
+use crate::order::{Asked, LIFETIME, filters};
 use crate::timing::Timing;
 use crate::tunnel::{self, OpenError, Stream};
 
@@ -54,6 +54,8 @@ struct Place {
     number: u64,
     is_asking: bool,
     found: Result<Found, Arc<OpenError>>,
+    /// How often in a row the device could not be asked, and when the last time was.
+    failed: Option<(u32, Instant)>,
 }
 
 #[derive(Clone, Debug)]
@@ -97,7 +99,8 @@ impl Device {
             lease: self.lease,
         };
         let giving = async {
-            let session = Session::begin(&self.account, Vec::new()).await?;
+            let session =
+                Session::begin(&self.account, filters(&asked.controller, &asked.device)).await?;
             session.finish(Some(asked.close())).await;
             Ok::<_, crate::BrokerError>(())
         };
@@ -127,6 +130,7 @@ impl Way {
             number: 0,
             is_asking: false,
             found: Ok(found),
+            failed: None,
         };
         Ok(Arc::new(Self {
             device: Arc::clone(device),
@@ -228,10 +232,22 @@ impl Way {
             let way = Arc::clone(self);
             // Not by whoever waits: his patience may end before the answer comes, and others wait for it too.
             self.device.tasks.spawn(async move {
+                let failed = way.place.borrow().failed;
+                if let Some((often, last)) = failed {
+                    // However many wait: nobody is the sooner back for being asked all the time.
+                    tokio::select! {
+                        () = sleep_until(last + ASK_AGAIN * often.min(ASK_SLOWER)) => {}
+                        () = way.device.tasks.requested() => return,
+                    }
+                }
                 let found = find(&way.device, &way.asked, |_| {}).await;
                 way.place.send_modify(|place| {
                     place.number += 1;
                     place.is_asking = false;
+                    place.failed = found.is_err().then(|| {
+                        let often = failed.map_or(0, |(often, _)| often);
+                        (often.saturating_add(1), Instant::now())
+                    });
                     place.found = found.map_err(Arc::new);
                 });
             });
@@ -304,6 +320,13 @@ const DIALS: usize = 8;
 
 /// How soon a stream comes to a tunnel that is there: a round trip to the device, and its connection to the service.
 const SOON: Duration = Duration::from_millis(400);
+
+/// How long after a failure the device is asked again at the earliest; twice that after two, and no more than [`ASK_SLOWER`]
+/// times.
+const ASK_AGAIN: Duration = Duration::from_millis(750);
+
+/// The bound of it: three seconds, which whoever waits for an agent that is back may wait in vain.
+const ASK_SLOWER: u32 = 4;
 
 /// How long giving back the lease may take. It ends by itself within a minute.
 const GIVE_BACK: Duration = Duration::from_secs(3);

@@ -69,18 +69,6 @@ impl Terminal {
         });
     }
 
-    /// Presses keys.
-    ///
-    /// # Panics
-    /// When nobody is at the other end.
-    #[track_caller]
-    pub fn type_keys(&mut self, keys: &str) {
-        let input = self.script.stdin.as_mut().expect("standard input is piped");
-        write!(input, "{keys}")
-            .and_then(|()| input.flush())
-            .expect("the command reads");
-    }
-
     /// Types a line.
     ///
     /// # Panics

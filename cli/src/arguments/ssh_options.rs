@@ -17,7 +17,7 @@ pub(crate) struct SshOptions {
     /// Be a SOCKS proxy whose connections begin at the device
     #[arg(short = 'D', value_name = "[BIND:]PORT")]
     dynamic: Vec<OsString>,
-    /// Any setting of ssh_config(5); those that make the tunnel are ours
+    /// Any setting of `ssh_config(5)`; those that make the tunnel are ours
     #[arg(short = 'o', value_name = "NAME=VALUE")]
     settings: Vec<OsString>,
     /// One more key to log in with

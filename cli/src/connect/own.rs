@@ -22,7 +22,8 @@ pub(super) fn can(arguments: &Connect) -> Result<(), Failure> {
         "there is no `ssh` to pass `{}` on to",
         option.to_string_lossy()
     );
-    let hint = "install OpenSSH's client: the package is called `openssh-client` on Debian and Ubuntu";
+    let hint =
+        "install OpenSSH's client: the package is called `openssh-client` on Debian and Ubuntu";
     Err(Failure::text(text, Some(hint), exit::FAILURE))
 }
 

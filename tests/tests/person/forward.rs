@@ -44,6 +44,8 @@ fn several_services_at_once_each_with_its_address() {
     ssh.set_read_timeout(Some(CEILING)).unwrap();
     ssh.read_exact(&mut banner).unwrap();
     assert_eq!(&banner, b"SSH-2.0-");
+    // Another of this computer's own addresses: nothing listens there.
+    assert!(TcpStream::connect(("127.0.0.2", local)).is_err());
 
     forward.signal(Signal::INT);
     assert_eq!(forward.wait(CEILING), Some(130));
@@ -89,16 +91,15 @@ fn fifty_requests_while_the_agent_is_started_anew() {
             let begun = log.matches("slow").count();
             if begun > 3 { Ok(()) } else { Err(log) }
         });
-        agent.signal(Signal::KILL);
+        agent.kill();
         let _agent = world.agent(&device);
-        let outcome = fetching.join().unwrap();
-        drop(agent);
+        let outcome = fetching.join().unwrap().success();
+        assert_whole(&folder, whole);
         // What comes now finds the new agent as if nothing had been.
         run(&mut fetch("page", "0"), LONG).success();
         assert_whole(&folder, whole);
         outcome
     });
-    let outcome = outcome.success();
     println!("{REQUESTS} around a new agent in {:?}", outcome.took);
 }
 

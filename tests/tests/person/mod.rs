@@ -2,7 +2,6 @@
 
 mod connect;
 mod forward;
-mod guide;
 mod host_keys;
 mod parallel;
 mod ssh_config;
