@@ -35,14 +35,15 @@ pub(crate) struct Opening {
 pub(crate) struct Connect {
     #[command(flatten)]
     pub(crate) opening: Opening,
-    #[command(flatten)]
-    pub(crate) ssh: SshOptions,
     /// Who, and where: `333`, `333.hula` or `333.hula.atlas`
     #[arg(value_name = "[USER@]DEVICE")]
     pub(crate) target: String,
     /// What to run there; without it, a shell
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     pub(crate) command: Vec<OsString>,
+    // The last, since its heading holds for all that follow.
+    #[command(flatten)]
+    pub(crate) ssh: SshOptions,
 }
 
 impl Connect {

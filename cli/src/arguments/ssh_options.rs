@@ -6,6 +6,7 @@ use clap::Args;
 
 /// What ssh gets as it is. Options that would take ssh elsewhere, or send it into the background, are not among them.
 #[derive(Clone, Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of ssh")]
 #[command(next_help_heading = "Options of ssh, passed on as they are")]
 pub(crate) struct SshOptions {
     /// Lead a local port to an address that the device reaches
@@ -38,7 +39,7 @@ pub(crate) struct SshOptions {
     /// The user there, if none stands before the device
     #[arg(short = 'l', value_name = "USER")]
     user: Option<OsString>,
-    /// A library with keys
+    /// A PKCS#11 library with keys
     #[arg(short = 'I', value_name = "FILE")]
     library: Option<OsString>,
     /// Network devices to lead to each other
@@ -48,44 +49,44 @@ pub(crate) struct SshOptions {
     #[arg(short = 'E', value_name = "FILE")]
     log: Option<OsString>,
     /// Run nothing there: for forwarding alone
-    #[arg(short = 'N', action = clap::ArgAction::Count)]
-    nothing: u8,
+    #[arg(short = 'N')]
+    nothing: bool,
     /// Have a terminal for a command too; twice even without one here
     #[arg(short = 't', action = clap::ArgAction::Count)]
     terminal: u8,
     /// Have no terminal
-    #[arg(short = 'T', action = clap::ArgAction::Count)]
-    no_terminal: u8,
-    /// Let the device use the keys of the agent here
-    #[arg(short = 'A', action = clap::ArgAction::Count)]
-    agent: u8,
-    /// Do not, whatever the configuration says
-    #[arg(short = 'a', action = clap::ArgAction::Count)]
-    no_agent: u8,
+    #[arg(short = 'T')]
+    no_terminal: bool,
+    /// Let the device use the keys of the ssh-agent here
+    #[arg(short = 'A')]
+    agent: bool,
+    /// Keep it from using them, whatever the configuration says
+    #[arg(short = 'a')]
+    no_agent: bool,
     /// Let others than this computer use the local ports
-    #[arg(short = 'g', action = clap::ArgAction::Count)]
-    gateway: u8,
+    #[arg(short = 'g')]
+    gateway: bool,
     /// Compress
-    #[arg(short = 'C', action = clap::ArgAction::Count)]
-    compress: u8,
+    #[arg(short = 'C')]
+    compress: bool,
     /// Let programs there open windows here
-    #[arg(short = 'X', action = clap::ArgAction::Count)]
-    windows: u8,
-    /// The same, and trust them
-    #[arg(short = 'Y', action = clap::ArgAction::Count)]
-    trusted_windows: u8,
-    /// Do not, whatever the configuration says
-    #[arg(short = 'x', action = clap::ArgAction::Count)]
-    no_windows: u8,
+    #[arg(short = 'X')]
+    windows: bool,
+    /// Let programs there open windows here, and trust them
+    #[arg(short = 'Y')]
+    trusted_windows: bool,
+    /// Open no windows here, whatever the configuration says
+    #[arg(short = 'x')]
+    no_windows: bool,
     /// Read nothing from standard input
-    #[arg(short = 'n', action = clap::ArgAction::Count)]
-    no_input: u8,
+    #[arg(short = 'n')]
+    no_input: bool,
     /// Let ssh be quiet
     #[arg(short = 'q', action = clap::ArgAction::Count)]
     quiet: u8,
     /// The command is the name of a subsystem
-    #[arg(short = 's', action = clap::ArgAction::Count)]
-    subsystem: u8,
+    #[arg(short = 's')]
+    subsystem: bool,
 }
 
 impl SshOptions {
@@ -117,19 +118,19 @@ impl SshOptions {
             ("-E", &self.log),
         ];
         let flags = [
-            ("-N", self.nothing),
+            ("-N", u8::from(self.nothing)),
             ("-t", self.terminal),
-            ("-T", self.no_terminal),
-            ("-A", self.agent),
-            ("-a", self.no_agent),
-            ("-g", self.gateway),
-            ("-C", self.compress),
-            ("-X", self.windows),
-            ("-Y", self.trusted_windows),
-            ("-x", self.no_windows),
-            ("-n", self.no_input),
+            ("-T", u8::from(self.no_terminal)),
+            ("-A", u8::from(self.agent)),
+            ("-a", u8::from(self.no_agent)),
+            ("-g", u8::from(self.gateway)),
+            ("-C", u8::from(self.compress)),
+            ("-X", u8::from(self.windows)),
+            ("-Y", u8::from(self.trusted_windows)),
+            ("-x", u8::from(self.no_windows)),
+            ("-n", u8::from(self.no_input)),
             ("-q", self.quiet),
-            ("-s", self.subsystem),
+            ("-s", u8::from(self.subsystem)),
         ];
         let mut words: Vec<OsString> = Vec::new();
         for (name, values) in lists {
