@@ -22,6 +22,8 @@ mod realm;
 mod registry;
 #[cfg(feature = "realm")]
 mod signing;
+#[cfg(feature = "controller")]
+mod ssh_options;
 
 use std::path::PathBuf;
 
@@ -33,7 +35,7 @@ pub(crate) use agent::{Agent, AgentCommand, Install, SyncKeys, Uninstall};
 #[cfg(feature = "builtin-ssh")]
 pub(crate) use builtin_ssh::{BuiltinSsh, Session};
 #[cfg(feature = "controller")]
-pub(crate) use connecting::{Connect, Disconnect, List, SshConfig, Stdio};
+pub(crate) use connecting::{Connect, Disconnect, Forward, List, SshConfig, Stdio};
 #[cfg(all(feature = "agent", feature = "controller", feature = "realm"))]
 pub(crate) use demo::Demo;
 pub(crate) use doctor::Doctor;
@@ -87,7 +89,9 @@ enum Format {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     #[cfg(feature = "controller")]
-    Connect(Connect),
+    Connect(Box<Connect>),
+    #[cfg(feature = "controller")]
+    Forward(Forward),
     #[cfg(feature = "controller")]
     SshConfig(SshConfig),
     #[cfg(feature = "controller")]
@@ -179,6 +183,7 @@ impl Command {
             Self::Serve(_) | Self::Broker(_) | Self::Proxy(_) | Self::Signer(_) => true,
             #[cfg(feature = "controller")]
             Self::Connect(_)
+            | Self::Forward(_)
             | Self::SshConfig(_)
             | Self::Stdio(_)
             | Self::Disconnect(_)

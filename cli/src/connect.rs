@@ -1,12 +1,17 @@
 //! `tunnel connect`
 
+mod own;
+
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use controller::{
-    Account, OpenError, OwnSsh, SshCommand, Step, Stream, Timing, Tunnel, Wanted, has_ssh,
+    Account, OpenError, SshCommand, SshEnded, Step, Stream, Timing, Tunnel, Wanted, has_ssh, learn,
 };
-use daemon::identity;
+use daemon::backoff::Backoff;
+use tokio::time::sleep;
 
 use crate::arguments::Connect;
 use crate::exit;
@@ -14,7 +19,7 @@ use crate::failure::Failure;
 use crate::interruption::Interruption;
 use crate::output;
 use crate::runtime::{self, account, cannot};
-use crate::target;
+use crate::target::{self, Target};
 use crate::waiting::Waiting;
 
 pub(crate) fn run(dir: Option<PathBuf>, arguments: &Connect) -> Result<u8, Failure> {
@@ -22,72 +27,144 @@ pub(crate) fn run(dir: Option<PathBuf>, arguments: &Connect) -> Result<u8, Failu
     let account = Arc::new(account(dir)?);
     let target = target::parse(&arguments.target, account.id())?;
     timing.record(Step::Config, timing.began());
-    let wanted = Wanted {
-        device: target.device,
-        service: ssh_service()?,
-        plain: arguments.opening.plain,
-        port: arguments.opening.port,
+    if !has_ssh() {
+        own::can(arguments)?;
+    }
+    let connect = Connecting {
+        account,
+        target,
+        arguments,
     };
     runtime::block_on(async {
         let interruption = Interruption::watch()?;
-        let (tunnel, stream) = open(&account, wanted, &timing, &interruption).await?;
-        let device = tunnel.device().clone();
-        let known_hosts = account.dir.known_hosts();
-        let run = async {
-            if !has_ssh() {
-                return without_ssh(&account, &tunnel, stream, arguments, target.user).await;
-            }
-            let ssh = SshCommand {
-                program: std::env::current_exe()
-                    .map_err(|error| cannot("find this program itself", error))?,
-                device: device.clone(),
-                user: target.user.clone(),
-                key: account.dir.ssh_key(account.id()),
-                is_known: controller::learn(&known_hosts, &device, tunnel.host_keys()).await?,
-                known_hosts: known_hosts.clone(),
-                command: arguments.command.clone(),
-            };
-            Ok::<u8, Failure>(ssh.run(stream, &timing).await?)
-        };
-        let result = run.await;
-        tunnel.close().await;
-        if arguments.opening.timing {
-            output::note(timing.to_json());
+        let opened = connect.open(&timing, &interruption).await?;
+        let ended = connect.attend(opened, &timing, &interruption).await?;
+        // A command may not run twice, and where nobody looks on, somebody else decides what comes next.
+        let may_return = !arguments.has_command() && std::io::stdin().is_terminal();
+        if ended.fell && may_return && interruption.code().is_none() {
+            connect.again(&interruption).await
+        } else {
+            Ok(ended.code)
         }
-        result
     })
 }
 
-/// Runs the session with our own client, for a computer that has no ssh. It asks nobody: a device whose host key is not
-/// known is refused.
-async fn without_ssh(
-    account: &Account,
-    tunnel: &Tunnel,
-    stream: Stream,
-    arguments: &Connect,
-    user: Option<String>,
-) -> Result<u8, Failure> {
-    let device = tunnel.device().clone();
-    let known_hosts = account.dir.known_hosts();
-    controller::learn(&known_hosts, &device, tunnel.host_keys()).await?;
-    let known = controller::known_keys(&known_hosts, &device)?;
-    let present = || std::env::var("USER").or_else(|_| std::env::var("LOGNAME"));
-    let user = user.or_else(|| present().ok()).ok_or_else(|| {
-        let hint = format!("say it: `tunnel connect USER@{}`", device.device());
-        Failure::text(
-            "nobody said which user to log in as",
-            Some(&hint),
-            exit::USAGE,
-        )
-    })?;
-    let ssh = OwnSsh {
-        device,
-        user,
-        key: Arc::new(identity::ssh_key(&account.dir.ssh_key(account.id()))?),
-        known,
-        command: arguments.command.clone(),
-    };
-    Ok(ssh.run(stream).await?)
+struct Connecting<'a> {
+    account: Arc<Account>,
+    target: Target,
+    arguments: &'a Connect,
+}
+
+impl Connecting<'_> {
+    async fn open(
+        &self,
+        timing: &Timing,
+        interruption: &Interruption,
+    ) -> Result<(Tunnel, Stream), Failure> {
+        let opening = &self.arguments.opening;
+        let wanted = Wanted {
+            device: self.target.device.clone(),
+            service: ssh_service()?,
+            plain: opening.plain,
+            port: opening.port,
+        };
+        open(&self.account, wanted, timing, interruption).await
+    }
+
+    /// Has the person work there, and closes the tunnel behind him.
+    async fn attend(
+        &self,
+        (tunnel, stream): (Tunnel, Stream),
+        timing: &Timing,
+        interruption: &Interruption,
+    ) -> Result<SshEnded, Failure> {
+        let waiting = Waiting::begin();
+        waiting.is_for("ssh at the device");
+        let result = if has_ssh() {
+            self.by_ssh(&tunnel, stream, timing, interruption, waiting)
+                .await
+        } else {
+            own::session(self, &tunnel, stream, interruption, waiting).await
+        };
+        tunnel.close().await;
+        if self.arguments.opening.timing {
+            output::note(timing.to_json());
+        }
+        result
+    }
+
+    async fn by_ssh(
+        &self,
+        tunnel: &Tunnel,
+        stream: Stream,
+        timing: &Timing,
+        interruption: &Interruption,
+        waiting: Waiting,
+    ) -> Result<SshEnded, Failure> {
+        let (dir, device) = (&self.account.dir, tunnel.device());
+        let ssh = SshCommand {
+            program: std::env::current_exe()
+                .map_err(|error| cannot("find this program itself", error))?,
+            device: device.clone(),
+            user: self.target.user.clone(),
+            key: dir.ssh_key(self.account.id()),
+            is_known: learn(&dir.known_hosts(), device, tunnel.host_keys()).await?,
+            known_hosts: dir.known_hosts(),
+            options: self.arguments.ssh.words(),
+            command: self.arguments.command.clone(),
+        };
+        if let Some(code) = interruption.code() {
+            return Ok(SshEnded { code, fell: false });
+        }
+        Ok(ssh.run(stream, timing, || drop(waiting)).await?)
+    }
+
+    /// Connects after the tunnel has fallen, each time that it falls, until the person has had enough.
+    async fn again(&self, interruption: &Interruption) -> Result<u8, Failure> {
+        let device = &self.target.device;
+        let mut backoff = Backoff::new(FIRST_RETRY, LAST_RETRY);
+        let mut told = String::new();
+        output::note(format_args!(
+            "the tunnel to `{device}` fell; connecting again, until Ctrl-C"
+        ));
+        loop {
+            tokio::select! {
+                () = sleep(FIRST_RETRY + backoff.next_delay()) => {}
+                code = interruption.requested() => return Ok(code),
+            }
+            let timing = Timing::start();
+            let opened = match self.open(&timing, interruption).await {
+                Ok(opened) => opened,
+                Err(failure) => match interruption.code() {
+                    Some(code) => return Ok(code),
+                    None if may_pass(&failure) => {
+                        let why = failure.cause();
+                        if why != told {
+                            output::note(format_args!("not yet: {why}"));
+                            told = why;
+                        }
+                        continue;
+                    }
+                    None => return Err(failure),
+                },
+            };
+            output::note(format_args!("the tunnel to `{device}` is there again"));
+            backoff.reset();
+            told.clear();
+            let ended = self.attend(opened, &timing, interruption).await?;
+            if !ended.fell || interruption.code().is_some() {
+                return Ok(ended.code);
+            }
+            output::note(format_args!(
+                "the tunnel to `{device}` fell again; connecting again, until Ctrl-C"
+            ));
+        }
+    }
+}
+
+/// Whether it may be otherwise in a moment: a device whose agent or broker is just coming back is offline, or not known yet.
+fn may_pass(failure: &Failure) -> bool {
+    matches!(failure.code(), exit::UNAVAILABLE | exit::REFUSED)
 }
 
 /// Opens a tunnel. A signal meanwhile takes the order back.
@@ -121,3 +198,9 @@ pub(crate) fn ssh_service() -> Result<protocol::Label, Failure> {
         .parse()
         .map_err(|error: protocol::NameError| Failure::new(error, None, exit::FAILURE))
 }
+
+/// The least time to the next try, and the bound of what chance adds to the first.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+
+/// The bound of what chance adds later: somebody sits before it.
+const LAST_RETRY: Duration = Duration::from_secs(15);

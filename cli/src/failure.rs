@@ -4,6 +4,8 @@ use std::error::Error;
 use std::fmt;
 
 use daemon::report::Report;
+#[cfg(feature = "controller")]
+use daemon::report::one_line;
 
 use crate::exit;
 
@@ -36,6 +38,12 @@ impl Failure {
             hint: hint.map(str::to_owned),
             code,
         }
+    }
+
+    /// What went wrong, with its causes, on one line.
+    #[cfg(feature = "controller")]
+    pub(crate) fn cause(&self) -> String {
+        one_line(&*self.error)
     }
 
     /// The exit code.
@@ -190,6 +198,19 @@ impl From<controller::KnownHostsError> for Failure {
     fn from(error: controller::KnownHostsError) -> Self {
         let hint = error.hint();
         Self::new(error, hint, exit::DATA)
+    }
+}
+
+#[cfg(feature = "controller")]
+impl From<controller::ForwardError> for Failure {
+    fn from(error: controller::ForwardError) -> Self {
+        match error {
+            controller::ForwardError::Open(error) => error.into(),
+            error @ (controller::ForwardError::Listen { .. } | _) => {
+                let hint = error.hint();
+                Self::new(error, hint, exit::FAILURE)
+            }
+        }
     }
 }
 

@@ -17,6 +17,8 @@ mod doctor;
 mod enroll;
 mod exit;
 mod failure;
+#[cfg(feature = "controller")]
+mod forward;
 #[cfg(feature = "realm")]
 mod host_key;
 #[cfg(feature = "agent")]
@@ -64,6 +66,8 @@ mod stdio;
 mod target;
 #[cfg(feature = "controller")]
 mod waiting;
+#[cfg(feature = "controller")]
+mod web;
 
 use std::process::ExitCode;
 
@@ -122,6 +126,8 @@ fn command(arguments: Arguments) -> Result<u8, Failure> {
         Command::Fdpass { socket } => controller::pass_stream(&socket)
             .map(|()| exit::OK)
             .map_err(Failure::from),
+        #[cfg(feature = "controller")]
+        Command::Forward(command) => forward::run(dir, &command),
         #[cfg(feature = "controller")]
         Command::List(command) => list::run(dir, &command),
         #[cfg(feature = "pages")]

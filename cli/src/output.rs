@@ -15,6 +15,13 @@ pub(crate) fn note(text: impl Display) {
     let _ = writeln!(io::stderr(), "{text}");
 }
 
+/// Writes the last line of a terminal anew, without an end: the next one takes its place.
+#[cfg(feature = "controller")]
+pub(crate) fn rewrite(text: impl Display) {
+    let mut err = io::stderr().lock();
+    let _ = write!(err, "\r\x1b[K{text}").and_then(|()| err.flush());
+}
+
 /// An error, its causes and its hint.
 pub(crate) fn error(report: &str) {
     note(report);

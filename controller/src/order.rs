@@ -151,7 +151,7 @@ pub(crate) fn plain_order(device: &DeviceId, word: PlainOrder) -> (Topic, Vec<u8
 }
 
 /// How long a lease lasts: until the stream is open, which then keeps the tunnel by itself.
-const LIFETIME: Lifetime = match Lifetime::from_secs(60) {
+pub(crate) const LIFETIME: Lifetime = match Lifetime::from_secs(60) {
     Some(lifetime) => lifetime,
     None => panic!("60 s are a lifetime"),
 };

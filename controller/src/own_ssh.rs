@@ -112,8 +112,12 @@ impl OwnSshError {
 
 impl OwnSsh {
     /// Runs the session over the stream, with our standard input, output and error, and returns the remote command's exit
-    /// code; 255 when a signal ended it.
-    pub async fn run(self, stream: ChannelEnd<Msg>) -> Result<u8, OwnSshError> {
+    /// code; 255 when a signal ended it. `on_login` is called when the login is over, one way or the other.
+    pub async fn run(
+        self,
+        stream: ChannelEnd<Msg>,
+        on_login: impl FnOnce(),
+    ) -> Result<u8, OwnSshError> {
         if self.known.is_empty() {
             let device = self.device;
             return Err(OwnSshError::Unknown { device });
@@ -123,7 +127,7 @@ impl OwnSsh {
             let (mut reader, mut writer) = near.split();
             splice::local(stream, &mut reader, &mut writer, SpliceLimits::default()).await;
         };
-        let (mut carrying, mut talking) = (Box::pin(carrying), Box::pin(self.talk(far)));
+        let (mut carrying, mut talking) = (Box::pin(carrying), Box::pin(self.talk(far, on_login)));
         let mut is_carried = true;
         loop {
             tokio::select! {
@@ -133,9 +137,11 @@ impl OwnSsh {
         }
     }
 
-    async fn talk(self, socket: UnixStream) -> Result<u8, OwnSshError> {
+    async fn talk(self, socket: UnixStream, on_login: impl FnOnce()) -> Result<u8, OwnSshError> {
         let (farewell, mut last_words) = mpsc::channel(1);
-        let (handle, flow) = match timeout(LOGIN, self.log_in(socket, farewell)).await {
+        let logged_in = timeout(LOGIN, self.log_in(socket, farewell)).await;
+        on_login();
+        let (handle, flow) = match logged_in {
             Ok(result) => result?,
             Err(_) => {
                 return Err(OwnSshError::TimedOut {

@@ -5,18 +5,20 @@ use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
+use std::time::Duration;
 
-use daemon::splice::{self, ChannelEnd, SpliceLimits};
+use daemon::splice::{self, ChannelEnd, Side, SpliceLimits, Why};
 use protocol::DeviceId;
 use russh::client::Msg;
 use rustix::fs::{Access, access};
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::{Instant, timeout};
 
 use crate::fdpass::{FdPassError, StreamSocket};
 use crate::ssh_words::{option_word, shell_word};
 use crate::stdio::FirstByte;
-use crate::timing::Timing;
+use crate::timing::{Step, Timing};
 
 /// What ssh is to be run with.
 #[derive(Clone, Debug)]
@@ -33,8 +35,19 @@ pub struct SshCommand {
     pub known_hosts: PathBuf,
     /// Whether a host key of the device is known, so that no other is accepted.
     pub is_known: bool,
+    /// Options of the person's own, as ssh takes them. They come after ours, and ssh goes by what it reads first.
+    pub options: Vec<OsString>,
     /// What to run there, as ssh would get it; nothing for a shell.
     pub command: Vec<OsString>,
+}
+
+/// How a session has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SshEnded {
+    /// The remote command's exit code, 255 for ssh's own failure, 128 + N when signal N ended it.
+    pub code: u8,
+    /// Whether the tunnel broke under it, rather than that one of the two ends has ended it.
+    pub fell: bool,
 }
 
 /// Why ssh could not be run.
@@ -65,9 +78,14 @@ impl SshError {
 }
 
 impl SshCommand {
-    /// Runs ssh with our standard input, output and error over the stream, and returns its exit code: the remote
-    /// command's, 255 for ssh's own failure, 128 + N when signal N ended it.
-    pub async fn run(&self, stream: ChannelEnd<Msg>, timing: &Timing) -> Result<u8, SshError> {
+    /// Runs ssh with our standard input, output and error over the stream. `on_banner` is called before the first byte comes
+    /// to it: from then on it speaks for itself.
+    pub async fn run(
+        &self,
+        stream: ChannelEnd<Msg>,
+        timing: &Timing,
+        on_banner: impl FnOnce() + Send + Unpin,
+    ) -> Result<SshEnded, SshError> {
         let socket = StreamSocket::bind()?;
         // Before ssh runs, so that no signal is lost. We must not end before ssh does.
         let mut interrupt = signal(SignalKind::interrupt()).map_err(SshError::Wait)?;
@@ -77,17 +95,28 @@ impl SshCommand {
             .args(self.arguments(&socket.path()))
             .spawn()
             .map_err(SshError::Spawn)?;
-        let serve = serve(&socket, stream, timing);
+        let began = Instant::now();
+        let serve = serve(&socket, stream, || {
+            timing.record(Step::Banner, began);
+            on_banner();
+        });
         let mut serve = std::pin::pin!(serve);
-        let mut served = false;
+        let mut served = None;
         let status = loop {
             tokio::select! {
                 status = child.wait() => break status.map_err(SshError::Wait)?,
-                () = &mut serve, if !served => served = true,
+                broke = &mut serve, if served.is_none() => served = Some(broke),
                 signal = next_signal(&mut interrupt, &mut terminate, &mut hang_up) => pass_on(&child, signal),
             }
         };
-        Ok(exit_code(status))
+        let code = exit_code(status);
+        let broke = match served {
+            Some(broke) => broke,
+            // ssh may have seen the end sooner than we.
+            None => timeout(SETTLE, serve).await.unwrap_or(false),
+        };
+        let fell = code == SSH_FAILED && broke;
+        Ok(SshEnded { code, fell })
     }
 
     fn arguments(&self, socket: &Path) -> Vec<OsString> {
@@ -120,6 +149,7 @@ impl SshCommand {
         if let Some(user) = &self.user {
             arguments.extend(["-l".into(), user.into()]);
         }
+        arguments.extend(self.options.iter().cloned());
         arguments.push("--".into());
         arguments.push(self.device.to_string().into());
         arguments.extend(self.command.iter().cloned());
@@ -127,17 +157,38 @@ impl SshCommand {
     }
 }
 
-/// Joins the stream with the first connection that ssh makes.
-async fn serve(socket: &StreamSocket, stream: ChannelEnd<Msg>, timing: &Timing) {
+/// Joins the stream with the first connection that ssh makes, and tells whether the stream's side broke.
+async fn serve(
+    socket: &StreamSocket,
+    stream: ChannelEnd<Msg>,
+    on_banner: impl FnOnce() + Send + Unpin,
+) -> bool {
     match socket.fetched().await {
         Ok(mut local) => {
             let (mut reader, writer) = local.split();
-            let mut writer = FirstByte::new(writer, timing);
+            let mut writer = FirstByte::new(writer, on_banner);
             let ended =
                 splice::local(stream, &mut reader, &mut writer, SpliceLimits::default()).await;
             tracing::debug!(up = ended.up, down = ended.down, why = %ended.why, "the stream has ended");
+            match ended.why {
+                Why::Lost(side)
+                | Why::Closed {
+                    side,
+                    after_eof: false,
+                } => side == Side::First,
+                Why::Finished
+                | Why::Closed {
+                    after_eof: true, ..
+                }
+                | Why::Stalled(_)
+                | Why::Failed(..)
+                | Why::Cancelled => false,
+            }
         }
-        Err(error) => tracing::warn!(%error, "ssh did not fetch its stream"),
+        Err(error) => {
+            tracing::warn!(%error, "ssh did not fetch its stream");
+            false
+        }
     }
 }
 
@@ -190,8 +241,15 @@ fn exit_code(status: ExitStatus) -> u8 {
     let code = status
         .code()
         .or_else(|| status.signal().map(|signal| 128 + signal));
-    code.and_then(|code| u8::try_from(code).ok()).unwrap_or(255)
+    code.and_then(|code| u8::try_from(code).ok())
+        .unwrap_or(SSH_FAILED)
 }
+
+/// How much later than ssh we may see that the tunnel has broken.
+const SETTLE: Duration = Duration::from_millis(200);
+
+/// What ssh ends with when it is not the remote command that has ended.
+const SSH_FAILED: u8 = 255;
 
 #[cfg(test)]
 mod tests {
@@ -206,6 +264,7 @@ mod tests {
             key: "/home/a b/100%.sshkey".into(),
             known_hosts: "/home/a b/known_hosts".into(),
             is_known: true,
+            options: vec!["-L".into(), "8080:localhost:80".into()],
             command: vec!["uname".into(), "-a".into()],
         };
         let arguments = command.arguments("/run/x/stream".as_ref());
@@ -234,6 +293,8 @@ mod tests {
                 "ControlPath=none",
                 "-l",
                 "-oProxyCommand=x",
+                "-L",
+                "8080:localhost:80",
                 "--",
                 "333.hula.atlas",
                 "uname",

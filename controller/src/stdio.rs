@@ -20,7 +20,9 @@ pub async fn over_stdio(stream: ChannelEnd<Msg>, timing: &Timing) -> Ended {
     // Whoever has them after us expects them as they were.
     let _as_before = (Mode::of(stdin.as_fd()), Mode::of(stdout.as_fd()));
     let mut input = input(stdin.as_fd());
-    let mut output = FirstByte::new(output(stdout.as_fd()), timing);
+    let began = Instant::now();
+    let banner = || timing.record(Step::Banner, began);
+    let mut output = FirstByte::new(output(stdout.as_fd()), banner);
     splice::local(stream, &mut input, &mut output, SpliceLimits::default()).await
 }
 
@@ -70,29 +72,29 @@ impl Drop for Mode<'_> {
     }
 }
 
-/// Notes when the first byte comes through: that is the service's banner.
-pub(crate) struct FirstByte<'a, W> {
+/// Calls when the first byte comes through: that is the service's banner.
+pub(crate) struct FirstByte<W, F> {
     inner: W,
-    timing: Option<(&'a Timing, Instant)>,
+    on_first: Option<F>,
 }
 
-impl<'a, W> FirstByte<'a, W> {
-    pub(crate) fn new(inner: W, timing: &'a Timing) -> Self {
+impl<W, F> FirstByte<W, F> {
+    pub(crate) fn new(inner: W, on_first: F) -> Self {
         Self {
             inner,
-            timing: Some((timing, Instant::now())),
+            on_first: Some(on_first),
         }
     }
 }
 
-impl<W: AsyncWrite + Unpin> AsyncWrite for FirstByte<'_, W> {
+impl<W: AsyncWrite + Unpin, F: FnOnce() + Unpin> AsyncWrite for FirstByte<W, F> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if let Some((timing, began)) = self.timing.take() {
-            timing.record(Step::Banner, began);
+        if let Some(on_first) = self.on_first.take() {
+            on_first();
         }
         Pin::new(&mut self.inner).poll_write(cx, bytes)
     }

@@ -93,7 +93,8 @@ impl Tunnel {
                     timing,
                     &on_wait,
                 );
-                let (opened, proxy, early) = ordered(ordering, &account, &asked, timing).await?;
+                let (opened, proxy, early) =
+                    ordered(ordering, &account, &asked, timing, &on_wait).await?;
                 known_proxy(&account, &device, opened.proxy.as_deref())?;
                 let port = port(&asked, &opened)?;
                 on_wait("the stream");
@@ -207,7 +208,7 @@ impl Tunnel {
 
 /// A device of another system and one that does not exist look the same, here as at the broker. The former is refused
 /// without asking anybody, whether it exists or not, so that the time which the latter takes tells nobody anything.
-fn check(own: &DeviceId, device: &DeviceId) -> Result<(), OpenError> {
+pub(crate) fn check(own: &DeviceId, device: &DeviceId) -> Result<(), OpenError> {
     if own.role() != Role::Controller {
         return Err(OpenError::NotAController { id: own.clone() });
     }
@@ -223,17 +224,43 @@ async fn ordered(
     account: &Account,
     asked: &Asked,
     timing: &Timing,
+    on_wait: &impl Fn(&'static str),
 ) -> Result<(Opened, Dialed, Option<Stream>), OpenError> {
     let mut ordering = std::pin::pin!(ordering);
     let mut login = std::pin::pin!(log_in(account, &asked.device, timing));
     tokio::select! {
-        opened = &mut ordering => Ok((opened?, login.await?, None)),
+        opened = &mut ordering => {
+            let opened = opened?;
+            on_wait("the proxy");
+            Ok((opened, login.await?, None))
+        }
         proxy = &mut login => {
             let proxy = proxy?;
-            let (opened, early) = early::beside(ordering, &proxy, asked, timing).await?;
+            let (opened, early) = early::beside(ordering, &proxy, asked, timing, on_wait).await?;
             Ok((opened, proxy, early))
         }
     }
+}
+
+/// Asks a device for a service, and leaves the lease to its lifetime. When `cancel` is requested meanwhile, it is taken back.
+pub(crate) async fn ask(
+    account: &Account,
+    asked: &Asked,
+    on_wait: impl Fn(&'static str),
+    cancel: &Shutdown,
+) -> Result<Opened, OpenError> {
+    let mut session = None;
+    let timing = Timing::start();
+    let result = tokio::select! {
+        result = order(account, asked, false, None, &mut session, &timing, &on_wait) => result,
+        () = cancel.requested() => Err(OpenError::Interrupted { device: asked.device.clone() }),
+    };
+    if let Some(session) = session {
+        session.finish(result.is_err().then(|| asked.close())).await;
+    }
+    let opened = result?;
+    known_proxy(account, &asked.device, opened.proxy.as_deref())?;
+    Ok(opened)
 }
 
 /// Orders over a session that is left in its place, so that the order can be taken back.
@@ -301,7 +328,7 @@ async fn order(
     }
 }
 
-async fn log_in(
+pub(crate) async fn log_in(
     account: &Account,
     device: &DeviceId,
     timing: &Timing,
@@ -345,14 +372,10 @@ async fn stream(
     Ok(stream)
 }
 
-fn port(asked: &Asked, opened: &Opened) -> Result<u16, OpenError> {
+pub(crate) fn port(asked: &Asked, opened: &Opened) -> Result<u16, OpenError> {
     let port = match &opened.forwards {
         Ports::Ssh(port) => Some(*port),
-        Ports::Named(forwards) => forwards
-            .iter()
-            .find(|forward| forward.service == asked.service)
-            .or_else(|| by_port(asked, forwards))
-            .map(|forward| forward.port),
+        Ports::Named(forwards) => forward(asked, forwards).map(|forward| forward.port),
     };
     port.ok_or_else(|| OpenError::NoService {
         device: asked.device.clone(),
@@ -360,12 +383,25 @@ fn port(asked: &Asked, opened: &Opened) -> Result<u16, OpenError> {
     })
 }
 
+/// What the device calls the service.
+pub(crate) fn service(asked: &Asked, opened: &Opened) -> Label {
+    let told = match &opened.forwards {
+        Ports::Ssh(_) => None,
+        Ports::Named(forwards) => forward(asked, forwards),
+    };
+    told.map_or(&asked.service, |forward| &forward.service)
+        .clone()
+}
+
 /// Who asks for a port is told which service that is.
-fn by_port<'a>(asked: &Asked, forwards: &'a [Forward]) -> Option<&'a Forward> {
-    match forwards {
+fn forward<'a>(asked: &Asked, forwards: &'a [Forward]) -> Option<&'a Forward> {
+    let named = forwards
+        .iter()
+        .find(|forward| forward.service == asked.service);
+    named.or(match forwards {
         [only] if asked.service.as_str().parse::<u16>().is_ok() => Some(only),
         _ => None,
-    }
+    })
 }
 
 /// A device cannot send a controller to a proxy that the realm does not have.

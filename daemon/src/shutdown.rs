@@ -89,6 +89,15 @@ impl Shutdown {
         }
     }
 
+    /// A shutdown of a part with tasks of its own and a grace period of its own, requested together with this one or alone.
+    pub fn part(&self, grace: Duration) -> Self {
+        Self {
+            token: self.token.child_token(),
+            tasks: TaskTracker::new(),
+            grace,
+        }
+    }
+
     /// Waits until the shutdown is requested and all tasks have ended, for at most the grace period after the request.
     /// Returns whether all had ended by then.
     pub async fn drained(&self) -> bool {

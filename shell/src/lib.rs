@@ -16,6 +16,7 @@ mod relay;
 mod server;
 mod session;
 pub mod sftp;
+mod strangers;
 mod terminal;
 mod user;
 

@@ -2,14 +2,41 @@
 
 use std::time::Duration;
 
-/// SSH connections at one time: as many streams as a device has connections for.
-pub(crate) const CONNECTIONS: usize = 64;
+/// Those of the limits that tests make smaller, for want of time and processes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) strangers: usize,
+    pub(crate) connections: usize,
+    pub(crate) processes: usize,
+    pub(crate) login: Duration,
+    pub(crate) stall: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            strangers: STRANGERS,
+            connections: CONNECTIONS,
+            processes: PROCESSES,
+            login: LOGIN,
+            stall: STALL,
+        }
+    }
+}
+
+/// Connections at one time that have not logged in. They are no concern of those that have, and when all places are taken, a
+/// newcomer gets the one of whoever has most: twice as many as the controllers that a person starts at once, and little
+/// memory for who has no key.
+const STRANGERS: usize = 16;
+
+/// Connections at one time that have logged in: as many streams as a device has connections for.
+const CONNECTIONS: usize = 64;
 
 /// Sessions of one connection at one time: a shared connection (`ControlMaster`) of a build with 20 jobs, and then some.
 pub(crate) const SESSIONS: usize = 32;
 
 /// Processes of all connections at one time, so that a script in a loop cannot fill the computer.
-pub(crate) const PROCESSES: usize = 128;
+const PROCESSES: usize = 128;
 
 /// Streams of one connection at one time, forwarded either way: what a browser behind `ssh -D` opens.
 pub(crate) const STREAMS: usize = 256;
@@ -20,8 +47,14 @@ pub(crate) const LISTENERS: usize = 16;
 /// What a session may ask for before it begins: a terminal, two dozen variables, and room.
 pub(crate) const REQUESTS: usize = 128;
 
+/// What they may hold together, in bytes: a command and its variables, twice. Without it each could be as long as a packet.
+pub(crate) const REQUESTS_SIZE: usize = 256 * 1024;
+
 /// Requests on channels that cannot have any, in all the life of a connection.
 pub(crate) const STRAY_REQUESTS: usize = 256;
+
+/// Sessions that could not begin, in all the life of a connection. Why is kept until its client reads it, which may be never.
+pub(crate) const REFUSED_SESSIONS: usize = 256;
 
 /// Variables of a session: the locale has 13.
 pub(crate) const VARIABLES: usize = 32;
@@ -45,7 +78,7 @@ pub(crate) const CLOSED_CHANNELS: u64 = 2_000;
 pub(crate) const KEY_OFFERS: usize = 8;
 
 /// How long a client may take to log in: the key may be in an agent that asks a person.
-pub(crate) const LOGIN: Duration = Duration::from_mins(1);
+const LOGIN: Duration = Duration::from_mins(1);
 
 /// How long a connection to a forwarded destination may take.
 pub(crate) const CONNECT: Duration = Duration::from_secs(10);
@@ -54,7 +87,7 @@ pub(crate) const CONNECT: Duration = Duration::from_secs(10);
 pub(crate) const KEY_LOOK: Duration = Duration::from_secs(2);
 
 /// How long a session may leave its input unread, while others of its connection wait behind it.
-pub(crate) const STALL: Duration = Duration::from_mins(2);
+const STALL: Duration = Duration::from_mins(2);
 
 /// How long a peer may take to read why it is cut off, and then how long its sessions may take to end.
 pub(crate) const GOODBYE: Duration = Duration::from_secs(2);

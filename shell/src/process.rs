@@ -3,7 +3,10 @@
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use russh::Sig;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
@@ -27,6 +30,8 @@ pub(crate) enum Program {
 
 /// What a process is started with.
 pub(crate) struct Start<'a> {
+    /// [`OURSELVES`], or what tests have in its place.
+    pub(crate) executable: &'a Path,
     pub(crate) user: &'a User,
     /// Who it is for.
     pub(crate) who: &'a str,
@@ -38,8 +43,13 @@ pub(crate) struct Start<'a> {
 /// A running process. When it is dropped before it has ended, it and what it has started hear that the session is over.
 pub(crate) struct Process {
     child: Child,
-    group: Group,
+    leader: Leader,
 }
+
+/// The leader of a session, for whoever signals it. Clones are the same, and none of them reaches anybody once it was waited
+/// for: from then on its number may be another's, also while what it has started goes on.
+#[derive(Clone, Debug)]
+pub(crate) struct Leader(Arc<AtomicI32>);
 
 /// A process's streams.
 pub(crate) struct Streams {
@@ -50,13 +60,11 @@ pub(crate) struct Streams {
     pub(crate) terminal: Option<Terminal>,
 }
 
-/// The session that a process leads, as long as its number is its own.
-struct Group(Option<Pid>);
-
 impl Process {
     /// Starts it, in a session of its own.
     pub(crate) fn start(start: Start<'_>) -> io::Result<(Self, Streams)> {
         let Start {
+            executable,
             user,
             who,
             program,
@@ -69,7 +77,7 @@ impl Process {
         let names = wanted.as_ref().zip(opened.as_ref());
         let names = names.map(|(wanted, opened)| (wanted.name.as_str(), opened.device.as_str()));
         let zone = std::env::var_os("TZ");
-        let mut command = Command::new(OURSELVES);
+        let mut command = Command::new(executable);
         command
             .arg0("tunnel")
             .arg("builtin-ssh")
@@ -84,40 +92,53 @@ impl Process {
     }
 
     /// Whom to signal.
-    pub(crate) fn leader(&self) -> Option<Pid> {
-        self.group.0
+    pub(crate) fn leader(&self) -> Leader {
+        self.leader.clone()
     }
 
     /// Waits for its end. Cancel-safe.
     pub(crate) async fn ended(&mut self) -> io::Result<ExitStatus> {
         let status = self.child.wait().await;
-        // From here on its number may be another's.
-        self.group.0 = None;
+        self.leader.ended();
         status
     }
 
     fn of(child: Child) -> Self {
         Self {
-            group: Group::of(&child),
+            leader: Leader::of(&child),
             child,
         }
     }
 }
 
-impl Group {
-    fn of(child: &Child) -> Self {
-        let pid = child.id().and_then(|id| i32::try_from(id).ok());
-        Self(pid.and_then(Pid::from_raw))
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.leader.signal(Signal::HUP);
+        // What is stopped does not hear it before it goes on.
+        self.leader.signal(Signal::CONT);
     }
 }
 
-impl Drop for Group {
-    fn drop(&mut self) {
-        if let Some(leader) = self.0 {
-            send(leader, Signal::HUP);
-            // What is stopped does not hear it before it goes on.
-            send(leader, Signal::CONT);
+impl Leader {
+    fn of(child: &Child) -> Self {
+        let id = child.id().and_then(|id| i32::try_from(id).ok());
+        Self(Arc::new(AtomicI32::new(id.unwrap_or(NOBODY))))
+    }
+
+    /// Sends a signal to the process and what it has started.
+    pub(crate) fn signal(&self, signal: Signal) {
+        // Whoever waits for the process and whoever signals it are one task, so that nothing comes between the two lines.
+        let Some(leader) = Pid::from_raw(self.0.load(Ordering::Relaxed)) else {
+            return;
+        };
+        // In its first moments it does not lead a group yet.
+        if kill_process_group(leader, signal).is_err() {
+            let _ = kill_process(leader, signal);
         }
+    }
+
+    fn ended(&self) {
+        self.0.store(NOBODY, Ordering::Relaxed);
     }
 }
 
@@ -149,14 +170,6 @@ fn with_pipes(mut command: Command) -> io::Result<(Process, Streams)> {
         terminal: None,
     };
     Ok((Process::of(child), streams))
-}
-
-/// Sends a signal to the process and what it has started.
-pub(crate) fn send(leader: Pid, signal: Signal) {
-    // In its first moments it does not lead a group yet. It may also have ended this instant.
-    if kill_process_group(leader, signal).is_err() {
-        let _ = kill_process(leader, signal);
-    }
 }
 
 /// The signal that a client means (RFC 4254, section 6.10); those that OpenSSH passes on.
@@ -223,7 +236,10 @@ fn arguments(user: &User, program: &Program, terminal: bool) -> Vec<OsString> {
 }
 
 /// This program, wherever it lies, and also after it was replaced by a newer one.
-const OURSELVES: &str = "/proc/self/exe";
+pub(crate) const OURSELVES: &str = "/proc/self/exe";
+
+/// The number that no process has.
+const NOBODY: i32 = 0;
 
 #[cfg(test)]
 mod tests {

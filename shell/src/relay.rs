@@ -3,19 +3,19 @@
 use std::collections::VecDeque;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
+use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use daemon::flow::Flow;
 use daemon::ssh::PeerKind;
 use russh::server::{Handle, Msg};
 use russh::{Channel, ChannelId, ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
-use rustix::process::Pid;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::limits::{CHUNK, CLOSED_CHANNELS, GOODBYE, STALL};
-use crate::process::{Process, Streams, name_of, send, signal_of};
+use crate::limits::{CHUNK, CLOSED_CHANNELS, GOODBYE};
+use crate::process::{Leader, Process, Streams, name_of, signal_of};
 use crate::terminal::{Size, Terminal};
 
 /// A session's channel and what it runs.
@@ -25,6 +25,8 @@ pub(crate) struct Relay {
     pub(crate) handle: Handle,
     pub(crate) process: Process,
     pub(crate) streams: Streams,
+    /// How long it may leave its input unread, while others of its connection wait behind it.
+    pub(crate) stall: Duration,
 }
 
 /// How a session ended.
@@ -51,6 +53,7 @@ impl Relay {
             handle,
             mut process,
             streams,
+            stall,
         } = self;
         let id = channel.id();
         let _counted = Counted(&flow, id);
@@ -71,6 +74,7 @@ impl Relay {
             ended: false,
             partly: 0,
             since: None,
+            stall,
         };
         let outputs = async {
             let errors = async {
@@ -104,7 +108,7 @@ impl Relay {
 struct Inbox<'a> {
     id: ChannelId,
     flow: &'a Flow,
-    leader: Option<Pid>,
+    leader: Leader,
     terminal: Option<Terminal>,
     /// `None` when the process has been told the end, or takes nothing more.
     input: Option<Box<dyn AsyncWrite + Send + Unpin>>,
@@ -112,8 +116,9 @@ struct Inbox<'a> {
     /// How much of the first was taken.
     partly: usize,
     ended: bool,
-    /// Since when nothing was taken.
+    /// Since when nothing was taken, or it was last seen that nobody else minds.
     since: Option<Instant>,
+    stall: Duration,
 }
 
 impl Inbox<'_> {
@@ -124,8 +129,7 @@ impl Inbox<'_> {
                 // A pipe is closed by it; a terminal is not.
                 self.input = None;
             }
-            let stalled = self.since.filter(|_| self.starves_others());
-            let stalled = stalled.map(|since| since + STALL);
+            let stalled = self.since.map(|since| since + self.stall);
             tokio::select! {
                 biased;
                 message = read.wait() => match message {
@@ -133,7 +137,13 @@ impl Inbox<'_> {
                     Some(message) => self.take(message),
                 },
                 written = write(self.input.as_mut(), self.waiting.front()) => self.written(written.ok()),
-                () = sleep_until(stalled.unwrap_or_else(Instant::now)), if stalled.is_some() => return End::Stalled,
+                () = sleep_until(stalled.unwrap_or_else(Instant::now)), if stalled.is_some() => {
+                    if self.starves_others() {
+                        return End::Stalled;
+                    }
+                    // Others may come, of whom nobody here would be told.
+                    self.since = Some(Instant::now());
+                }
             }
         }
     }
@@ -156,8 +166,8 @@ impl Inbox<'_> {
             }
             ChannelMsg::Eof => self.ended = true,
             ChannelMsg::Signal { signal } => {
-                if let Some((leader, signal)) = self.leader.zip(signal_of(&signal)) {
-                    send(leader, signal);
+                if let Some(signal) = signal_of(&signal) {
+                    self.leader.signal(signal);
                 }
             }
             ChannelMsg::WindowChange {

@@ -1,6 +1,7 @@
 //! The service: one SSH connection for each socket that it is given.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use daemon::flow::Flow;
@@ -16,8 +17,10 @@ use tokio_util::task::TaskTracker;
 
 use crate::controllers::Controllers;
 use crate::forward::Forwarding;
-use crate::limits::{CONNECTIONS, GOODBYE, KEY_LOOK, LOGIN, PROCESSES};
+use crate::limits::{GOODBYE, KEY_LOOK, Limits};
+use crate::process::OURSELVES;
 use crate::session::{Admitted, TurnedDown, Visitor};
+use crate::strangers::{Stranger, Strangers};
 use crate::user::User;
 
 /// What the service is made of.
@@ -38,7 +41,7 @@ pub struct Settings {
 pub struct Server {
     ssh: Arc<Config>,
     house: Arc<House>,
-    connections: Arc<Semaphore>,
+    strangers: Strangers,
 }
 
 /// What all connections share.
@@ -47,6 +50,11 @@ pub(crate) struct House {
     pub(crate) controllers: Controllers,
     pub(crate) user: User,
     pub(crate) forwarding: Forwarding,
+    /// What sessions' processes are started from.
+    pub(crate) executable: PathBuf,
+    pub(crate) limits: Limits,
+    /// Places of those who have logged in.
+    pub(crate) connections: Arc<Semaphore>,
     pub(crate) processes: Arc<Semaphore>,
 }
 
@@ -57,6 +65,8 @@ enum End {
     Closed,
     #[error("not logged in in time")]
     TooSlow,
+    #[error("too many others have not logged in either")]
+    Displaced,
     #[error("{0}")]
     Refused(TurnedDown),
     #[error("its key was withdrawn")]
@@ -74,6 +84,10 @@ impl fmt::Debug for Server {
 impl Server {
     /// A service with these settings.
     pub fn new(settings: Settings) -> Self {
+        Self::within(Limits::default(), settings, OURSELVES.into())
+    }
+
+    fn within(limits: Limits, settings: Settings, executable: PathBuf) -> Self {
         let Settings {
             host_key,
             controllers,
@@ -86,21 +100,18 @@ impl Server {
                 controllers,
                 user,
                 forwarding,
-                processes: Arc::new(Semaphore::new(PROCESSES)),
+                executable,
+                limits,
+                connections: Arc::new(Semaphore::new(limits.connections)),
+                processes: Arc::new(Semaphore::new(limits.processes)),
             }),
-            connections: Arc::new(Semaphore::new(CONNECTIONS)),
+            strangers: Strangers::new(limits.strangers),
         }
     }
 
     /// Serves one connection to its end. When the future is dropped, its sessions end too.
     pub async fn serve(&self, socket: UnixStream, originator: &str) {
-        let Ok(_place) = self.connections.try_acquire() else {
-            tracing::warn!(
-                originator,
-                "a login was refused: there are too many connections"
-            );
-            return;
-        };
+        let stranger = self.strangers.enter(originator);
         let (stream, flow) = match Flow::over_local(socket) {
             Ok(over) => over,
             Err(error) => {
@@ -108,7 +119,7 @@ impl Server {
                 return;
             }
         };
-        let deadline = Instant::now() + LOGIN;
+        let deadline = Instant::now() + self.house.limits.login;
         let (sender, admitted) = oneshot::channel();
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         // Whatever way this ends, no session is left behind.
@@ -121,7 +132,11 @@ impl Server {
             sender,
         );
         let started = run_stream(Arc::clone(&self.ssh), stream, visitor);
-        let mut session = match timeout_at(deadline, Box::pin(started)).await {
+        let started = tokio::select! {
+            started = timeout_at(deadline, Box::pin(started)) => started,
+            () = stranger.displaced() => return,
+        };
+        let mut session = match started {
             Ok(Ok(session)) => session,
             Ok(Err(error)) => {
                 tracing::debug!(originator, %error, "no ssh");
@@ -129,43 +144,31 @@ impl Server {
             }
             Err(_) => return,
         };
-        let end = self
-            .attend(&mut session, admitted, deadline, originator)
-            .await;
+        let admitted = admission(&mut session, admitted, &stranger, deadline).await;
+        // Whoever is not let in is a stranger until he has gone.
+        let (end, _places) = match admitted {
+            Ok(Admitted { who, key, place }) => {
+                drop(stranger);
+                tracing::info!(
+                    originator,
+                    controller = who,
+                    user = self.house.user.name,
+                    "logged in to the built-in ssh"
+                );
+                let end = tokio::select! {
+                    _ = &mut session => End::Closed,
+                    () = self.withdrawn(&key) => End::Withdrawn,
+                };
+                (end, (Some(place), None))
+            }
+            Err(end) => (end, (None, Some(stranger))),
+        };
         tracing::info!(originator, reason = %end, "a connection of the built-in ssh has ended");
         dismiss(session, &flow, &end).await;
         stop.cancel();
         tasks.close();
         // They were told; those that write to a client that is gone end by the death of their connection.
         let _ = timeout(GOODBYE, tasks.wait()).await;
-    }
-
-    async fn attend(
-        &self,
-        session: &mut RunningSession<Visitor>,
-        admitted: oneshot::Receiver<Result<Admitted, TurnedDown>>,
-        deadline: Instant,
-        originator: &str,
-    ) -> End {
-        let admitted = tokio::select! {
-            Ok(admitted) = admitted => admitted,
-            _ = &mut *session => return End::Closed,
-            () = sleep_until(deadline) => return End::TooSlow,
-        };
-        let Admitted { who, key } = match admitted {
-            Ok(admitted) => admitted,
-            Err(turned_down) => return End::Refused(turned_down),
-        };
-        tracing::info!(
-            originator,
-            controller = who,
-            user = self.house.user.name,
-            "logged in to the built-in ssh"
-        );
-        tokio::select! {
-            _ = session => End::Closed,
-            () = self.withdrawn(&key) => End::Withdrawn,
-        }
     }
 
     /// Completes when the key does not stand in the file any more. What cannot be read permits nobody.
@@ -185,11 +188,27 @@ impl Server {
     }
 }
 
+/// Waits for the login, which ends the connection's time as a stranger.
+async fn admission(
+    session: &mut RunningSession<Visitor>,
+    admitted: oneshot::Receiver<Result<Admitted, TurnedDown>>,
+    stranger: &Stranger,
+    deadline: Instant,
+) -> Result<Admitted, End> {
+    tokio::select! {
+        biased;
+        Ok(admitted) = admitted => admitted.map_err(End::Refused),
+        _ = session => Err(End::Closed),
+        () = sleep_until(deadline) => Err(End::TooSlow),
+        () = stranger.displaced() => Err(End::Displaced),
+    }
+}
+
 /// Ends a connection, with a word for whoever listens.
 async fn dismiss(mut session: RunningSession<Visitor>, flow: &Flow, end: &End) {
     match end {
         End::Closed => return,
-        End::TooSlow | End::Refused(_) | End::Withdrawn => {}
+        End::TooSlow | End::Displaced | End::Refused(_) | End::Withdrawn => {}
     }
     let handle = session.handle();
     let goodbye = handle.disconnect(Disconnect::ByApplication, end.to_string(), "en".to_owned());
@@ -202,3 +221,6 @@ async fn dismiss(mut session: RunningSession<Visitor>, flow: &Flow, end: &End) {
         let _ = timeout(GOODBYE, session).await;
     }
 }
+
+#[cfg(test)]
+mod tests;

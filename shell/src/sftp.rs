@@ -8,11 +8,13 @@ mod attributes;
 mod files;
 mod handles;
 mod listing;
+mod numbers;
 mod packet;
 
 use std::io::{self, Read, Write};
 
 use self::files::Files;
+use self::numbers::kinds::{INIT, VERSION};
 use self::packet::{Input, MAX_PACKET, Output};
 
 /// Why the file server has ended before its client did.
@@ -84,9 +86,6 @@ fn version() -> Output {
     }
     output
 }
-
-const INIT: u8 = 1;
-const VERSION: u8 = 2;
 
 const EXTENSIONS: &[(&str, &str)] = &[
     ("posix-rename@openssh.com", "1"),

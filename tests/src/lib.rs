@@ -43,7 +43,7 @@ pub use build::{agent_alone, build_tunnel, cargo, tunnel_binary};
 pub use daemon::Daemon;
 pub use delay_relay::DelayRelay;
 pub use device::Device;
-pub use echo::{EchoServer, SilentServer};
+pub use echo::{CrowdedServer, EchoServer, SilentServer};
 pub use laptop::Laptop;
 pub use machine::Machine;
 pub use mosquitto::Mosquitto;

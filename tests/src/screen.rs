@@ -144,6 +144,11 @@ impl Screen {
                 Some(("1", code)) => code
                     .parse()
                     .map_err(|_| format!("ended by a signal: {ended}")),
+                // tmux 3.3a now and then misses that its child has ended: it asks after all of them when another one ends.
+                None if ended.trim() == "1" => {
+                    self.ask(&["run-shell", "true"]);
+                    Err("the terminal is closed".to_owned())
+                }
                 Some(_) | None => Err(self.shown()),
             }
         })

@@ -31,6 +31,10 @@ pub const TOOLS: &[Tool] = &[
         package: "openssh-client",
     },
     Tool {
+        name: "ssh-agent",
+        package: "openssh-client",
+    },
+    Tool {
         name: "sshd",
         package: "openssh-server",
     },

@@ -4,8 +4,10 @@ use std::ffi::OsString;
 use std::num::NonZeroU16;
 
 use clap::Args;
+use controller::Wish;
 use protocol::Label;
 
+use super::ssh_options::SshOptions;
 use crate::service;
 
 /// How a tunnel is come by.
@@ -24,10 +26,11 @@ pub(crate) struct Opening {
 
 /// Log in to a remote computer, or run a command there.
 ///
-/// Orders a tunnel, and runs ssh through it with this controller's key. The exit code is the remote command's.
+/// Orders a tunnel, and runs ssh through it with this controller's key. The exit code is the remote command's. When the tunnel
+/// falls under a shell or a forwarding at a terminal, it connects again until Ctrl-C; a remote command is never run twice.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  tunnel connect atlas@333\n  tunnel connect atlas@333 -- journalctl -f"
+    after_help = "Examples:\n  tunnel connect atlas@333\n  tunnel connect atlas@333 -- journalctl -f\n  tunnel connect -N -L 8080:192.168.1.9:80 atlas@333"
 )]
 pub(crate) struct Connect {
     #[command(flatten)]
@@ -38,6 +41,16 @@ pub(crate) struct Connect {
     /// What to run there; without it, a shell
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     pub(crate) command: Vec<OsString>,
+    // The last, since its heading holds for all that follow.
+    #[command(flatten)]
+    pub(crate) ssh: SshOptions,
+}
+
+impl Connect {
+    /// Whether something is run there, in place of a shell.
+    pub(crate) fn has_command(&self) -> bool {
+        !self.command.is_empty() || self.ssh.has_command()
+    }
 }
 
 /// Join standard input and output with a device's service: for ssh's ProxyCommand.
@@ -53,6 +66,25 @@ pub(crate) struct Stdio {
     /// Which of its services, by name or by port
     #[arg(default_value = daemon::device_file::SSH_SERVICE, value_name = "SERVICE|PORT", value_parser = service::parse)]
     pub(crate) service: Label,
+}
+
+/// Open local ports that lead to a device's services.
+///
+/// On 127.0.0.1, until Ctrl-C. Each connection has a stream of its own; the tunnel comes back by itself when the device
+/// or its network was away.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  tunnel forward 333 web\n  tunnel forward 333 8081:web 2222:ssh 5432"
+)]
+pub(crate) struct Forward {
+    /// Print one line of JSON: an array with the address of each
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// `333`, `333.hula` or `333.hula.atlas`
+    pub(crate) device: String,
+    /// Which services, by name or by the device's port; LOCAL is any port that is free
+    #[arg(required = true, num_args = 1..=protocol::limits::MAX_SERVICES, value_name = "[LOCAL:]SERVICE|PORT", value_parser = service::parse_wish)]
+    pub(crate) wishes: Vec<Wish>,
 }
 
 /// Let ssh, scp, sftp, rsync, git and editors find devices by their full names.

@@ -21,6 +21,7 @@ pub(super) async fn beside(
     proxy: &Dialed,
     asked: &Asked,
     timing: &Timing,
+    on_wait: &impl Fn(&'static str),
 ) -> Result<(Opened, Option<Stream>), OpenError> {
     // Only our own proxy knows names, and only one service has its port by custom.
     if proxy.kind() != PeerKind::Own || asked.service.as_str() != SSH_SERVICE {
@@ -38,10 +39,12 @@ pub(super) async fn beside(
         opened = &mut ordering => (opened?, None),
         ended = &mut early => (ordering.await?, Some(ended)),
     };
-    let (result, began) = match ended {
-        Some(ended) => ended,
+    let (result, began) = if let Some(ended) = ended {
+        ended
+    } else {
         // The forward stands now, so it comes soon or not at all.
-        None => early.await,
+        on_wait("the stream");
+        early.await
     };
     match result {
         Ok(stream) if leads_to(&opened, asked) => {

@@ -8,7 +8,7 @@ use russh::{Channel, ChannelId};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::environment::Variables;
-use crate::limits::{COMMAND, REQUESTS};
+use crate::limits::{COMMAND, REQUESTS, REQUESTS_SIZE};
 use crate::process::Program;
 use crate::terminal::Wanted;
 
@@ -18,7 +18,14 @@ pub(super) struct Asked {
     pub(super) place: OwnedSemaphorePermit,
     pub(super) terminal: Option<Wanted>,
     pub(super) variables: Variables,
-    requests: usize,
+    requests: Tally,
+}
+
+/// Counts requests, and what they hold: russh keeps each until somebody reads the channel.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    count: usize,
+    size: usize,
 }
 
 impl Asked {
@@ -28,7 +35,7 @@ impl Asked {
             place,
             terminal: None,
             variables: Variables::default(),
-            requests: 0,
+            requests: Tally::default(),
         }
     }
 
@@ -36,10 +43,18 @@ impl Asked {
         self.channel.id()
     }
 
-    /// Counts a request. Returns whether there may be as many.
-    pub(super) fn count(&mut self) -> bool {
-        self.requests += 1;
-        self.requests <= REQUESTS
+    /// Counts a request of this size, in bytes. Returns whether there may be as many.
+    pub(super) fn count(&mut self, size: usize) -> bool {
+        self.requests.add(size, REQUESTS)
+    }
+}
+
+impl Tally {
+    /// Counts one of this size, in bytes. Returns whether there are no more than `most`, and not too large.
+    pub(super) fn add(&mut self, size: usize, most: usize) -> bool {
+        self.count += 1;
+        self.size = self.size.saturating_add(size);
+        self.count <= most && self.size <= REQUESTS_SIZE
     }
 }
 
@@ -52,6 +67,16 @@ pub(super) fn command(bytes: &[u8]) -> Option<Program> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn requests_are_bounded_by_their_number_and_by_what_they_hold() {
+        let mut small = Tally::default();
+        assert!((0..REQUESTS).all(|_| small.add(0, REQUESTS)));
+        assert!(!small.add(0, REQUESTS));
+        let mut large = Tally::default();
+        assert!(large.add(REQUESTS_SIZE, REQUESTS));
+        assert!(!large.add(1, REQUESTS));
+    }
 
     #[test]
     fn a_command_is_any_bytes_that_a_program_can_be_given() {

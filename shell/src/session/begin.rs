@@ -7,12 +7,13 @@ use russh::server::Session;
 
 use super::Visitor;
 use super::asked::Asked;
+use crate::limits::REFUSED_SESSIONS;
 use crate::process::{Process, Program, Start};
 use crate::relay::Relay;
 
 /// Starts what was asked for, and answers the request for it.
 pub(super) fn begin(
-    visitor: &Visitor,
+    visitor: &mut Visitor,
     asked: Asked,
     program: Program,
     who: &str,
@@ -26,7 +27,7 @@ pub(super) fn begin(
         ..
     } = asked;
     let id = channel.id();
-    let house = &visitor.house;
+    let house = Arc::clone(&visitor.house);
     let Ok(room) = Arc::clone(&house.processes).try_acquire_owned() else {
         tracing::warn!(
             controller = who,
@@ -41,6 +42,7 @@ pub(super) fn begin(
     };
     tracing::info!(controller = who, what = %named(&program), terminal = terminal.is_some(), "a session begins");
     let started = Process::start(Start {
+        executable: &house.executable,
         user: &house.user,
         who,
         program,
@@ -61,6 +63,7 @@ pub(super) fn begin(
         handle: session.handle(),
         process,
         streams,
+        stall: house.limits.stall,
     };
     let stop = visitor.stop.clone();
     visitor.tasks.spawn(async move {
@@ -72,13 +75,17 @@ pub(super) fn begin(
 
 /// Says why, where OpenSSH's client shows it: what comes before a failure it does not.
 fn refuse(
-    visitor: &Visitor,
+    visitor: &mut Visitor,
     id: russh::ChannelId,
     why: &str,
     session: &mut Session,
 ) -> Result<(), Error> {
     visitor.flow.close(id);
     visitor.flow.closed_by_force();
+    visitor.refused += 1;
+    if visitor.refused > REFUSED_SESSIONS {
+        return Err(Error::Inconsistent);
+    }
     session.channel_success(id)?;
     session.extended_data(id, STDERR, format!("tunnel: {why}\r\n").into_bytes())?;
     session.exit_status_request(id, CANNOT)?;

@@ -1,8 +1,11 @@
 //! Who a connection is: a key of the file, and the one user that there is.
 
+use std::sync::Arc;
+
 use daemon::ssh::known_peer;
 use russh::keys::{HashAlg, PublicKey};
 use russh::server::Auth;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::Visitor;
 use crate::limits::KEY_OFFERS;
@@ -12,6 +15,8 @@ use crate::limits::KEY_OFFERS;
 pub(crate) struct Admitted {
     pub(crate) who: String,
     pub(crate) key: PublicKey,
+    /// Its place among those who have logged in.
+    pub(crate) place: OwnedSemaphorePermit,
 }
 
 /// Why a client that has proved a key is not let in.
@@ -21,6 +26,8 @@ pub(crate) enum TurnedDown {
     OtherUser { ours: String, asked: String },
     #[error("too many keys were offered")]
     TooManyKeys,
+    #[error("this computer's built-in ssh has too many connections")]
+    TooManyConnections,
 }
 
 /// How far a connection has come.
@@ -52,8 +59,17 @@ impl Visitor {
         };
         let ours = &self.house.user.name;
         let outcome = if user == ours {
+            let place = Arc::clone(&self.house.connections).try_acquire_owned();
+            if place.is_err() {
+                tracing::warn!(
+                    controller = who,
+                    "a login was refused: there are too many connections"
+                );
+            }
             let key = key.clone();
-            Ok(Admitted { who, key })
+            place
+                .map(|place| Admitted { who, key, place })
+                .map_err(|_| TurnedDown::TooManyConnections)
         } else {
             // Who holds a permitted key may know what the right name is; but before the login has succeeded there is no
             // way to say so. It stays a stranger, and is told and cut off.

@@ -75,16 +75,16 @@ impl Attributes {
         if let Some(size) = self.size {
             output.long(size);
         }
-        for (first, second) in [self.owner, self.mode.map(|mode| (mode, 0)), self.times]
-            .into_iter()
-            .enumerate()
-            .filter_map(|(index, pair)| Some((index, pair?)))
-            .map(|(index, (first, second))| (first, (index != 1).then_some(second)))
-        {
-            output.number(first);
-            if let Some(second) = second {
-                output.number(second);
-            }
+        if let Some((user, group)) = self.owner {
+            output.number(user);
+            output.number(group);
+        }
+        if let Some(mode) = self.mode {
+            output.number(mode);
+        }
+        if let Some((accessed, modified)) = self.times {
+            output.number(accessed);
+            output.number(modified);
         }
     }
 

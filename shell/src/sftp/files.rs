@@ -13,6 +13,7 @@ use time::OffsetDateTime;
 use super::attributes::{Attributes, Object};
 use super::handles::{Handle, Handles, MAX_HANDLES};
 use super::listing;
+use super::numbers::{kinds, open_flags, status};
 use super::packet::{Input, MAX_PACKET, Output};
 
 /// The files of one client.
@@ -46,20 +47,20 @@ impl Files {
 
     fn attempt(&mut self, kind: u8, input: &mut Input<'_>) -> Option<Done> {
         Some(match kind {
-            3 => self.open(input.path()?, input.number()?, &Attributes::read(input)?),
-            4 => self
+            kinds::OPEN => self.open(input.path()?, input.number()?, &Attributes::read(input)?),
+            kinds::CLOSE => self
                 .handles
                 .close(input.bytes()?)
                 .map_or_else(bad_handle, |_| Done::Nothing),
-            5 => self.read(input.bytes()?, input.long()?, input.number()?),
-            6 => self.write(input.bytes()?, input.long()?, input.bytes()?),
-            7 => told(fs::symlink_metadata(input.path()?)),
-            8 => match self.handles.file(input.bytes()?) {
+            kinds::READ => self.read(input.bytes()?, input.long()?, input.number()?),
+            kinds::WRITE => self.write(input.bytes()?, input.long()?, input.bytes()?),
+            kinds::LSTAT => told(fs::symlink_metadata(input.path()?)),
+            kinds::FSTAT => match self.handles.file(input.bytes()?) {
                 Some(file) => told(file.metadata()),
                 None => bad_handle(),
             },
-            9 => done(set(Object::Path(input.path()?), input)?),
-            10 => {
+            kinds::SETSTAT => done(set(Object::Path(input.path()?), input)?),
+            kinds::FSETSTAT => {
                 let handle = input.bytes()?;
                 let attributes = Attributes::read(input)?;
                 match self.handles.file(handle) {
@@ -67,22 +68,22 @@ impl Files {
                     None => bad_handle(),
                 }
             }
-            11 => self.open_directory(input.path()?),
-            12 => self.read_directory(input.bytes()?),
-            13 => done(fs::remove_file(input.path()?)),
-            14 => {
+            kinds::OPENDIR => self.open_directory(input.path()?),
+            kinds::READDIR => self.read_directory(input.bytes()?),
+            kinds::REMOVE => done(fs::remove_file(input.path()?)),
+            kinds::MKDIR => {
                 let path = input.path()?;
                 let mode = Attributes::read(input)?.mode_or(0o777);
                 done(DirBuilder::new().mode(mode).create(path))
             }
-            15 => done(fs::remove_dir(input.path()?)),
-            16 => named(real_path(input.path()?)),
-            17 => told(fs::metadata(input.path()?)),
-            18 => done(rename_to_new(input.path()?, input.path()?)),
-            19 => named(fs::read_link(input.path()?)),
+            kinds::RMDIR => done(fs::remove_dir(input.path()?)),
+            kinds::REALPATH => named(real_path(input.path()?)),
+            kinds::STAT => told(fs::metadata(input.path()?)),
+            kinds::RENAME => done(rename_to_new(input.path()?, input.path()?)),
+            kinds::READLINK => named(fs::read_link(input.path()?)),
             // OpenSSH has the two the other way round than the draft, and everybody follows it.
-            20 => done(symlink(input.path()?, input.path()?)),
-            200 => self.extended(input)?,
+            kinds::SYMLINK => done(symlink(input.path()?, input.path()?)),
+            kinds::EXTENDED => self.extended(input)?,
             _ => Done::Unsupported,
         })
     }
@@ -91,14 +92,16 @@ impl Files {
         let has = |flag: u32| flags & flag != 0;
         let mut options = OpenOptions::new();
         options
-            .read(has(READ))
-            .write(has(WRITE))
-            .append(has(APPEND))
+            .read(has(open_flags::READ))
+            .write(has(open_flags::WRITE))
+            .append(has(open_flags::APPEND))
             .mode(attributes.mode_or(0o666));
-        if has(CREATE) && has(EXCLUSIVE) {
+        if has(open_flags::CREATE) && has(open_flags::EXCLUSIVE) {
             options.create_new(true);
         } else {
-            options.create(has(CREATE)).truncate(has(TRUNCATE));
+            options
+                .create(has(open_flags::CREATE))
+                .truncate(has(open_flags::TRUNCATE));
         }
         match options.open(path) {
             Ok(file) => self.add(Handle::File(file)),
@@ -148,17 +151,15 @@ impl Files {
             return bad_handle();
         };
         let now = OffsetDateTime::now_utc();
-        let mut names = Vec::new();
-        for entry in entries.by_ref().take(ENTRIES) {
-            let Ok(entry) = entry else { continue };
-            // What has gone meanwhile is left out.
-            let Ok(metadata) = fs::symlink_metadata(path.join(entry.file_name())) else {
-                continue;
-            };
-            let name = entry.file_name().as_bytes().to_vec();
+        // What has gone meanwhile is left out; a reply without any would say that nothing follows.
+        let found = entries.by_ref().filter_map(|entry| {
+            let name = entry.ok()?.file_name();
+            let metadata = fs::symlink_metadata(path.join(&name)).ok()?;
+            let name = name.as_bytes().to_vec();
             let line = listing::line(&name, &metadata, now);
-            names.push((name, line, Attributes::of(&metadata)));
-        }
+            Some((name, line, Attributes::of(&metadata)))
+        });
+        let names: Vec<_> = found.take(ENTRIES).collect();
         if names.is_empty() {
             Done::End
         } else {
@@ -213,17 +214,17 @@ impl Done {
         };
         let (code, text) = match self {
             Self::Handle(handle) => {
-                let mut output = begin(102);
+                let mut output = begin(kinds::HANDLE);
                 output.text(&handle.to_be_bytes());
                 return output;
             }
             Self::Data(data) => {
-                let mut output = begin(103);
+                let mut output = begin(kinds::DATA);
                 output.text(&data);
                 return output;
             }
             Self::Names(names) => {
-                let mut output = begin(104);
+                let mut output = begin(kinds::NAME);
                 output.number(u32::try_from(names.len()).unwrap_or(0));
                 for (name, line, attributes) in names {
                     output.text(&name);
@@ -233,24 +234,24 @@ impl Done {
                 return output;
             }
             Self::Attributes(attributes) => {
-                let mut output = begin(105);
+                let mut output = begin(kinds::ATTRS);
                 attributes.write(&mut output);
                 return output;
             }
             Self::Numbers(numbers) => {
-                let mut output = begin(201);
+                let mut output = begin(kinds::EXTENDED_REPLY);
                 for number in numbers {
                     output.long(number);
                 }
                 return output;
             }
-            Self::Nothing => (0, "Success".to_owned()),
-            Self::End => (1, "End of file".to_owned()),
+            Self::Nothing => (status::OK, "Success".to_owned()),
+            Self::End => (status::EOF, "End of file".to_owned()),
             Self::Failed(error) => (code(&error), error.to_string()),
-            Self::Malformed => (5, "Bad message".to_owned()),
-            Self::Unsupported => (8, "Operation unsupported".to_owned()),
+            Self::Malformed => (status::BAD_MESSAGE, "Bad message".to_owned()),
+            Self::Unsupported => (status::OP_UNSUPPORTED, "Operation unsupported".to_owned()),
         };
-        let mut output = begin(101);
+        let mut output = begin(kinds::STATUS);
         output.number(code);
         output.text(text.as_bytes());
         output.text(b"en");
@@ -286,10 +287,10 @@ fn bad_handle() -> Done {
 /// The codes of version 3.
 fn code(error: &io::Error) -> u32 {
     match Errno::from_io_error(error) {
-        Some(Errno::NOENT | Errno::NOTDIR | Errno::BADF | Errno::LOOP) => 2,
-        Some(Errno::PERM | Errno::ACCESS | Errno::FAULT) => 3,
-        Some(Errno::NOSYS | Errno::OPNOTSUPP) => 8,
-        Some(_) | None => 4,
+        Some(Errno::NOENT | Errno::NOTDIR | Errno::BADF | Errno::LOOP) => status::NO_SUCH_FILE,
+        Some(Errno::PERM | Errno::ACCESS | Errno::FAULT) => status::PERMISSION_DENIED,
+        Some(Errno::NOSYS | Errno::OPNOTSUPP) => status::OP_UNSUPPORTED,
+        Some(_) | None => status::FAILURE,
     }
 }
 
@@ -329,13 +330,6 @@ fn rename_to_new(from: &Path, to: &Path) -> io::Result<()> {
         result => Ok(result?),
     }
 }
-
-const READ: u32 = 1;
-const WRITE: u32 = 2;
-const APPEND: u32 = 4;
-const CREATE: u32 = 8;
-const TRUNCATE: u32 = 0x10;
-const EXCLUSIVE: u32 = 0x20;
 
 /// The most data of one packet, in bytes: OpenSSH's, which leaves room for the rest.
 const MAX_DATA: u32 = MAX_PACKET - 1024;

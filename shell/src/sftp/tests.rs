@@ -6,6 +6,7 @@ use std::path::Path;
 
 use proptest::prelude::*;
 
+use super::numbers::{kinds, open_flags, status};
 use super::packet::{Input, Output};
 use super::*;
 
@@ -45,7 +46,7 @@ fn summary(reply: &[u8]) -> (u8, u32) {
 }
 
 fn open(path: &Path, flags: u32) -> Output {
-    packet(3, |output| {
+    packet(kinds::OPEN, |output| {
         output.text(path.to_str().unwrap().as_bytes());
         output.number(flags);
         output.number(0);
@@ -68,32 +69,39 @@ fn a_file_is_written_read_and_its_end_is_told() {
     let path = home.path().join("a");
     let handle = 0_u32.to_be_bytes();
     let replies = exchange(vec![
-        open(&path, 1 | 2 | 8 | 0x10),
-        packet(6, |output| {
+        open(
+            &path,
+            open_flags::READ | open_flags::WRITE | open_flags::CREATE | open_flags::TRUNCATE,
+        ),
+        packet(kinds::WRITE, |output| {
             output.text(&handle);
             output.long(2);
             output.text(b"hello");
         }),
-        packet(5, |output| {
+        packet(kinds::READ, |output| {
             output.text(&handle);
             output.long(0);
             output.number(u32::MAX);
         }),
-        packet(5, |output| {
+        packet(kinds::READ, |output| {
             output.text(&handle);
             output.long(7);
             output.number(1);
         }),
-        packet(4, |output| output.text(&handle)),
-        packet(4, |output| output.text(&handle)),
+        packet(kinds::CLOSE, |output| output.text(&handle)),
+        packet(kinds::CLOSE, |output| output.text(&handle)),
     ]);
-    assert_eq!(summary(&replies[0]), (102, 4));
-    assert_eq!(summary(&replies[1]), (101, 0));
-    assert_eq!(summary(&replies[2]), (103, 7));
+    assert_eq!(summary(&replies[0]), (kinds::HANDLE, 4));
+    assert_eq!(summary(&replies[1]), (kinds::STATUS, status::OK));
+    assert_eq!(summary(&replies[2]), (kinds::DATA, 7));
     assert!(replies[2].ends_with(b"\0\0hello"));
-    assert_eq!(summary(&replies[3]), (101, 1));
-    assert_eq!(summary(&replies[4]), (101, 0));
-    assert_eq!(summary(&replies[5]), (101, 2), "it was closed");
+    assert_eq!(summary(&replies[3]), (kinds::STATUS, status::EOF));
+    assert_eq!(summary(&replies[4]), (kinds::STATUS, status::OK));
+    assert_eq!(
+        summary(&replies[5]),
+        (kinds::STATUS, status::NO_SUCH_FILE),
+        "it was closed"
+    );
     assert_eq!(fs::read(&path).unwrap(), b"\0\0hello");
 }
 
@@ -107,14 +115,17 @@ fn a_rename_replaces_nothing_and_the_extension_does() {
         output.text(from.to_str().unwrap().as_bytes());
         output.text(to.to_str().unwrap().as_bytes());
     };
-    let replies = exchange(vec![packet(18, both)]);
-    assert_eq!(summary(&replies[0]), (101, 4));
+    let replies = exchange(vec![packet(kinds::RENAME, both)]);
+    assert_eq!(summary(&replies[0]), (kinds::STATUS, status::FAILURE));
     assert_eq!(fs::read(&to).unwrap(), b"old");
-    let posix = packet(200, |output| {
+    let posix = packet(kinds::EXTENDED, |output| {
         output.text(b"posix-rename@openssh.com");
         both(output);
     });
-    assert_eq!(summary(&exchange(vec![posix])[0]), (101, 0));
+    assert_eq!(
+        summary(&exchange(vec![posix])[0]),
+        (kinds::STATUS, status::OK)
+    );
     assert_eq!(fs::read(&to).unwrap(), b"new");
 }
 
@@ -124,16 +135,30 @@ fn refusals_say_what_kind_they_are() {
     let missing = home.path().join("missing");
     fs::write(home.path().join("there"), "").unwrap();
     let replies = exchange(vec![
-        with_path(17, &missing),
-        open(&missing, 1),
-        open(&home.path().join("there"), 2 | 8 | 0x20),
-        with_path(15, home.path()),
+        with_path(kinds::STAT, &missing),
+        open(&missing, open_flags::READ),
+        open(
+            &home.path().join("there"),
+            open_flags::WRITE | open_flags::CREATE | open_flags::EXCLUSIVE,
+        ),
+        with_path(kinds::RMDIR, home.path()),
         packet(99, |_| {}),
-        packet(17, |output| output.number(1000)),
-        packet(200, |output| output.text(b"unknown@example.org")),
+        packet(kinds::STAT, |output| output.number(1000)),
+        packet(kinds::EXTENDED, |output| {
+            output.text(b"unknown@example.org");
+        }),
     ]);
     let codes: Vec<_> = replies.iter().map(|reply| summary(reply)).collect();
-    let expected = [2, 2, 4, 4, 8, 5, 8].map(|code| (101, code));
+    let expected = [
+        status::NO_SUCH_FILE,
+        status::NO_SUCH_FILE,
+        status::FAILURE,
+        status::FAILURE,
+        status::OP_UNSUPPORTED,
+        status::BAD_MESSAGE,
+        status::OP_UNSUPPORTED,
+    ]
+    .map(|code| (kinds::STATUS, code));
     assert_eq!(codes, expected);
 }
 
@@ -144,12 +169,53 @@ fn a_directory_is_listed_once_with_what_ls_would_say() {
     let mode = fs::Permissions::from_mode(0o640);
     fs::set_permissions(home.path().join("a file"), mode).unwrap();
     let handle = 0_u32.to_be_bytes();
-    let list = || packet(12, |output| output.text(&handle));
-    let replies = exchange(vec![with_path(11, home.path()), list(), list()]);
-    assert_eq!(summary(&replies[1]), (104, 1));
+    let list = || packet(kinds::READDIR, |output| output.text(&handle));
+    let replies = exchange(vec![with_path(kinds::OPENDIR, home.path()), list(), list()]);
+    assert_eq!(summary(&replies[1]), (kinds::NAME, 1));
     let text = String::from_utf8_lossy(&replies[1]).into_owned();
     assert!(text.contains("-rw-r-----    1 "), "{text}");
-    assert_eq!(summary(&replies[2]), (101, 1));
+    assert_eq!(summary(&replies[2]), (kinds::STATUS, status::EOF));
+}
+
+#[test]
+fn a_listing_goes_on_behind_entries_that_have_gone() {
+    let home = tempfile::tempdir().unwrap();
+    let fill = |names: std::ops::Range<u32>| {
+        for number in names {
+            fs::write(home.path().join(number.to_string()), "").unwrap();
+        }
+    };
+    fill(0..2_000);
+    let mut files = Files::default();
+    let mut ask = |kind, text: &[u8]| {
+        let mut output = Output::new(kind);
+        output.text(text);
+        let packet = output.finish();
+        let reply = files.request(kind, &mut Input::new(&packet[5..])).reply(42);
+        reply.finish()[4..].to_vec()
+    };
+    let path = home.path().to_str().unwrap().as_bytes();
+    assert_eq!(summary(&ask(kinds::OPENDIR, path)), (kinds::HANDLE, 4));
+    let handle = 0_u32.to_be_bytes();
+    assert_eq!(summary(&ask(kinds::READDIR, &handle)), (kinds::NAME, 100));
+    // The next hundreds are on their way already, and are gone when they are looked at.
+    let there = fs::read_dir(home.path()).unwrap();
+    let there: Vec<_> = there.map(|entry| entry.unwrap().path()).collect();
+    let (gone, last) = there[100..].split_at(1_500);
+    for path in gone {
+        fs::remove_file(path).unwrap();
+    }
+    let mut listed = 0;
+    loop {
+        match summary(&ask(kinds::READDIR, &handle)) {
+            (kinds::NAME, count) => listed += count,
+            end => {
+                assert_eq!(end, (kinds::STATUS, status::EOF));
+                break;
+            }
+        }
+    }
+    assert_eq!(listed as usize, last.len());
 }
 
 #[test]
@@ -157,14 +223,14 @@ fn the_whole_name_of_what_is_not_there_yet_is_told() {
     let home = tempfile::tempdir().unwrap();
     let real = fs::canonicalize(home.path()).unwrap();
     let replies = exchange(vec![
-        with_path(16, &home.path().join("./new")),
-        with_path(16, &home.path().join("no/new")),
+        with_path(kinds::REALPATH, &home.path().join("./new")),
+        with_path(kinds::REALPATH, &home.path().join("no/new")),
     ]);
-    assert_eq!(summary(&replies[0]), (104, 1));
+    assert_eq!(summary(&replies[0]), (kinds::NAME, 1));
     let name = real.join("new");
     let name = name.to_str().unwrap().as_bytes();
     assert!(replies[0].windows(name.len()).any(|part| part == name));
-    assert_eq!(summary(&replies[1]), (101, 2));
+    assert_eq!(summary(&replies[1]), (kinds::STATUS, status::NO_SUCH_FILE));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::process::{Command, Stdio};
 
-use e2e::{CEILING, Session, run, wait_until};
+use e2e::{CEILING, Session, run, tool, wait_until};
 
 use super::House;
 
@@ -22,7 +22,7 @@ fn many_sessions_on_one_connection_are_bounded_and_others_are_served() {
         control.exists().then_some(()).ok_or(String::new())
     });
     let over = |command: &str| {
-        let mut ssh = Command::new(e2e::tool("ssh"));
+        let mut ssh = Command::new(tool("ssh"));
         ssh.arg("-S")
             .arg(&control)
             // Without the shared connection ssh would try one of its own.
@@ -75,9 +75,30 @@ fn odd_sizes_names_and_commands_do_no_harm() {
     ]);
     let outcome = run(&mut locale, CEILING).success();
     assert_eq!(outcome.stdout, "<>\n", "{}", outcome.report());
-    let mut agent = house.stock("ssh");
-    agent.args(["-o", "ForwardAgent=yes", "-s", "333", "netconf"]);
-    let outcome = run(&mut agent, CEILING);
+    let mut other = house.stock("ssh");
+    other.args(["-s", "333", "netconf"]);
+    let outcome = run(&mut other, CEILING);
     assert_eq!(outcome.code, Some(255), "{}", outcome.report());
     run(&mut house.ssh("true"), CEILING).success();
+}
+
+#[test]
+fn a_clients_agent_is_not_forwarded() {
+    let house = House::start();
+    let socket = house.path("keys");
+    let mut agent = Command::new(tool("ssh-agent"));
+    house.world.mark(&mut agent);
+    agent.args(["-D", "-a"]).arg(&socket).stdout(Stdio::null());
+    let _agent = house.world.daemon("keys", &mut agent);
+    wait_until("the agent of keys", CEILING, || {
+        socket.exists().then_some(()).ok_or(String::new())
+    });
+    let mut ssh = house.stock("ssh");
+    ssh.env("SSH_AUTH_SOCK", &socket)
+        .args(["-v", "-o", "LogLevel=DEBUG", "-o", "ForwardAgent=yes"])
+        .args(["333", "echo \"<$SSH_AUTH_SOCK>\""]);
+    let outcome = run(&mut ssh, CEILING).success();
+    let asked = "Requesting authentication agent forwarding";
+    assert!(outcome.stderr.contains(asked), "{}", outcome.report());
+    assert_eq!(outcome.stdout, "<>\n", "{}", outcome.report());
 }

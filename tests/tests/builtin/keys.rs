@@ -103,10 +103,10 @@ fn the_host_key_stays_and_is_the_agents_alone() {
 
 #[test]
 fn as_root_it_serves_only_when_that_is_said() {
-    if !rustix::process::geteuid().is_root() {
-        // What has to be refused is that which the rest of these tests do not do.
-        return;
-    }
+    assert!(
+        rustix::process::geteuid().is_root(),
+        "these tests are run by root, as the harness needs it"
+    );
     let world = World::new();
     let _signer = world.signer();
     let device = world.enroll("hula", "333");

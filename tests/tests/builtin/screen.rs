@@ -1,9 +1,10 @@
 //! Sessions with a terminal, as a person sees them.
 
-use e2e::{Screen, Session};
 use std::process::Stdio;
 
-use super::House;
+use e2e::{CEILING, Screen, Session, wait_until};
+
+use super::{House, running};
 
 #[test]
 fn a_terminal_has_the_size_of_its_window_and_follows_it() {
@@ -24,9 +25,22 @@ fn a_terminal_has_the_size_of_its_window_and_follows_it() {
     screen.resize(120, 40);
     ask("40 120");
     // Ctrl-C ends what runs, and not the session.
-    screen.type_text("sleep 600; echo code $?");
+    screen.type_text("sleep 6011; echo code $?");
     screen.press("Enter");
+    let sleeps = |sleeps: bool| {
+        wait_until("what runs in the terminal", CEILING, || {
+            let found = running("sleep 6011");
+            let is_there = found
+                .iter()
+                .any(|line| line.trim_end().ends_with(" sleep 6011"));
+            (is_there == sleeps)
+                .then_some(())
+                .ok_or(format!("{found:?}"))
+        });
+    };
+    sleeps(true);
     screen.press("C-c");
+    sleeps(false);
     screen.wait_until("the prompt again", |shown| {
         shown.trim_end().ends_with("READY>")
     });

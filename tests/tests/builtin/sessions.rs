@@ -4,7 +4,9 @@ use std::fs;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use e2e::{CEILING, checksum, descriptors, processes_marked, random_file, run, wait_until};
+use e2e::{
+    CEILING, Session, checksum, descriptors, processes_marked, random_file, run, wait_until,
+};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::{House, running};
@@ -63,6 +65,48 @@ fn connect_needs_no_ssh() {
         e2e::current_user()
     );
     assert_eq!(refused.lines("error"), [expected.as_str()]);
+}
+
+#[test]
+fn an_interrupt_ends_a_session_without_ssh_and_its_options_need_one() {
+    let house = House::start();
+    let empty = house.path("empty");
+    fs::create_dir(&empty).unwrap();
+    let whom = format!("{}@333", e2e::current_user());
+    let connect = |words: &[&str]| {
+        let words = [&["connect"][..], words].concat();
+        let mut connect = house.world.tunnel_as(&house.controller, &words);
+        connect.env("PATH", &empty);
+        connect
+    };
+    let sleep = format!("sleep 6{:07}", std::process::id());
+    let line = format!("echo here; exec {sleep}");
+    let mut session = Session::start(&mut connect(&[&whom, "--", &line]));
+    assert_eq!(session.hear(CEILING).unwrap(), "here");
+    let is_asleep = || {
+        let mut found = running(&sleep).into_iter();
+        // Not those who only speak of it.
+        found.any(|process| {
+            process
+                .split_once(' ')
+                .is_some_and(|(_, told)| told.trim() == sleep)
+        })
+    };
+    wait_until("the command to sleep", CEILING, || {
+        is_asleep().then_some(()).ok_or("not yet".to_owned())
+    });
+    session.signal(Signal::INT);
+    assert_eq!(session.wait(CEILING), Some(130));
+    wait_until("the command to end", CEILING, || {
+        (!is_asleep()).then_some(()).ok_or("still there".to_owned())
+    });
+    let refused = run(&mut connect(&["-L", "1:a:2", &whom]), CEILING);
+    assert_eq!(refused.code, Some(1), "{}", refused.report());
+    assert_eq!(
+        refused.lines("error"),
+        ["there is no `ssh` to pass `-L` on to"]
+    );
+    assert_eq!(refused.lines("hint").len(), 1, "{}", refused.report());
 }
 
 #[test]

@@ -19,6 +19,11 @@ fn readme() {
 }
 
 #[test]
+fn connecting() {
+    tell("docs/connecting.md");
+}
+
+#[test]
 fn doctor() {
     tell("docs/doctor.md");
 }
@@ -51,6 +56,7 @@ fn running_an_agent() {
 /// The pages that are told by a test of their own above; but for one, whose machines are those of `packaging`.
 const TOLD: &[&str] = &[
     "README.md",
+    "docs/connecting.md",
     "docs/doctor.md",
     "docs/installing.md",
     "docs/migrating.md",

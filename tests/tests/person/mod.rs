@@ -1,5 +1,7 @@
 //! What a person meets who connects: other people's programs, waiting, forwarding, the guide.
 
+mod connect;
+mod forward;
 mod host_keys;
 mod parallel;
 mod ssh_config;

@@ -20,6 +20,7 @@ fn before_anything_is_there() {
         &["agent", "--check"],
         &["connect", "you@333"],
         &["stdio", "333"],
+        &["forward", "333", "web"],
         &["list"],
         &["disconnect", "333"],
         &["enroll"],
@@ -107,6 +108,8 @@ fn on_the_way_to_a_computer() {
         &["connect", "you@444.lava", "--", "true"],
         &["connect", "you@333.hula.other", "--", "true"],
         &["stdio", "333", "web"],
+        &["forward", "333", "8080:web"],
+        &["forward", "333", "0:ssh"],
         &["disconnect", "444"],
     ] {
         book.type_in(&mut controller(words));
