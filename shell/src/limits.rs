@@ -24,9 +24,8 @@ impl Default for Limits {
     }
 }
 
-/// Connections at one time that have not logged in. They are no concern of those that have, and when all places are taken, a
-/// newcomer gets the one of whoever has most: twice as many as the controllers that a person starts at once, and little
-/// memory for who has no key.
+/// Connections at one time that have not logged in. They take no place of those that have. When all are taken, a newcomer gets
+/// one of whoever has most, so that it is enough to have more of them than controllers log in at once.
 const STRANGERS: usize = 16;
 
 /// Connections at one time that have logged in: as many streams as a device has connections for.

@@ -79,8 +79,8 @@ impl Visitor {
         }
     }
 
-    /// What a session has asked for so far. Every request counts, with its size in bytes, since russh keeps each until the session begins; of
-    /// those on other channels a client has no use for more than a few.
+    /// What a session has asked for so far. Every request counts, with its size in bytes, since russh keeps each until the
+    /// session begins; of those on other channels a client has no use for more than a few.
     fn asked(&mut self, channel: ChannelId, size: usize) -> Result<Option<&mut Asked>, Error> {
         if let Some(asked) = self.waiting.get_mut(&channel) {
             return if asked.count(size) {

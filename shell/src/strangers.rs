@@ -25,18 +25,19 @@ impl Strangers {
         })))
     }
 
-    /// Takes a place. When all are taken, the oldest of whoever has most makes room: so a controller that says nothing keeps
-    /// out itself, and who logs in as people do is let in.
+    /// Takes a place. When all are taken, the oldest of whoever would have most makes room: so a controller that says nothing
+    /// keeps out itself, and who logs in as people do is let in.
     pub(crate) fn enter(&self, originator: &str) -> Stranger {
+        let of = controller_of(originator);
         let mut places = self.lock();
         if places.taken.len() >= places.limit {
-            places.make_room();
+            places.make_room(of);
         }
         places.last += 1;
         let (number, displaced) = (places.last, CancellationToken::new());
         places.taken.push(Place {
             number,
-            of: controller_of(originator).to_owned(),
+            of: of.to_owned(),
             displaced: displaced.clone(),
         });
         drop(places);
@@ -83,10 +84,11 @@ struct Place {
 }
 
 impl Places {
-    fn make_room(&mut self) {
+    fn make_room(&mut self, newcomer: &str) {
+        // With the newcomer, so that nobody gets more than others at their cost.
         let of_the_same = |place: &Place| {
             let same = self.taken.iter().filter(|other| other.of == place.of);
-            same.count()
+            same.count() + usize::from(place.of == newcomer)
         };
         let most = self.taken.iter().map(of_the_same).max();
         let oldest = self
@@ -134,6 +136,13 @@ mod tests {
             .collect();
         assert!(!is_out(&calm) && !is_out(&other), "places are given back");
         drop(more);
+    }
+
+    #[test]
+    fn nobody_gets_a_second_place_at_the_cost_of_another() {
+        let strangers = Strangers::new(2);
+        let held = ["calm:1", "x:1", "x:2", "x:3"].map(|from| strangers.enter(from));
+        assert_eq!(held.each_ref().map(is_out), [false, true, true, false]);
     }
 
     #[test]

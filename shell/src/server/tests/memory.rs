@@ -29,7 +29,7 @@ async fn sessions_that_nobody_reads_are_not_kept_in_memory() {
     }
     let grown = allocated().saturating_sub(before);
     println!("8 sessions that nobody reads: {} KiB", grown / 1024);
-    assert!(grown < 32 << 20, "{} MiB", grown >> 20);
+    assert!(grown < BOUND, "{} MiB", grown >> 20);
     // Others are served.
     let other = world.login().await;
     echoes(&other).await;
@@ -60,7 +60,7 @@ async fn sessions_that_cannot_begin_are_bounded_while_nobody_reads_why() {
         (REFUSED_SESSIONS..=REFUSED_SESSIONS + 40).contains(&refused),
         "{refused}"
     );
-    assert!(grown < 32 << 20, "{} MiB", grown >> 20);
+    assert!(grown < BOUND, "{} MiB", grown >> 20);
 }
 
 /// What this process, client and service together, has allocated, in bytes.
@@ -72,3 +72,6 @@ fn allocated() -> usize {
     let kib = line.unwrap().split_whitespace().next().unwrap();
     kib.parse::<usize>().unwrap() * 1024
 }
+
+/// Far more than it takes, and far less than is written in that time where nothing waits.
+const BOUND: usize = 96 << 20;
