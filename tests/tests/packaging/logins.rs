@@ -29,7 +29,7 @@ fn who_logs_in_without_an_sshd_has_what_a_user_has() {
         &drop_in,
     )
     .unwrap();
-    let service = "sed -i 's/^ssh = .*/ssh = \"builtin\"/' /etc/tunnel/device.toml";
+    let service = "printf '\\n[services]\\nssh = \"builtin\"\\n' >> /etc/tunnel/device.toml";
     let place = "/etc/systemd/system/tunnel-agent.service.d";
     let put = format!(
         "{service} && mkdir -p {place} && cp {} {place}/ && \
