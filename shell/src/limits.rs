@@ -24,9 +24,9 @@ impl Default for Limits {
     }
 }
 
-/// Connections at one time that have not logged in. They take no place of those that have. When all are taken, a newcomer gets
-/// one of whoever has most, so that it is enough to have more of them than controllers log in at once.
-const STRANGERS: usize = 16;
+/// Connections at one time that have not logged in: as many as may, since a script starts all of its own at once. They take no
+/// place of those that have. When all are taken, a newcomer gets one of whoever has most.
+const STRANGERS: usize = CONNECTIONS;
 
 /// Connections at one time that have logged in: as many streams as a device has connections for.
 const CONNECTIONS: usize = 64;
