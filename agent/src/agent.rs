@@ -1,5 +1,6 @@
 //! The agent's run loop: it decides nothing itself and never waits for anything slow.
 
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::sync::Arc;
 
@@ -16,8 +17,8 @@ use daemon::systemd;
 use daemon::tls::{self, TlsError};
 use protocol::limits::MAX_SERVICES;
 use protocol::{
-    DecodeError, DeviceId, Epoch, Label, Order, PlainOrder, PlainState, Presence, RefusalCode,
-    Reply, ReplyBody, Role, Topic, filter,
+    DecodeError, DeviceId, Label, Order, PlainOrder, PlainState, RefusalCode, Reply, ReplyBody,
+    Role, Topic, filter,
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
@@ -29,6 +30,7 @@ use crate::hooks::Hooks;
 use crate::host_keys;
 use crate::leases::{Action, ByPort, Event, Leases};
 use crate::plan::Plan;
+use crate::presence::{self, Told};
 use crate::reply_text::bounded;
 use crate::tunnel::{self, Tunnel};
 use crate::vitals::Vitals;
@@ -113,9 +115,7 @@ impl Agent {
                     filter::orders(id),
                     Topic::PlainControl(id.clone()).to_string(),
                 ],
-                will: Some(Box::new(move |epoch| {
-                    presence(&will, false, true, epoch.0 / 1000, epoch)
-                })),
+                will: Some(Box::new(move |epoch| presence::will(&will, epoch))),
             },
             plan,
             settings: Box::new(device.clone()),
@@ -170,6 +170,7 @@ impl Agent {
             .ok();
         let link = Link::start(link, shutdown);
         let publisher = link.publisher();
+        let told = Told::new(id.clone(), plan.proxy.to_string());
         let commands = settings.hooks.clone();
         let hooks = Hooks::start(commands, id.clone(), plan.proxy.to_string(), shutdown);
         let tunnel = Tunnel::start(plan, shutdown);
@@ -179,8 +180,7 @@ impl Agent {
             tunnel,
             hooks,
             publisher,
-            epoch: Epoch(0),
-            online: false,
+            told,
             silently_lost: false,
             vitals,
             files,
@@ -199,8 +199,7 @@ struct Running {
     tunnel: Tunnel,
     hooks: Hooks,
     publisher: Publisher,
-    epoch: Epoch,
-    online: bool,
+    told: Told,
     /// The last tunnel was lost because nothing came through any more: so, perhaps, is the session with the broker.
     silently_lost: bool,
     vitals: Vitals,
@@ -238,10 +237,15 @@ impl Running {
                     None
                 }
                 () = reached(self.leases.deadline()) => Some(Event::Deadline),
+                () = reached(self.told.deadline()) => None,
                 _ = beats.tick() => None,
             };
             if let Some(event) = event {
                 self.decide(event);
+            }
+            let connected = self.connected();
+            if let Some(message) = self.told.see(&connected, Instant::now()) {
+                self.publisher.publish(message);
             }
         }
         self.vitals.unready("agent: stopping");
@@ -249,7 +253,7 @@ impl Running {
         self.decide(Event::ShuttingDown);
         // Streams that are open may end by themselves within the grace period.
         self.tunnel.want(false);
-        let goodbye = presence(&self.id, false, false, clock::unix_seconds(), self.epoch);
+        let goodbye = self.told.goodbye(clock::unix_seconds());
         link.finish(Some(goodbye)).await;
         tracing::info!(device = %self.id, "the agent has said goodbye");
     }
@@ -258,7 +262,9 @@ impl Running {
     /// for its next try, or for the kernel's, both of which come seldom after a long cut.
     fn is_network_back(&mut self, event: &tunnel::Event) -> bool {
         match event {
-            tunnel::Event::Opened(_) => std::mem::take(&mut self.silently_lost) || !self.online,
+            tunnel::Event::Opened(_) => {
+                std::mem::take(&mut self.silently_lost) || !self.told.is_online()
+            }
             tunnel::Event::Lost { silent } => {
                 self.silently_lost = *silent;
                 false
@@ -286,6 +292,7 @@ impl Running {
         }
         tracing::info!(%device, "SIGHUP received: the files have been read again; a new session begins");
         self.leases.reconfigure(next.leases);
+        self.told.passes_by(next.plan.proxy.to_string());
         self.tunnel.replan(next.plan);
         Some(next.link)
     }
@@ -294,21 +301,16 @@ impl Running {
         match event {
             LinkEvent::Up { epoch } => {
                 tracing::info!(device = %self.id, "online");
-                (self.epoch, self.online) = (epoch, true);
+                let (connected, now) = (self.connected(), Instant::now());
+                let message = self.told.up(epoch, connected, clock::unix_seconds(), now);
                 self.vitals.ready();
                 self.vitals.counts().sessions.increment();
-                self.publisher.publish(presence(
-                    &self.id,
-                    true,
-                    false,
-                    clock::unix_seconds(),
-                    epoch,
-                ));
+                self.publisher.publish(message);
                 Some(Event::LinkUp)
             }
             LinkEvent::Down(error) => {
                 tracing::warn!(device = %self.id, error = one_line(&error), hint = error.hint(), "offline; trying again");
-                self.online = false;
+                self.told.down();
                 self.vitals
                     .unready(format!("agent: offline: {}", one_line(&error)));
                 self.vitals.counts().lost_sessions.increment();
@@ -411,11 +413,18 @@ impl Running {
         });
     }
 
+    /// The controllers that hold a lease or have a stream open.
+    fn connected(&self) -> BTreeSet<Label> {
+        let mut connected = self.tunnel.controllers();
+        connected.extend(self.leases.holders().cloned());
+        connected
+    }
+
     fn tell_status(&self) {
         let counts = self.vitals.counts();
         counts.leases.set(self.leases.len());
         counts.tunnel.set(usize::from(self.leases.port().is_some()));
-        let link = if self.online {
+        let link = if self.told.is_online() {
             "online"
         } else {
             "connecting to the broker"
@@ -448,21 +457,5 @@ fn unreadable(error: &DecodeError) -> Reply {
     Reply {
         lease: error.lease(),
         body,
-    }
-}
-
-fn presence(id: &DeviceId, online: bool, lost: bool, since: u64, epoch: Epoch) -> Message {
-    let version = env!("CARGO_PKG_VERSION").to_owned();
-    let presence = Presence {
-        online,
-        since,
-        lost,
-        version,
-        epoch,
-    };
-    Message {
-        topic: Topic::Presence(id.clone()).to_string(),
-        payload: presence.encode(),
-        retain: true,
     }
 }

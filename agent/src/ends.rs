@@ -1,6 +1,6 @@
 //! Which streams are whose, so that a controller's are ended whichever connection carries them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use protocol::Label;
@@ -49,6 +49,12 @@ impl Ends {
         }
     }
 
+    /// The controllers that have a stream open.
+    pub(crate) fn controllers(&self) -> BTreeSet<Label> {
+        let open = self.open();
+        open.streams.keys().map(|(name, _)| name.clone()).collect()
+    }
+
     fn open(&self) -> MutexGuard<'_, Open> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -83,6 +89,9 @@ mod tests {
         ends.clone().request(&label("controller-a"));
         assert!(first.requested.is_cancelled() && second.requested.is_cancelled());
         assert!(others.iter().all(|end| !end.requested.is_cancelled()));
+        let names = ends.controllers();
+        let names: Vec<_> = names.iter().map(Label::as_str).collect();
+        assert_eq!(names, ["controller", "controller-a", "controller-b"]);
         let later = enter("controller-a");
         assert!(!later.requested.is_cancelled(), "it came after the request");
     }

@@ -182,6 +182,11 @@ impl Leases {
         self.held.len() + usize::from(self.plain.is_some())
     }
 
+    /// Who holds a lease.
+    pub(crate) fn holders(&self) -> impl Iterator<Item = &Label> {
+        self.held.keys().map(|(controller, _)| controller)
+    }
+
     /// Whether a tunnel is open, and at which port for the first of the services.
     pub(crate) fn port(&self) -> Option<u16> {
         Some(self.forwards()?.first()?.port)

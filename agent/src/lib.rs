@@ -16,6 +16,7 @@ mod leases;
 mod member;
 mod plan;
 mod pool;
+mod presence;
 mod reply_text;
 mod stream;
 mod tunnel;

@@ -1,6 +1,6 @@
 //! The tunnel of a device: the task that keeps its pool of connections to the proxy.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -126,6 +126,11 @@ impl Tunnel {
             demand.wanted = wanted;
             demand.asked += u64::from(wanted);
         });
+    }
+
+    /// The controllers that have a stream open.
+    pub(crate) fn controllers(&self) -> BTreeSet<Label> {
+        self.ends.controllers()
     }
 
     /// Makes connections by this plan from now on. Where they forward something else than before, they take the place of

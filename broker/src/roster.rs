@@ -78,6 +78,8 @@ mod tests {
             lost: false,
             version: "1".to_owned(),
             epoch: Epoch(1),
+            proxy: None,
+            controllers: Vec::new(),
         }
         .encode()
     }

@@ -5,6 +5,8 @@ mod agent;
 #[cfg(feature = "builtin-ssh")]
 mod builtin_ssh;
 #[cfg(feature = "controller")]
+mod completing;
+#[cfg(feature = "controller")]
 mod connecting;
 #[cfg(all(feature = "agent", feature = "controller", feature = "realm"))]
 mod demo;
@@ -35,7 +37,9 @@ pub(crate) use agent::{Agent, AgentCommand, Install, SyncKeys, Uninstall};
 #[cfg(feature = "builtin-ssh")]
 pub(crate) use builtin_ssh::{BuiltinSsh, Session};
 #[cfg(feature = "controller")]
-pub(crate) use connecting::{Connect, Disconnect, Forward, List, SshConfig, Stdio};
+pub(crate) use completing::{Complete, Completions, Shell};
+#[cfg(feature = "controller")]
+pub(crate) use connecting::{Connect, Disconnect, Forward, List, SshConfig, Stdio, Which};
 #[cfg(all(feature = "agent", feature = "controller", feature = "realm"))]
 pub(crate) use demo::Demo;
 pub(crate) use doctor::Doctor;
@@ -135,6 +139,10 @@ pub(crate) enum Command {
     /// Be a process of the built-in ssh
     #[command(subcommand, hide = true)]
     BuiltinSsh(BuiltinSsh),
+    #[cfg(feature = "controller")]
+    Completions(Completions),
+    #[cfg(feature = "controller")]
+    Complete(Complete),
     #[cfg(any(feature = "agent", feature = "realm"))]
     /// Write the `authorized_keys` of the user who runs this, from standard input
     #[command(hide = true)]
@@ -188,6 +196,8 @@ impl Command {
             | Self::Stdio(_)
             | Self::Disconnect(_)
             | Self::List(_)
+            | Self::Completions(_)
+            | Self::Complete(_)
             | Self::Fdpass { .. } => false,
             #[cfg(feature = "github")]
             Self::Registry(_) => false,

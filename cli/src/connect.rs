@@ -19,6 +19,7 @@ use crate::failure::Failure;
 use crate::interruption::Interruption;
 use crate::output;
 use crate::runtime::{self, account, cannot};
+use crate::seen_devices::SeenDevices;
 use crate::target::{self, Target};
 use crate::waiting::Waiting;
 
@@ -185,7 +186,10 @@ pub(crate) async fn open(
     )
     .await;
     match (opened, interruption.code()) {
-        (Ok(opened), _) => Ok(opened),
+        (Ok(opened), _) => {
+            SeenDevices::keep_one(&account.dir, opened.0.device());
+            Ok(opened)
+        }
         (Err(error @ OpenError::Interrupted { .. }), Some(code)) => {
             Err(Failure::new(error, None, code))
         }

@@ -8,6 +8,10 @@ mod asking;
 #[cfg(feature = "builtin-ssh")]
 mod builtin_ssh;
 #[cfg(feature = "controller")]
+mod complete;
+#[cfg(feature = "controller")]
+mod completions;
+#[cfg(feature = "controller")]
 mod connect;
 #[cfg(all(feature = "agent", feature = "controller", feature = "realm"))]
 mod demo;
@@ -48,6 +52,8 @@ mod realm_init;
 #[cfg(feature = "github")]
 mod registry;
 mod runtime;
+#[cfg(feature = "controller")]
+mod seen_devices;
 #[cfg(feature = "realm")]
 mod serve;
 #[cfg(feature = "controller")]
@@ -114,6 +120,10 @@ fn command(arguments: Arguments) -> Result<u8, Failure> {
         Command::BuiltinSsh(BuiltinSsh::Session(session)) => builtin_ssh::session(session),
         #[cfg(feature = "builtin-ssh")]
         Command::BuiltinSsh(BuiltinSsh::Sftp) => builtin_ssh::sftp(),
+        #[cfg(feature = "controller")]
+        Command::Complete(command) => Ok(complete::run(dir, &command)),
+        #[cfg(feature = "controller")]
+        Command::Completions(command) => Ok(completions::run(&command)),
         #[cfg(feature = "controller")]
         Command::Connect(command) => connect::run(dir, &command),
         #[cfg(all(feature = "agent", feature = "controller", feature = "realm"))]

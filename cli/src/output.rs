@@ -5,9 +5,15 @@ use std::io::{self, Write};
 
 /// A line of a command's result. A reader that has gone away, such as `head`, is no error.
 pub(crate) fn line(text: impl Display) {
+    let _ = try_line(text);
+}
+
+/// Like [`line`], for whoever would go on for ever.
+pub(crate) fn try_line(text: impl Display) -> io::Result<()> {
     let mut out = io::stdout().lock();
     // Flushed line by line: a script may wait for one.
-    let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+    writeln!(out, "{text}")?;
+    out.flush()
 }
 
 /// A line for the person.

@@ -1,13 +1,16 @@
 //! Manual pages and completions of the shells, made from the command line's own definition.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::Path;
 
 use clap::CommandFactory;
+#[cfg(not(feature = "controller"))]
 use clap_complete::Shell;
 
 use crate::arguments::Arguments;
+#[cfg(feature = "controller")]
+use crate::arguments::Shell;
 use crate::exit;
 use crate::failure::Failure;
 use crate::runtime::cannot;
@@ -28,14 +31,23 @@ fn write(folder: &Path) -> io::Result<()> {
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent)?;
         }
-        clap_complete::generate(
-            *shell,
-            &mut Arguments::command(),
-            "tunnel",
-            &mut File::create(path)?,
-        );
+        fs::write(path, completion(*shell))?;
     }
     Ok(())
+}
+
+/// The same as `tunnel completions` prints: it knows devices.
+#[cfg(feature = "controller")]
+fn completion(shell: Shell) -> Vec<u8> {
+    crate::completions::script(shell).into()
+}
+
+/// One that knows commands and options; in such a build there is nobody to ask for devices.
+#[cfg(not(feature = "controller"))]
+fn completion(shell: Shell) -> Vec<u8> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Arguments::command(), "tunnel", &mut script);
+    script
 }
 
 const COMPLETIONS: &[(Shell, &str)] = &[

@@ -233,6 +233,8 @@ mod tests {
             lost: false,
             version: "0.1.0".into(),
             epoch: Epoch(1),
+            proxy: None,
+            controllers: Vec::new(),
         }
     }
 

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use protocol::{DeviceId, Epoch, Presence, Topic, filter};
+use daemon::report::one_line;
+use protocol::{DeviceId, Epoch, Label, Presence, Topic, filter};
 use serde::Serialize;
 use tokio::time::{Instant, timeout_at};
 
@@ -22,18 +23,29 @@ pub struct Listed {
     pub lost: bool,
     /// Its agent's version.
     pub version: String,
+    /// The proxy that its tunnels go through, if its agent tells.
+    pub proxy: Option<String>,
+    /// The controllers that are connected to it or about to be, if its agent tells.
+    pub controllers: Vec<Label>,
 }
 
 /// Why there is no list.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot list the devices of `{system}`")]
 pub struct ListError {
-    system: protocol::Label,
+    system: Label,
     #[source]
     source: BrokerError,
 }
 
 impl ListError {
+    pub(crate) fn new(account: &Account, source: BrokerError) -> Self {
+        Self {
+            system: account.id().system().clone(),
+            source,
+        }
+    }
+
     /// Why the broker could not be asked.
     pub fn broker(&self) -> &BrokerError {
         &self.source
@@ -47,28 +59,39 @@ impl ListError {
 
 /// The devices of the controller's own system, by name.
 pub async fn list(account: &Account) -> Result<Vec<Listed>, ListError> {
-    within(account, Vec::new()).await
+    within(account, Vec::new(), QUIET).await
 }
 
 /// Like [`list`], with the session that a connection needs: one that may hear the devices' answers.
 pub async fn list_as_for_an_order(account: &Account) -> Result<Vec<Listed>, ListError> {
     let answers = filter::replies(account.id());
-    within(account, vec![answers]).await
+    within(account, vec![answers], QUIET).await
 }
 
-async fn within(account: &Account, more: Vec<String>) -> Result<Vec<Listed>, ListError> {
-    collect(account, more).await.map_err(|source| ListError {
-        system: account.id().system().clone(),
-        source,
-    })
+/// Like [`list`], for whoever rather misses a device than waits for it.
+pub async fn list_quickly(account: &Account) -> Result<Vec<Listed>, ListError> {
+    within(account, Vec::new(), SHORT_QUIET).await
 }
 
-async fn collect(account: &Account, more: Vec<String>) -> Result<Vec<Listed>, BrokerError> {
+async fn within(
+    account: &Account,
+    more: Vec<String>,
+    quiet: Duration,
+) -> Result<Vec<Listed>, ListError> {
+    let collected = collect(account, more, quiet).await;
+    collected.map_err(|source| ListError::new(account, source))
+}
+
+async fn collect(
+    account: &Account,
+    more: Vec<String>,
+    quiet: Duration,
+) -> Result<Vec<Listed>, BrokerError> {
     let id = account.id();
     let mut filters = vec![filter::presences(id.realm(), id.system())];
     filters.extend(more);
     let mut session = Session::begin(account, filters).await?;
-    let found = presences(&mut session).await;
+    let found = presences(&mut session, quiet).await;
     session.finish(None).await;
     Ok(found?
         .into_iter()
@@ -77,12 +100,15 @@ async fn collect(account: &Account, more: Vec<String>) -> Result<Vec<Listed>, Br
 }
 
 /// What comes until it is quiet.
-async fn presences(session: &mut Session) -> Result<BTreeMap<DeviceId, Presence>, BrokerError> {
+pub(crate) async fn presences(
+    session: &mut Session,
+    quiet: Duration,
+) -> Result<BTreeMap<DeviceId, Presence>, BrokerError> {
     let mut found = BTreeMap::new();
     let latest = Instant::now() + LONGEST;
     loop {
-        let quiet = (Instant::now() + QUIET).min(latest);
-        let Ok(message) = timeout_at(quiet, session.next()).await else {
+        let until = (Instant::now() + quiet).min(latest);
+        let Ok(message) = timeout_at(until, session.next()).await else {
             return Ok(found);
         };
         let (topic, payload) = message?;
@@ -90,17 +116,25 @@ async fn presences(session: &mut Session) -> Result<BTreeMap<DeviceId, Presence>
     }
 }
 
-/// A presence of an earlier session, such as a late last will, does not replace a later one's.
-fn note(found: &mut BTreeMap<DeviceId, Presence>, topic: &str, payload: &[u8]) {
-    if let (Ok(Topic::Presence(device)), true) = (topic.parse(), payload.is_empty()) {
+/// A presence of an earlier session, such as a late last will, does not replace a later one's. One that cannot be read does:
+/// the broker has kept nothing else, so nobody who comes later sees more.
+pub(crate) fn note(found: &mut BTreeMap<DeviceId, Presence>, topic: &str, payload: &[u8]) {
+    let Ok(Topic::Presence(device)) = topic.parse() else {
+        tracing::warn!(topic, "a message that is no presence was ignored");
+        return;
+    };
+    if payload.is_empty() {
         // An empty retained message is how a presence is deleted (MQTT 3.1.1, section 3.3.1.3).
         found.remove(&device);
         return;
     }
-    let (Ok(Topic::Presence(device)), Ok(presence)) = (topic.parse(), Presence::decode(payload))
-    else {
-        tracing::warn!(topic, "a presence that cannot be read was ignored");
-        return;
+    let presence = match Presence::decode(payload) {
+        Ok(presence) => presence,
+        Err(error) => {
+            tracing::warn!(%device, error = one_line(&error), "a presence that cannot be read");
+            found.remove(&device);
+            return;
+        }
     };
     let known = found.get(&device).map_or(Epoch(0), |known| known.epoch);
     if presence.epoch >= known {
@@ -109,13 +143,15 @@ fn note(found: &mut BTreeMap<DeviceId, Presence>, topic: &str, payload: &[u8]) {
 }
 
 impl Listed {
-    fn new(device: DeviceId, presence: Presence) -> Self {
+    pub(crate) fn new(device: DeviceId, presence: Presence) -> Self {
         let Presence {
             online,
             since,
             lost,
             version,
             epoch: _,
+            proxy,
+            controllers,
         } = presence;
         Self {
             device,
@@ -123,13 +159,18 @@ impl Listed {
             since,
             lost,
             version,
+            proxy,
+            controllers,
         }
     }
 }
 
 /// The broker sends all retained messages right behind the subscription's answer; when nothing has come for this long,
 /// that was all. MQTT 3.1.1 has no mark for the last of them.
-const QUIET: Duration = Duration::from_millis(400);
+pub(crate) const QUIET: Duration = Duration::from_millis(400);
+
+/// The same for [`list_quickly`]: the messages come one right behind the other.
+const SHORT_QUIET: Duration = Duration::from_millis(100);
 
 /// The longest that a system whose presences change all the time is listened to.
 const LONGEST: Duration = Duration::from_secs(5);
@@ -148,6 +189,8 @@ mod tests {
             lost: false,
             version: "1".into(),
             epoch: Epoch(2),
+            proxy: None,
+            controllers: Vec::new(),
         };
         note(&mut found, topic, &presence.encode());
         presence = Presence {
@@ -157,7 +200,6 @@ mod tests {
             ..presence
         };
         note(&mut found, topic, &presence.encode());
-        note(&mut found, topic, b"not json");
         note(
             &mut found,
             "atlas/hula/333/tunnel/state",
@@ -165,7 +207,11 @@ mod tests {
         );
         assert_eq!(found.len(), 1);
         assert!(found.values().all(|presence| presence.online));
+        let kept = found.clone();
         note(&mut found, topic, b"");
         assert!(found.is_empty(), "a deleted presence");
+        found = kept;
+        note(&mut found, topic, b"not json");
+        assert!(found.is_empty(), "one that says nothing");
     }
 }

@@ -54,12 +54,17 @@ impl Turn {
     ) -> Result<Taken<T>, TurnError> {
         let path = Self::file(dir);
         let latest = Instant::now() + PATIENCE;
+        let mut waiting = None;
         loop {
             if let Some(there) = needless() {
                 return Ok(Taken::Needless(there));
             }
             if let Some(lock) = FileLock::try_take(&path)? {
                 return Ok(Taken::Turn(Self { lock }));
+            }
+            if waiting.is_none() {
+                // Several may wait; one of them tells it.
+                waiting = FileLock::try_take(&waiting_path(dir))?;
             }
             if Instant::now() >= latest {
                 return Err(TurnError::Busy);
@@ -79,6 +84,15 @@ impl Turn {
             tracing::debug!(%error, "the others will have to ask for themselves");
         }
     }
+}
+
+/// Whether another command waits for its turn.
+pub(crate) fn is_wanted(dir: &DeviceDir) -> bool {
+    matches!(FileLock::try_take(&waiting_path(dir)), Ok(None))
+}
+
+fn waiting_path(dir: &DeviceDir) -> PathBuf {
+    dir.path().join(".session.waiting")
 }
 
 /// How long a session may be held before an order is sent again, when others get their turn first.
@@ -109,8 +123,16 @@ mod tests {
                 .await
                 .is_err()
         );
+        let mut second = std::pin::pin!(Turn::take(&dir));
+        assert!(!is_wanted(&dir));
+        assert!(
+            timeout(Duration::from_millis(100), &mut second)
+                .await
+                .is_err()
+        );
+        assert!(is_wanted(&dir));
         drop(first);
-        timeout(Duration::from_secs(10), Turn::take(&dir))
+        timeout(Duration::from_secs(10), &mut second)
             .await
             .unwrap()
             .unwrap();

@@ -34,10 +34,13 @@ pub const MAX_HOST_KEY: usize = 4096;
 /// The longest explanation in a refusal, in bytes: two lines of a terminal for each of a text and a hint.
 pub const MAX_TEXT: usize = 512;
 
+/// The most controllers in a presence. A device holds as many leases; with names of the longest kind they are 4 KiB.
+pub const MAX_CONTROLLERS: usize = 64;
+
 /// The longest version string in a presence, in bytes.
 pub const MAX_VERSION: usize = 64;
 
-/// The longest address of a proxy in a reply, in bytes: a DNS name, a colon and a port.
+/// The longest address of a proxy in a reply or a presence, in bytes: a DNS name, a colon and a port.
 pub const MAX_ADDRESS: usize = MAX_NAME + 6;
 
 /// The longest life of a lease between two orders, in seconds. A controller renews long before; an hour bounds what a

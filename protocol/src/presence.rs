@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::envelope::{self, bounded_text};
-use crate::limits::MAX_VERSION;
-use crate::{DecodeError, VERSION};
+use crate::envelope::{self, bounded_list, bounded_text, check_text};
+use crate::limits::{MAX_ADDRESS, MAX_CONTROLLERS, MAX_VERSION};
+use crate::{DecodeError, Label, VERSION};
 
 /// The retained state of a device, published on [`Topic::Presence`](crate::Topic::Presence).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +22,21 @@ pub struct Presence {
     pub version: String,
     /// Which session this is about.
     pub epoch: Epoch,
+    /// The proxy that its tunnels go through, `HOST:PORT`; an older agent does not tell.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "address"
+    )]
+    pub proxy: Option<String>,
+    /// The controllers that hold a lease or have a stream open. An older agent tells of none, and one whose proxy does not say
+    /// whose a stream is knows of leases only.
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "bounded_list::<MAX_CONTROLLERS, _, _>"
+    )]
+    pub controllers: Vec<Label>,
 }
 
 /// When the agent's session began, in milliseconds since 1970: a later session has a larger one, so that a late last
@@ -45,6 +60,14 @@ impl Presence {
     pub fn decode(payload: &[u8]) -> Result<Self, DecodeError> {
         envelope::decode(payload, &[]).map(|Versioned { presence, .. }| presence)
     }
+}
+
+fn address<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let address = Option::<String>::deserialize(deserializer)?;
+    if let Some(address) = &address {
+        check_text::<MAX_ADDRESS>(address).map_err(serde::de::Error::custom)?;
+    }
+    Ok(address)
 }
 
 #[derive(Serialize, Deserialize)]

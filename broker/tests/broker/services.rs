@@ -68,6 +68,8 @@ async fn the_roster_counts_who_is_online() {
             lost: !online,
             version: "1".to_owned(),
             epoch: Epoch(1),
+            proxy: None,
+            controllers: Vec::new(),
         };
         String::from_utf8(presence.encode()).unwrap()
     };
@@ -111,6 +113,8 @@ async fn the_roster_is_right_after_the_bus_was_full() {
             lost: false,
             version: "1".to_owned(),
             epoch: Epoch(1),
+            proxy: None,
+            controllers: Vec::new(),
         };
         String::from_utf8(presence.encode()).unwrap()
     };

@@ -73,6 +73,8 @@ fn said(online: bool) -> String {
         lost: !online,
         version: "1".to_owned(),
         epoch: Epoch(1),
+        proxy: None,
+        controllers: Vec::new(),
     };
     String::from_utf8(presence.encode()).unwrap()
 }

@@ -120,11 +120,32 @@ pub(crate) struct Disconnect {
 
 /// Show the devices of this controller's system.
 ///
-/// Which are online, since when, and the versions of their agents. Of a device whose link was lost it is only known when
-/// it had come online: that time has a `<` before it.
+/// Which are online, since when, their agents' versions and proxies, and who is connected. Of a device whose link was lost it is
+/// only known when it had come online: that time has a `<` before it.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  tunnel list '3*' --online\n  tunnel list --watch\n  tunnel list --watch --json | while read -r change; do …; done"
+)]
 pub(crate) struct List {
-    /// Print JSON
+    /// Print JSON; with `--watch` one object a line
     #[arg(long)]
     pub(crate) json: bool,
+    /// Go on and show each change: on a terminal a screen that is kept up to date, otherwise a line for each
+    #[arg(long)]
+    pub(crate) watch: bool,
+    #[command(flatten)]
+    pub(crate) which: Which,
+}
+
+/// Which devices are listed.
+#[derive(Debug, Args)]
+pub(crate) struct Which {
+    /// Only those that are online
+    #[arg(long, conflicts_with = "offline")]
+    pub(crate) online: bool,
+    /// Only those that are not
+    #[arg(long)]
+    pub(crate) offline: bool,
+    /// Only devices of such a name, or such a full name: `*` is anything, `?` any one character
+    pub(crate) pattern: Option<String>,
 }

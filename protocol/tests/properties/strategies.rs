@@ -4,7 +4,8 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use protocol::limits::{
-    MAX_ADDRESS, MAX_HOST_KEY, MAX_HOST_KEYS, MAX_LIFETIME, MAX_SERVICES, MAX_TEXT, MAX_VERSION,
+    MAX_ADDRESS, MAX_CONTROLLERS, MAX_HOST_KEY, MAX_HOST_KEYS, MAX_LIFETIME, MAX_SERVICES,
+    MAX_TEXT, MAX_VERSION,
 };
 use protocol::{
     ClientIdSuffix, DeviceId, Epoch, Forward, Label, LeaseId, Lifetime, Order, PlainState,
@@ -101,14 +102,20 @@ pub(crate) fn presence() -> impl Strategy<Value = Presence> {
         any::<bool>(),
         line(MAX_VERSION),
         any::<u64>(),
+        option::of(line(MAX_ADDRESS)),
+        vec(label(), 0..=MAX_CONTROLLERS),
     )
-        .prop_map(|(online, since, lost, version, epoch)| Presence {
-            online,
-            since,
-            lost,
-            version,
-            epoch: Epoch(epoch),
-        })
+        .prop_map(
+            |(online, since, lost, version, epoch, proxy, controllers)| Presence {
+                online,
+                since,
+                lost,
+                version,
+                epoch: Epoch(epoch),
+                proxy,
+                controllers,
+            },
+        )
 }
 
 pub(crate) fn plain_state() -> impl Strategy<Value = PlainState> {

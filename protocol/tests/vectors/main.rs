@@ -192,6 +192,7 @@ fn limits_are_those_of_the_page() {
         ("MAX_TOPIC", limits::MAX_TOPIC as u64),
         ("MAX_TOPIC_LEVELS", limits::MAX_TOPIC_LEVELS as u64),
         ("MAX_SERVICES", limits::MAX_SERVICES as u64),
+        ("MAX_CONTROLLERS", limits::MAX_CONTROLLERS as u64),
         ("MAX_HOST_KEYS", limits::MAX_HOST_KEYS as u64),
         ("MAX_HOST_KEY", limits::MAX_HOST_KEY as u64),
         ("MAX_TEXT", limits::MAX_TEXT as u64),

@@ -120,17 +120,28 @@ fn presences() {
         lost,
         version: "0.1.0".to_owned(),
         epoch: Epoch(1_795_305_600_123),
+        proxy: None,
+        controllers: Vec::new(),
+    };
+    let used = Presence {
+        proxy: Some("proxy.example.org:2222".to_owned()),
+        controllers: vec![
+            "controller-a".parse().unwrap(),
+            "controller-b".parse().unwrap(),
+        ],
+        ..presence(true, 1_795_305_600, false)
     };
     let named = BTreeMap::from([
         ("online", presence(true, 1_795_305_600, false)),
         ("ended", presence(false, 1_795_305_660, false)),
         ("will", presence(false, 1_795_305_600, true)),
+        ("used", used),
     ]);
     run_messages(
         "presence",
         &named,
         &[],
-        [3, 1, 7],
+        [4, 1, 9],
         Presence::decode,
         Presence::encode,
     );

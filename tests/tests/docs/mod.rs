@@ -29,6 +29,11 @@ fn doctor() {
 }
 
 #[test]
+fn looking() {
+    tell("docs/looking.md");
+}
+
+#[test]
 fn migrating() {
     tell("docs/migrating.md");
 }
@@ -59,6 +64,7 @@ const TOLD: &[&str] = &[
     "docs/connecting.md",
     "docs/doctor.md",
     "docs/installing.md",
+    "docs/looking.md",
     "docs/migrating.md",
     "docs/operations.md",
     "docs/proxy.md",

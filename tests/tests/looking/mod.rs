@@ -1,4 +1,7 @@
-//! What a person sees who looks for what is wrong: the doctor.
+//! What a person sees who looks: completion, the list, the doctor.
 
 mod certificate;
+mod completions;
 mod doctor;
+mod list;
+mod presences;

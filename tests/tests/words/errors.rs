@@ -154,6 +154,8 @@ fn on_the_way_to_a_computer() {
             Ok(())
         }
     });
+    // Broker and proxy are met at once: with both away it would be either that is told first.
+    let _proxy = world.proxy();
     book.type_in(&mut controller(&["list"]));
     // Without a proxy it would be told whichever of the two failed first.
     let _proxy = world.proxy();

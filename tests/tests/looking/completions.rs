@@ -1,0 +1,173 @@
+//! What the TAB key does, in real shells on a real terminal.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use e2e::{CEILING, Device, Screen, SilentServer, World, run, tool, tunnel_binary, wait_until};
+
+use crate::main_job::Job;
+
+#[test]
+fn bash_completes_commands_options_and_devices() {
+    let job = Job::start();
+    let words = ["--norc", "--noprofile", "-i"];
+    in_a_shell(&job, "bash", &words, "source <(tunnel completions bash)");
+}
+
+#[test]
+fn zsh_completes_commands_options_and_devices() {
+    let job = Job::start();
+    let setup = "autoload -Uz compinit; compinit -D -u; source <(tunnel completions zsh)";
+    in_a_shell(&job, "zsh", &["-f", "-i"], setup);
+}
+
+#[test]
+fn zsh_finds_the_script_in_its_path_of_functions() {
+    let job = Job::start();
+    let functions = job.world.path("functions");
+    std::fs::create_dir(&functions).unwrap();
+    let mut print = job.world.tunnel();
+    let script = run(print.args(["completions", "zsh"]), CEILING)
+        .success()
+        .stdout;
+    std::fs::write(functions.join("_tunnel"), script).unwrap();
+    let setup = format!(
+        "fpath=({} $fpath); autoload -Uz compinit; compinit -D -u",
+        functions.display()
+    );
+    in_a_shell(&job, "zsh", &["-f", "-i"], &setup);
+}
+
+#[test]
+fn fish_completes_commands_options_and_devices() {
+    let job = Job::start();
+    in_a_shell(
+        &job,
+        "fish",
+        &["--no-config", "-i"],
+        "tunnel completions fish | source",
+    );
+}
+
+#[test]
+fn a_broker_that_is_away_costs_nothing_but_the_names() {
+    let world = World::new();
+    let controller = {
+        let _signer = world.signer();
+        world.enroll("hula", "controller-a")
+    };
+    // Nobody listens; then somebody who never answers.
+    let away = complete(&world, &controller, &["tunnel", "connect", ""]);
+    assert_eq!(away, "");
+    wait_for_list(&controller);
+    std::fs::remove_file(list_file(&controller)).unwrap();
+    let silent = SilentServer::start();
+    let realm = controller.dir().join("realm.toml");
+    let text = std::fs::read_to_string(&realm).unwrap();
+    let broker = format!("127.0.0.1:{}", world.broker_port());
+    assert!(text.contains(&broker), "{text}");
+    std::fs::write(&realm, text.replace(&broker, &silent.address())).unwrap();
+    assert_eq!(
+        complete(&world, &controller, &["tunnel", "connect", ""]),
+        ""
+    );
+    // What needs no broker is there all the same.
+    let commands = complete(&world, &controller, &["tunnel", "disc"]);
+    assert!(commands.starts_with("disconnect\t"), "{commands}");
+}
+
+#[test]
+fn a_directory_that_is_nobodys_completes_nothing_and_says_nothing() {
+    let world = World::new();
+    let mut command = world.tunnel();
+    command.args([
+        "--dir",
+        "/nonexistent",
+        "complete",
+        "--",
+        "tunnel",
+        "connect",
+        "3",
+    ]);
+    let outcome = run(&mut command, CEILING).success();
+    assert_eq!((outcome.stdout.as_str(), outcome.stderr.as_str()), ("", ""));
+}
+
+#[test]
+fn an_old_list_is_offered_at_once_and_renewed_beside() {
+    let job = Job::start();
+    let file = list_file(&job.controller);
+    let old = r#"{"asked":1,"devices":[{"device":"777.hula.atlas","online":false}]}"#;
+    std::fs::write(&file, old).unwrap();
+    let offered = complete(&job.world, &job.controller, &["tunnel", "connect", "you@"]);
+    assert_eq!(offered, "you@777\toffline\n");
+    wait_until("the new list", CEILING, || {
+        let offered = complete(&job.world, &job.controller, &["tunnel", "connect", "you@"]);
+        if offered == "you@333\tonline\n" {
+            Ok(())
+        } else {
+            Err(offered)
+        }
+    });
+}
+
+/// The same line in each shell: a command, an option, a device behind `USER@`, and one whose whole name is begun.
+#[track_caller]
+fn in_a_shell(job: &Job, shell: &str, words: &[&str], setup: &str) {
+    let binary = tunnel_binary().parent().unwrap().to_path_buf();
+    let path = std::env::join_paths([binary].into_iter().chain(std::env::split_paths(
+        &std::env::var_os("PATH").unwrap_or_default(),
+    )));
+    let mut command = Command::new(tool(shell));
+    command
+        .env("TUNNEL_DIR", job.controller.dir())
+        .env("PATH", path.unwrap())
+        .env("PS1", "ready> ")
+        .args(words);
+    let screen = Screen::start(&job.world, shell, (100, 30), &command);
+    screen.type_text(&format!("{setup}; echo set''up"));
+    screen.press("Enter");
+    screen.wait_for("setup");
+    let becomes = |typed: &str, expected: &str| {
+        screen.type_text(typed);
+        // fish shows a suggestion of its own while one types: what was typed has to be there first.
+        screen.wait_for(typed.trim_end());
+        screen.press("Tab");
+        screen.wait_for(expected);
+        // Every shell takes the line away at this key, and reads it in its turn, which a signal does not wait for.
+        screen.press("C-u");
+        screen.wait_until("nothing", |shown| !shown.contains(typed.trim_end()));
+    };
+    becomes("tunnel disc", "tunnel disconnect");
+    becomes("tunnel connect --tim", "tunnel connect --timing");
+    // The first time there may be no list yet; it is made beside.
+    complete(&job.world, &job.controller, &["tunnel", "connect", ""]);
+    wait_for_list(&job.controller);
+    becomes("tunnel connect atlas@3", "tunnel connect atlas@333");
+    becomes(
+        "tunnel connect atlas@333.h",
+        "tunnel connect atlas@333.hula.atlas",
+    );
+    becomes("tunnel disconnect ", "tunnel disconnect 333");
+    let shown = screen.shown();
+    assert!(!shown.contains("error"), "{shown}");
+}
+
+fn complete(world: &World, device: &Device, words: &[&str]) -> String {
+    let mut command = world.tunnel_as(device, &["complete", "--"]);
+    let outcome = run(command.args(words), CEILING).success();
+    assert_eq!(outcome.stderr, "", "{}", outcome.report());
+    outcome.stdout
+}
+
+#[track_caller]
+fn wait_for_list(controller: &Device) {
+    let file = list_file(controller);
+    wait_until("the list of devices", CEILING, || {
+        std::fs::read_to_string(&file).map_err(|error| error.to_string())
+    });
+}
+
+fn list_file(controller: &Device) -> PathBuf {
+    controller.dir().join(".devices.json")
+}
