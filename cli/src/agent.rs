@@ -1,6 +1,8 @@
 //! `tunnel agent`
 
 use std::error::Error;
+#[cfg(not(feature = "builtin-ssh"))]
+use std::future::{Ready, ready};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -188,12 +190,12 @@ async fn builtin(
 }
 
 #[cfg(not(feature = "builtin-ssh"))]
-async fn builtin(
+fn builtin(
     _: &DeviceDir,
     _: &Membership,
     _: bool,
-) -> Result<Option<Arc<dyn Builtin>>, Failure> {
-    Ok(None)
+) -> Ready<Result<Option<Arc<dyn Builtin>>, Failure>> {
+    ready(Ok(None))
 }
 
 /// How long open streams may take to end at a shutdown: a command may finish, and a supervisor is not kept waiting.

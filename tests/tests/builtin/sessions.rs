@@ -193,12 +193,17 @@ fn a_signal_ends_a_command_and_is_told() {
 #[test]
 fn twenty_sessions_at_once_each_get_their_own() {
     let house = House::start();
-    let mut sessions: Vec<_> = (0..20)
+    // Each is made before the first begins, for that writes the file of known hosts anew.
+    let made: Vec<_> = (0..20)
         .map(|number| {
             let mut ssh = house.ssh(&format!("sleep 1; echo session {number}; exit {number}"));
             ssh.stdin(Stdio::null()).stdout(Stdio::piped());
-            (number, ssh.spawn().unwrap())
+            (number, ssh)
         })
+        .collect();
+    let mut sessions: Vec<_> = made
+        .into_iter()
+        .map(|(number, mut ssh)| (number, ssh.spawn().unwrap()))
         .collect();
     for (number, session) in &mut sessions {
         let code = wait_until("a session's end", CEILING * 2, || {

@@ -157,8 +157,6 @@ fn on_the_way_to_a_computer() {
     // Broker and proxy are met at once: with both away it would be either that is told first.
     let _proxy = world.proxy();
     book.type_in(&mut controller(&["list"]));
-    // Without a proxy it would be told whichever of the two failed first.
-    let _proxy = world.proxy();
     book.type_in(&mut controller(&["connect", "you@333", "--", "true"]));
     // The port of the device's own sshd, in lines of its file.
     let address = job.sshd.address();
