@@ -45,7 +45,7 @@ pub(crate) fn run(dir: Option<PathBuf>, arguments: &arguments::Agent) -> Result<
             exit::CONFIG,
         ));
     };
-    runtime::block_on(async {
+    let serving = async {
         let shutdown = Shutdown::on_signals(DRAIN)
             .map_err(|error| runtime::cannot("watch for signals", error))?;
         #[cfg(feature = "builtin-ssh")]
@@ -61,7 +61,8 @@ pub(crate) fn run(dir: Option<PathBuf>, arguments: &arguments::Agent) -> Result<
             tracing::warn!("streams were cut: they did not end within {DRAIN:?}");
         }
         Ok(exit::OK)
-    })
+    };
+    runtime::block_on_then_drop(serving, DROP)
 }
 
 /// Whether a device is enrolled: its keys and its certificate are there and good.
@@ -200,3 +201,7 @@ fn builtin(
 
 /// How long open streams may take to end at a shutdown: a command may finish, and a supervisor is not kept waiting.
 const DRAIN: Duration = Duration::from_secs(5);
+
+/// How long streams that were cut may take to tell whoever is behind them, such as a session's process. What is still blocked then,
+/// such as a look-up of a name, is not waited for.
+const DROP: Duration = Duration::from_secs(1);

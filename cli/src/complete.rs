@@ -140,7 +140,7 @@ fn renew(dir: Option<PathBuf>) -> Result<(), Failure> {
     };
     let account = account(dir)?;
     let listed = runtime::block_on(async {
-        match timeout(RENEWAL, controller::list_quickly(&account)).await {
+        match timeout(RENEWAL, controller::list(&account)).await {
             Ok(listed) => Ok(listed?),
             Err(_) => Err(Failure::text("too slow", None, exit::UNAVAILABLE)),
         }

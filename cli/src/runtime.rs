@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 #[cfg(feature = "controller")]
 use std::sync::Arc;
+use std::time::Duration;
 
 #[cfg(feature = "controller")]
 use controller::{Account, OpenError};
@@ -19,6 +20,15 @@ use crate::failure::Failure;
 
 /// Runs a command. What is still blocked at its end, such as a read from standard input, is not waited for.
 pub(crate) fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    block_on_then_drop(future, Duration::ZERO)
+}
+
+/// Runs a command, and gives the tasks that are left at its end so long to be dropped: what they hold may have to hear that it
+/// is over, such as the processes of sessions.
+pub(crate) fn block_on_then_drop<T>(
+    future: impl Future<Output = Result<T, Failure>>,
+    within: Duration,
+) -> Result<T, Failure> {
     // Two threads: one for the cryptography of an SSH connection, and one for whoever reads and writes on it.
     let runtime = Builder::new_multi_thread()
         .worker_threads(2)
@@ -26,7 +36,7 @@ pub(crate) fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> R
         .build()
         .map_err(|error| cannot("start", error))?;
     let result = runtime.block_on(future);
-    runtime.shutdown_background();
+    runtime.shutdown_timeout(within);
     result
 }
 

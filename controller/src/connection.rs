@@ -95,6 +95,23 @@ impl Session {
         filters: Vec<String>,
     ) -> Result<Self, BrokerError> {
         let turn = Turn::take(&account.dir).await?;
+        Self::begin_in(account, turn, filters).await
+    }
+
+    /// The same, for whoever would go on for ever, and so gives way.
+    pub(crate) async fn begin_patiently(
+        account: &Account,
+        filters: Vec<String>,
+    ) -> Result<Self, BrokerError> {
+        let turn = Turn::take_patiently(&account.dir).await?;
+        Self::begin_in(account, turn, filters).await
+    }
+
+    async fn begin_in(
+        account: &Account,
+        turn: Turn,
+        filters: Vec<String>,
+    ) -> Result<Self, BrokerError> {
         let mut session = Self::start(account, turn, filters, None)?;
         match session.up().await {
             Ok(()) => Ok(session),

@@ -27,7 +27,7 @@ pub use disconnect::{DisconnectError, disconnect};
 pub use fdpass::{FdPassError, StreamSocket, pass_stream};
 pub use forward::{Forward, ForwardError, Notice, Port, Wish};
 pub use known_hosts::{Acquaintance, KnownHostsError, compare, known_keys, learn};
-pub use list::{ListError, Listed, list, list_as_for_an_order, list_quickly};
+pub use list::{ListError, Listed, list, list_as_for_an_order};
 pub use own_ssh::{OwnSsh, OwnSshError};
 pub use ssh::{SshCommand, SshEnded, SshError, has_ssh};
 pub use ssh_config::SshConfig;

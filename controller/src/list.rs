@@ -59,39 +59,26 @@ impl ListError {
 
 /// The devices of the controller's own system, by name.
 pub async fn list(account: &Account) -> Result<Vec<Listed>, ListError> {
-    within(account, Vec::new(), QUIET).await
+    within(account, Vec::new()).await
 }
 
 /// Like [`list`], with the session that a connection needs: one that may hear the devices' answers.
 pub async fn list_as_for_an_order(account: &Account) -> Result<Vec<Listed>, ListError> {
     let answers = filter::replies(account.id());
-    within(account, vec![answers], QUIET).await
+    within(account, vec![answers]).await
 }
 
-/// Like [`list`], for whoever rather misses a device than waits for it.
-pub async fn list_quickly(account: &Account) -> Result<Vec<Listed>, ListError> {
-    within(account, Vec::new(), SHORT_QUIET).await
-}
-
-async fn within(
-    account: &Account,
-    more: Vec<String>,
-    quiet: Duration,
-) -> Result<Vec<Listed>, ListError> {
-    let collected = collect(account, more, quiet).await;
+async fn within(account: &Account, more: Vec<String>) -> Result<Vec<Listed>, ListError> {
+    let collected = collect(account, more).await;
     collected.map_err(|source| ListError::new(account, source))
 }
 
-async fn collect(
-    account: &Account,
-    more: Vec<String>,
-    quiet: Duration,
-) -> Result<Vec<Listed>, BrokerError> {
+async fn collect(account: &Account, more: Vec<String>) -> Result<Vec<Listed>, BrokerError> {
     let id = account.id();
     let mut filters = vec![filter::presences(id.realm(), id.system())];
     filters.extend(more);
     let mut session = Session::begin(account, filters).await?;
-    let found = presences(&mut session, quiet).await;
+    let found = presences(&mut session, QUIET).await;
     session.finish(None).await;
     Ok(found?
         .into_iter()
@@ -168,9 +155,6 @@ impl Listed {
 /// The broker sends all retained messages right behind the subscription's answer; when nothing has come for this long,
 /// that was all. MQTT 3.1.1 has no mark for the last of them.
 pub(crate) const QUIET: Duration = Duration::from_millis(400);
-
-/// The same for [`list_quickly`]: the messages come one right behind the other.
-const SHORT_QUIET: Duration = Duration::from_millis(100);
 
 /// The longest that a system whose presences change all the time is listened to.
 const LONGEST: Duration = Duration::from_secs(5);

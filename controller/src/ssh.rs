@@ -143,6 +143,8 @@ impl SshCommand {
         if self.is_known {
             // There is a true answer, so that nobody has to be asked. Without one, ssh's own rule holds.
             option("StrictHostKeyChecking", "yes".as_ref());
+            // Nor does it help to name another file.
+            option("GlobalKnownHostsFile", "none".as_ref());
         }
         // A master of an earlier tunnel would outlive it, and take this session where nothing is any more.
         option("ControlPath", "none".as_ref());

@@ -41,7 +41,17 @@ pub enum TurnError {
 impl Turn {
     /// Waits until no other command of this directory has a session.
     pub(crate) async fn take(dir: &DeviceDir) -> Result<Self, TurnError> {
-        match Self::take_unless(dir, || None::<Infallible>).await? {
+        Self::take_after(dir, Duration::ZERO).await
+    }
+
+    /// The same, for whoever would hold it for ever and so gives way to the others: who holds it hears of him only after a
+    /// while. Two such would throw each other out all the time.
+    pub(crate) async fn take_patiently(dir: &DeviceDir) -> Result<Self, TurnError> {
+        Self::take_after(dir, UNHEARD).await
+    }
+
+    async fn take_after(dir: &DeviceDir, unheard: Duration) -> Result<Self, TurnError> {
+        match Self::wait(dir, unheard, || None::<Infallible>).await? {
             Taken::Turn(turn) => Ok(turn),
             Taken::Needless(never) => match never {},
         }
@@ -52,8 +62,17 @@ impl Turn {
         dir: &DeviceDir,
         needless: impl Fn() -> Option<T>,
     ) -> Result<Taken<T>, TurnError> {
+        Self::wait(dir, Duration::ZERO, needless).await
+    }
+
+    async fn wait<T>(
+        dir: &DeviceDir,
+        unheard: Duration,
+        needless: impl Fn() -> Option<T>,
+    ) -> Result<Taken<T>, TurnError> {
         let path = Self::file(dir);
-        let latest = Instant::now() + PATIENCE;
+        let began = Instant::now();
+        let latest = began + PATIENCE;
         let mut waiting = None;
         loop {
             if let Some(there) = needless() {
@@ -62,7 +81,7 @@ impl Turn {
             if let Some(lock) = FileLock::try_take(&path)? {
                 return Ok(Taken::Turn(Self { lock }));
             }
-            if waiting.is_none() {
+            if waiting.is_none() && began.elapsed() >= unheard {
                 // Several may wait; one of them tells it.
                 waiting = FileLock::try_take(&waiting_path(dir))?;
             }
@@ -103,6 +122,9 @@ pub(crate) const GIVE_WAY: Duration = Duration::from_millis(100);
 
 /// How long others may take. Nobody holds a session much longer than [`HOLD`]: whoever does has been stopped.
 const PATIENCE: Duration = Duration::from_secs(40);
+
+/// How long a watcher waits for another before it makes itself heard. What it shows is as old as that at most.
+const UNHEARD: Duration = Duration::from_secs(5);
 
 /// How often the lock is tried: an order takes some 10 ms on a local network.
 const POLL: Duration = Duration::from_millis(10);

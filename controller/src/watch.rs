@@ -80,7 +80,7 @@ impl Watch<'_> {
     async fn session(&mut self, met: &mut bool) -> Result<Left, BrokerError> {
         let id = self.account.id();
         let filters = vec![filter::presences(id.realm(), id.system())];
-        let mut session = Session::begin(self.account, filters).await?;
+        let mut session = Session::begin_patiently(self.account, filters).await?;
         let left = self.listen(&mut session, met).await;
         session.finish(None).await;
         left

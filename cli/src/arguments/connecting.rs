@@ -82,7 +82,7 @@ pub(crate) struct Forward {
     pub(crate) json: bool,
     /// `333`, `333.hula` or `333.hula.atlas`
     pub(crate) device: String,
-    /// Which services, by name or by the device's port; LOCAL is any port that is free
+    /// Which services, by name or by the device's port; without LOCAL, at any port that is free
     #[arg(required = true, num_args = 1..=protocol::limits::MAX_SERVICES, value_name = "[LOCAL:]SERVICE|PORT", value_parser = service::parse_wish)]
     pub(crate) wishes: Vec<Wish>,
 }

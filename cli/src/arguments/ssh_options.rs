@@ -93,8 +93,11 @@ impl SshOptions {
     /// Whether they name a command.
     pub(super) fn has_command(&self) -> bool {
         self.settings.iter().any(|setting| {
-            let name = setting.as_encoded_bytes().get(..REMOTE_COMMAND.len());
-            name.is_some_and(|name| name.eq_ignore_ascii_case(REMOTE_COMMAND.as_bytes()))
+            // ssh takes blanks and quotation marks before a name too.
+            let text = setting.to_string_lossy();
+            let text = text.trim_start_matches([' ', '\t', '"']);
+            let name = text.get(..REMOTE_COMMAND.len());
+            name.is_some_and(|name| name.eq_ignore_ascii_case(REMOTE_COMMAND))
         })
     }
 

@@ -29,13 +29,16 @@ pub(crate) async fn examine(
     findings: &mut Findings,
 ) {
     let ordered = !own.is_always_on();
-    if !ordered {
+    let mut untold = false;
+    if ordered {
+        match look_for(met, &device, findings) {
+            Seen::Online => {}
+            Seen::Untold => untold = true,
+            Seen::Away => return skip(BEHIND_IT, NOT_SEEN, findings),
+        }
+    } else {
         let why = "the tunnels of this system are always on: nobody orders them";
         skip(&[DEVICE, ORDER, FORWARD], why, findings);
-    } else if !is_online(&own, met, &device, findings) {
-        let why = "the device was not seen online";
-        skip(&[ORDER, FORWARD, SSHD, HOST_KEY], why, findings);
-        return;
     }
     let left: &[&str] = if ordered {
         &[ORDER, FORWARD, SSHD, HOST_KEY]
@@ -57,7 +60,14 @@ pub(crate) async fn examine(
     let began = findings.look_at(if ordered { ORDER } else { SSHD });
     let timing = Timing::start();
     let (who, cancel) = (Arc::clone(&account), interruption.cancel());
-    let (tunnel, stream) = match Tunnel::open(who, wanted, &timing, |_| {}, cancel).await {
+    let opened = Tunnel::open(who, wanted, &timing, |_| {}, cancel).await;
+    if untold && !matches!(opened, Err(OpenError::Unknown { .. })) {
+        findings.skip(
+            DEVICE,
+            "it tells no presence, as an original's agent does not",
+        );
+    }
+    let (tunnel, stream) = match opened {
         Ok(opened) => opened,
         Err(error) => return refused(error, ordered, began, findings),
     };
@@ -84,10 +94,18 @@ pub(crate) async fn examine(
     tunnel.close().await;
 }
 
-fn is_online(own: &Own, met: &Met, device: &DeviceId, findings: &mut Findings) -> bool {
+/// What the broker keeps of a device.
+enum Seen {
+    Online,
+    Away,
+    /// Nothing: there is no such device, or it is an original's.
+    Untold,
+}
+
+fn look_for(met: &Met, device: &DeviceId, findings: &mut Findings) -> Seen {
     let Some(devices) = &met.devices else {
         findings.skip(DEVICE, "the broker could not be asked");
-        return false;
+        return Seen::Away;
     };
     let found = devices.iter().find(|listed| listed.device == *device);
     match found {
@@ -98,7 +116,7 @@ fn is_online(own: &Own, met: &Met, device: &DeviceId, findings: &mut Findings) -
         }) => {
             let found = format!("`{device}` is online, version {version}");
             findings.note(Leg::ok(DEVICE, found));
-            true
+            Seen::Online
         }
         Some(Listed { since, lost, .. }) => {
             let error = OpenError::Offline {
@@ -107,16 +125,9 @@ fn is_online(own: &Own, met: &Met, device: &DeviceId, findings: &mut Findings) -
                 lost: *lost,
             };
             findings.note(Leg::error(DEVICE, &error, error.hint(), exit::UNAVAILABLE));
-            false
+            Seen::Away
         }
-        None => {
-            let error = OpenError::Unknown {
-                system: own.membership.id.system().clone(),
-                device: device.clone(),
-            };
-            findings.note(Leg::error(DEVICE, &error, error.hint(), exit::REFUSED));
-            false
-        }
+        None => Seen::Untold,
     }
 }
 
@@ -141,7 +152,7 @@ fn refused(error: OpenError, ordered: bool, began: Instant, findings: &mut Findi
         | OpenError::Broker { .. }
         | OpenError::Proxy { .. } => error.hint(),
     };
-    if ordered && at != ORDER {
+    if ordered && at != ORDER && at != DEVICE {
         findings.note(Leg::ok(ORDER, "the device answers"));
     }
     if ordered && at == SSHD {
@@ -150,6 +161,9 @@ fn refused(error: OpenError, ordered: bool, began: Instant, findings: &mut Findi
     let failure = Failure::from(error);
     let leg = Leg::error(at, failure.error(), hint, failure.code());
     findings.add(began, leg);
+    if at == DEVICE {
+        return skip(BEHIND_IT, NOT_SEEN, findings);
+    }
     let after: &[&str] = match at {
         SSHD => &[HOST_KEY],
         FORWARD => &[SSHD, HOST_KEY],
@@ -169,9 +183,9 @@ fn leg_of(error: &OpenError, ordered: bool) -> &'static str {
         | OpenError::NoPort { .. }
         | OpenError::ForeignProxy { .. } => FORWARD,
         OpenError::Stream { .. } => SSHD,
+        OpenError::Unknown { .. } => DEVICE,
         OpenError::Refused { .. }
         | OpenError::NotAController { .. }
-        | OpenError::Unknown { .. }
         | OpenError::Offline { .. }
         | OpenError::NoAnswer { .. }
         | OpenError::NoProxy
@@ -231,6 +245,10 @@ const DEVICE: &str = "device";
 const ORDER: &str = "order";
 const SSHD: &str = "sshd";
 const HOST_KEY: &str = "host-key";
+
+/// The legs behind the device itself.
+const BEHIND_IT: &[&str] = &[ORDER, FORWARD, SSHD, HOST_KEY];
+const NOT_SEEN: &str = "the device was not seen online";
 
 const GRANTED: &str = "the proxy has granted it to the device";
 

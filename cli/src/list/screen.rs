@@ -1,6 +1,6 @@
 //! A terminal's alternate screen, which is given back as it was.
 
-use std::io::{self, Write};
+use std::io;
 
 use rustix::termios::{
     LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcgetwinsize, tcsetattr,
@@ -64,9 +64,13 @@ impl Drop for Screen {
 }
 
 fn write(text: &str) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes())?;
-    out.flush()
+    // Past the standard library's buffer, which would cut a frame at its last line end.
+    let mut rest = text.as_bytes();
+    while !rest.is_empty() {
+        let written = rustix::io::retry_on_intr(|| rustix::io::write(io::stdout(), rest))?;
+        rest = rest.get(written..).unwrap_or_default();
+    }
+    Ok(())
 }
 
 /// The alternate screen, without a cursor.

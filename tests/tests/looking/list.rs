@@ -88,7 +88,9 @@ fn the_live_view_follows_and_leaves_the_screen_as_it_was() {
     let screen = shell(&job, (110, 12));
     screen.type_text("echo be''fore; tunnel list --watch; echo code $?");
     screen.press("Enter");
-    let shown = screen.wait_for("1 of 1 online");
+    let shown = screen.wait_until("a whole picture", |shown| {
+        shown.contains("1 of 1 online") && shown.contains("Ctrl-C ends")
+    });
     assert!(screen.is_alternate() && !screen.has_cursor());
     assert!(
         !shown.contains("before") && shown.contains("333.hula.atlas  online"),
@@ -119,7 +121,9 @@ fn the_live_view_follows_and_leaves_the_screen_as_it_was() {
     let agent = job.world.agent(&barn);
     screen.wait_for("2 of 2 online");
     job.agent.take().unwrap().terminate();
-    let shown = screen.wait_for("1 of 2 online");
+    let shown = screen.wait_until("the one that went", |shown| {
+        shown.contains("1 of 2 online") && shown.contains("333.hula.atlas     offline")
+    });
     assert!(shown.contains("333.hula.atlas     offline"), "{shown}");
     agent.kill();
     screen.wait_for("barn-7.hula.atlas  offline  <");

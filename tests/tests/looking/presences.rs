@@ -74,7 +74,9 @@ fn agents_of_every_kind_are_listed_and_none_does_harm() {
         .env("TUNNEL_DIR", controller.dir())
         .args(["list", "--watch"]);
     let screen = Screen::start(&world, "watch", (100, 12), &watch);
-    let before = screen.wait_for("4 of 4 online");
+    let before = screen.wait_until("a whole picture", |shown| {
+        shown.contains("4 of 4 online") && shown.contains("Ctrl-C ends")
+    });
     let crowd: Vec<String> = (0..65).map(|n| format!("controller-{n}")).collect();
     let huge = vec!["c"; 3000];
     for (what, payload) in [
@@ -103,7 +105,11 @@ fn agents_of_every_kind_are_listed_and_none_does_harm() {
     // Whoever looks on sees the others as they were, and it too as soon as it says something that can be read.
     screen.wait_for("3 of 3 online");
     say(&world, &loud, &plain(r#""0.3.0""#, r#"["controller-b"]"#));
-    let after = screen.wait_for("controller-b");
+    let after = screen.wait_until("a whole picture again", |shown| {
+        shown.contains("4 of 4 online")
+            && shown.contains("controller-b")
+            && shown.contains("Ctrl-C ends")
+    });
     let others = |shown: &str| -> Vec<String> {
         let lines = shown.lines().filter(|line| !line.starts_with("666"));
         lines.map(|line| line.trim_end().to_owned()).collect()

@@ -109,6 +109,13 @@ fn our_controller_works_with_the_originals_target() {
     );
     let outcome = connect(&world, &controller, "old", &sshd, &["--plain"]);
     assert_eq!(outcome.code, Some(4), "{}", outcome.report());
+    // It is no unknown device to the doctor either.
+    let looked = world.run_as(&controller, &["doctor", "old"]);
+    assert!(
+        looked.stdout.contains("it tells no presence") && looked.code != Some(77),
+        "{}",
+        looked.report()
+    );
     // The original ends a session with `disconnect`, and then its target has no tunnel.
     wait_until("the target to be told", GONE, || {
         match established(world.proxy_port()) {
