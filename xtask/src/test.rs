@@ -14,6 +14,9 @@ pub(crate) fn command(mut arguments: Arguments) -> Result<(), ChoreError> {
 /// Runs the tests; `fast` leaves the end-to-end tests out, and says so.
 pub(crate) fn run(fast: bool, for_runner: &[String]) -> Result<(), ChoreError> {
     let watch = Stopwatch::start();
+    // The test of the package makes one with what runs already; the build below may put another one in its place, after which
+    // its name could not be asked for any more.
+    let running = std::env::current_exe().ok();
     if !fast {
         packages::ensure()?;
         packages::ensure_foreign()?;
@@ -44,8 +47,7 @@ pub(crate) fn run(fast: bool, for_runner: &[String]) -> Result<(), ChoreError> {
         test
     };
     tests.args(for_runner).env("TUNNEL_BIN", binary);
-    // The test of the package makes one with what runs already.
-    if let Ok(running) = std::env::current_exe() {
+    if let Some(running) = running {
         tests.env("TUNNEL_XTASK", running);
     }
     step("tests", &mut tests)?;
