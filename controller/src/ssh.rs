@@ -144,7 +144,7 @@ impl SshCommand {
             // There is a true answer, so that nobody has to be asked. Without one, ssh's own rule holds.
             option("StrictHostKeyChecking", "yes".as_ref());
             // Nor does it help to name another file.
-            option("GlobalKnownHostsFile", "none".as_ref());
+            option("GlobalKnownHostsFile", "/dev/null".as_ref());
         }
         // A master of an earlier tunnel would outlive it, and take this session where nothing is any more.
         option("ControlPath", "none".as_ref());
@@ -291,6 +291,8 @@ mod tests {
                 "IdentityFile=\"/home/a b/100%%.sshkey\"",
                 "-o",
                 "StrictHostKeyChecking=yes",
+                "-o",
+                "GlobalKnownHostsFile=/dev/null",
                 "-o",
                 "ControlPath=none",
                 "-l",
