@@ -74,9 +74,7 @@ fn agents_of_every_kind_are_listed_and_none_does_harm() {
         .env("TUNNEL_DIR", controller.dir())
         .args(["list", "--watch"]);
     let screen = Screen::start(&world, "watch", (100, 12), &watch);
-    let before = screen.wait_until("a whole picture", |shown| {
-        shown.contains("4 of 4 online") && shown.contains("Ctrl-C ends")
-    });
+    let before = screen.wait_until("a whole picture", is_whole);
     let crowd: Vec<String> = (0..65).map(|n| format!("controller-{n}")).collect();
     let huge = vec!["c"; 3000];
     for (what, payload) in [
@@ -106,9 +104,7 @@ fn agents_of_every_kind_are_listed_and_none_does_harm() {
     screen.wait_for("3 of 3 online");
     say(&world, &loud, &plain(r#""0.3.0""#, r#"["controller-b"]"#));
     let after = screen.wait_until("a whole picture again", |shown| {
-        shown.contains("4 of 4 online")
-            && shown.contains("controller-b")
-            && shown.contains("Ctrl-C ends")
+        is_whole(shown) && shown.contains("controller-b")
     });
     let others = |shown: &str| -> Vec<String> {
         let lines = shown.lines().filter(|line| !line.starts_with("666"));
@@ -117,6 +113,11 @@ fn agents_of_every_kind_are_listed_and_none_does_harm() {
     assert_eq!(others(&after), others(&before));
     screen.press("C-c");
     assert_eq!(screen.wait(), 0);
+}
+
+/// All four, down to the last line.
+fn is_whole(shown: &str) -> bool {
+    shown.contains("4 of 4 online") && shown.contains("Ctrl-C ends")
 }
 
 /// An online presence with these values.
