@@ -29,7 +29,7 @@ pub struct Wish {
     pub service: Label,
 }
 
-/// Local ports that lead to services, until they are [closed](Self::close).
+/// Local ports that lead to services, until [`run`](Self::run) is dropped.
 pub struct Forward {
     device: Arc<Device>,
     ports: Vec<Port>,
