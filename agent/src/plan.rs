@@ -52,11 +52,6 @@ impl Plan {
             return Err(AgentError::Controller { id: id.clone() });
         }
         let proxy = realm.proxy().ok_or(AgentError::NoProxy)?;
-        let host_keys = proxy
-            .host_keys
-            .iter()
-            .map(|key| PublicKey::from_openssh(key))
-            .collect::<Result<Vec<_>, _>>();
         let mut services: Vec<_> = device.services.clone().into_iter().collect();
         if services.len() > MAX_SERVICES {
             return Err(AgentError::TooManyServices {
@@ -83,7 +78,7 @@ impl Plan {
         Ok(Self {
             device: id.clone(),
             proxy: proxy.address.clone(),
-            host_keys: host_keys.map_err(AgentError::ProxyHostKey)?,
+            host_keys: proxy.public_keys().map_err(AgentError::ProxyHostKey)?,
             key,
             port: port.unwrap_or(0),
             services,

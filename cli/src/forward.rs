@@ -49,6 +49,7 @@ pub(crate) fn run(dir: Option<PathBuf>, arguments: &Arguments) -> Result<u8, Fai
                 Notice::Away(why) => {
                     output::note(format_args!("{why}; connections to `{name}` wait for it"));
                 }
+                Notice::Refused(why) => output::note(why),
                 Notice::Back => output::note(format_args!("`{name}` can be reached again")),
             })
             .await;

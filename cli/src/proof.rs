@@ -110,10 +110,7 @@ impl<'a> Proof<'a> {
             .proxy()
             .ok_or_else(|| config("`realm.toml` names no proxy"))?;
         let host_keys = proxy
-            .host_keys
-            .iter()
-            .map(|key| PublicKey::from_openssh(key))
-            .collect::<Result<Vec<_>, _>>()
+            .public_keys()
             .map_err(|error| Failure::new(error, None, exit::CONFIG))?;
         let address = proxy.address.to_string();
         let user = self.id.system().as_str();

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use daemon::device_dir::DeviceDir;
 use daemon::realm_file::{RealmFile, RegistryPlace};
+use daemon::report::is_invisible;
 use enrollment::github::{TOKEN_FILE, Token};
 use enrollment::{AnyRegistry, GitHub, Kind, Registry, Title};
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
@@ -171,14 +172,6 @@ fn shown(body: &str) -> String {
         }
     }
     shown
-}
-
-/// What has no width, and what turns the direction of a text (Unicode, annex 9).
-fn is_invisible(c: char) -> bool {
-    matches!(
-        c,
-        '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}'
-    )
 }
 
 fn text<'a>(entry: &'a serde_json::Value, field: &str) -> &'a str {

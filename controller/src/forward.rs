@@ -51,6 +51,8 @@ pub enum Notice {
     Away(String),
     /// It can be reached again.
     Back,
+    /// A connection was broken, and why: the device answers, and waiting would not help.
+    Refused(String),
 }
 
 /// Why nothing is forwarded.
@@ -140,6 +142,7 @@ impl Forward {
                 way: Arc::clone(&port.way),
                 room: Arc::clone(&room),
                 is_away: Arc::clone(&self.is_away),
+                is_refused: AtomicBool::new(false),
                 on_notice: Arc::clone(&on_notice),
             };
             tasks.spawn(server.run(tasks.clone()));
@@ -168,7 +171,10 @@ struct Server<F> {
     listener: Arc<TcpListener>,
     way: Arc<Way>,
     room: Arc<Semaphore>,
+    /// Of the device, and so of all ports.
     is_away: Arc<AtomicBool>,
+    /// Of this port's service.
+    is_refused: AtomicBool,
     on_notice: Arc<F>,
 }
 
@@ -240,6 +246,7 @@ impl<F: Fn(Notice) + Send + Sync + 'static> Server<F> {
             };
             let error = match tried {
                 Ok(stream) => {
+                    self.is_refused.store(false, Ordering::Relaxed);
                     if self.is_away.swap(false, Ordering::Relaxed) {
                         (self.on_notice)(Notice::Back);
                     }
@@ -247,11 +254,18 @@ impl<F: Fn(Notice) + Send + Sync + 'static> Server<F> {
                 }
                 Err(error) => error,
             };
+            if !is_passing(&error) {
+                // Once: a page asks fifty times.
+                if !self.is_refused.swap(true, Ordering::Relaxed) {
+                    (self.on_notice)(Notice::Refused(one_line(&error)));
+                }
+                return None;
+            }
             if !self.is_away.swap(true, Ordering::Relaxed) {
                 (self.on_notice)(Notice::Away(one_line(&error)));
             }
             let delay = FIRST_RETRY + backoff.next_delay();
-            if !is_passing(&error) || Instant::now() + delay >= latest {
+            if Instant::now() + delay >= latest {
                 return None;
             }
             sleep(delay).await;

@@ -336,10 +336,7 @@ pub(crate) async fn log_in(
     let began = Instant::now();
     let proxy = account.membership.realm.proxy().ok_or(OpenError::NoProxy)?;
     let host_keys = proxy
-        .host_keys
-        .iter()
-        .map(|key| PublicKey::from_openssh(key))
-        .collect::<Result<Vec<_>, _>>()
+        .public_keys()
         .map_err(|source| OpenError::ProxyHostKey { source })?;
     let address = proxy.address.to_string();
     let key = Arc::clone(&account.ssh_key);

@@ -11,7 +11,7 @@ use daemon::backoff::Backoff;
 use daemon::report::one_line;
 use protocol::{DeviceId, Presence, filter};
 use tokio::sync::mpsc;
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
 
 use crate::connection::{Account, BrokerError, Session};
 use crate::list::{ListError, Listed, QUIET, note, presences};
@@ -41,15 +41,19 @@ pub async fn watch(account: &Account, changes: mpsc::Sender<Change>) -> Result<(
     let mut backoff = Backoff::new(FIRST_RETRY, LAST_RETRY);
     let mut met = false;
     loop {
-        match watch.session(&mut met).await {
+        let mut listed = false;
+        let left = watch.session(&mut listed).await;
+        met |= listed;
+        if listed {
+            backoff.reset();
+        }
+        match left {
             Ok(Left::Unheard) => return Ok(()),
-            Ok(Left::GaveWay) => {
-                backoff.reset();
-                sleep(GIVE_WAY).await;
-            }
+            Ok(Left::GaveWay) => sleep(GIVE_WAY).await,
             Err(error) if !met => return Err(ListError::new(account, error)),
             Err(error) => {
-                if watch.tell(Change::Away(one_line(&error))).await.is_err() {
+                let away = Change::Away(one_line(&error));
+                if watch.changes.send(away).await.is_err() {
                     return Ok(());
                 }
                 sleep(backoff.next_delay()).await;
@@ -73,27 +77,27 @@ enum Left {
     Unheard,
 }
 
-/// Nobody listens any more.
-struct Unheard;
-
 impl Watch<'_> {
-    async fn session(&mut self, met: &mut bool) -> Result<Left, BrokerError> {
+    async fn session(&mut self, listed: &mut bool) -> Result<Left, BrokerError> {
         let id = self.account.id();
         let filters = vec![filter::presences(id.realm(), id.system())];
         let mut session = Session::begin_patiently(self.account, filters).await?;
-        let left = self.listen(&mut session, met).await;
+        let left = self.listen(&mut session, listed).await;
         session.finish(None).await;
         left
     }
 
-    async fn listen(&mut self, session: &mut Session, met: &mut bool) -> Result<Left, BrokerError> {
+    async fn listen(
+        &mut self,
+        session: &mut Session,
+        listed: &mut bool,
+    ) -> Result<Left, BrokerError> {
         let present = presences(session, QUIET).await?;
-        *met = true;
-        if self.tell_all(present).await.is_err() {
-            return Ok(Left::Unheard);
+        *listed = true;
+        if let Err(left) = self.tell_all(present).await {
+            return Ok(left);
         }
-        let mut looks = interval(LOOK);
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut looks = looks();
         loop {
             let (topic, payload) = tokio::select! {
                 message = session.next() => message?,
@@ -107,18 +111,18 @@ impl Watch<'_> {
             };
             let mut now = self.seen.clone();
             note(&mut now, &topic, &payload);
-            if self.tell_changes(now).await.is_err() {
-                return Ok(Left::Unheard);
+            if let Err(left) = self.tell_changes(now).await {
+                return Ok(left);
             }
         }
     }
 
-    async fn tell_all(&mut self, present: BTreeMap<DeviceId, Presence>) -> Result<(), Unheard> {
+    async fn tell_all(&mut self, present: BTreeMap<DeviceId, Presence>) -> Result<(), Left> {
         self.tell_changes(present).await?;
         self.tell(Change::Current).await
     }
 
-    async fn tell_changes(&mut self, now: BTreeMap<DeviceId, Presence>) -> Result<(), Unheard> {
+    async fn tell_changes(&mut self, now: BTreeMap<DeviceId, Presence>) -> Result<(), Left> {
         for change in changes(&self.seen, &now) {
             self.tell(change).await?;
         }
@@ -126,9 +130,30 @@ impl Watch<'_> {
         Ok(())
     }
 
-    async fn tell(&self, change: Change) -> Result<(), Unheard> {
-        self.changes.send(change).await.map_err(|_| Unheard)
+    /// Waits for room. Whoever listens may have been stopped, at a terminal by Ctrl-S: others get their turn all the same, and
+    /// what was not told is told later.
+    async fn tell(&self, change: Change) -> Result<(), Left> {
+        let mut looks = looks();
+        loop {
+            tokio::select! {
+                biased;
+                room = self.changes.reserve() => {
+                    room.map_err(|_| Left::Unheard)?.send(change);
+                    return Ok(());
+                }
+                _ = looks.tick() => if is_wanted(&self.account.dir) {
+                    return Err(Left::GaveWay);
+                },
+            }
+        }
     }
+}
+
+/// When it is looked whether others wait.
+fn looks() -> Interval {
+    let mut looks = interval(LOOK);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    looks
 }
 
 /// From what was to what is.

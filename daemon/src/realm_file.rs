@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use protocol::{ClientIdSuffix, Label};
+use russh::keys::{PublicKey, ssh_key};
 use serde::{Deserialize, Serialize};
 
 use crate::files::{self, FileError};
@@ -128,6 +129,14 @@ pub struct ProxyAddress {
     pub address: HostPort,
     /// Its host keys, `TYPE BASE64`; one at least. No other is accepted.
     pub host_keys: Vec<String>,
+}
+
+impl ProxyAddress {
+    /// Its host keys, parsed.
+    pub fn public_keys(&self) -> Result<Vec<PublicKey>, ssh_key::Error> {
+        let keys = self.host_keys.iter();
+        keys.map(|key| PublicKey::from_openssh(key)).collect()
+    }
 }
 
 /// Why `realm.toml` cannot be used.

@@ -41,7 +41,7 @@ impl fmt::Display for Report<'_> {
     }
 }
 
-/// An error and all its causes on one line, for logs.
+/// An error and all its causes on one line, for logs and notes.
 pub fn one_line(error: &dyn Error) -> String {
     let mut said = error.to_string();
     let mut line = said.clone();
@@ -53,24 +53,30 @@ pub fn one_line(error: &dyn Error) -> String {
         }
         said = text;
     }
-    line.replace('\n', " ")
+    printable(&line).replace('\n', " ")
 }
 
 fn causes(error: &dyn Error) -> impl Iterator<Item = &dyn Error> {
     std::iter::successors(error.source(), |cause| (*cause).source())
 }
 
-/// Without control characters but the end of a line: parts of an error may come from a stranger, and go to a terminal.
-fn printable(text: &str) -> String {
-    text.chars()
-        .map(|c| {
-            if c.is_control() && c != '\n' {
-                '\u{fffd}'
-            } else {
-                c
-            }
-        })
-        .collect()
+/// A text of which parts may come from a stranger, as a terminal may get it: its lines, and in them nothing that moves, hides or
+/// turns round what is read.
+pub fn printable(text: &str) -> String {
+    let shown = |c: char| match c {
+        '\n' => c,
+        c if c.is_control() || is_invisible(c) => '\u{fffd}',
+        c => c,
+    };
+    text.chars().map(shown).collect()
+}
+
+/// Whether a character has no width, or turns the direction of a text (Unicode, annex 9).
+pub fn is_invisible(c: char) -> bool {
+    matches!(
+        c,
+        '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}'
+    )
 }
 
 #[cfg(test)]
@@ -98,7 +104,11 @@ mod tests {
         );
         assert_eq!(
             one_line(&error()),
-            "cannot open the tunnel: I/O: no route\u{1b}[2J"
+            "cannot open the tunnel: I/O: no route\u{fffd}[2J"
+        );
+        assert_eq!(
+            printable("a\u{202e}b\u{9b}\n\u{e9}"),
+            "a\u{fffd}b\u{fffd}\n\u{e9}"
         );
     }
 }

@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use daemon::report::Report;
+use daemon::report::{Report, printable};
 use serde::{Serialize, Serializer};
 
 use crate::exit;
@@ -112,7 +112,8 @@ impl Leg {
             name: name.to_owned(),
             verdict,
             ms: None,
-            found: found.into(),
+            // A device's version and a server's banner are in it.
+            found: printable(&found.into()),
             causes: Vec::new(),
             hint: None,
         }

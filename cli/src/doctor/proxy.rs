@@ -34,12 +34,7 @@ pub(crate) async fn examine(own: &Own, findings: &mut Findings) -> bool {
         return false;
     };
     let began = findings.look_at(SSH);
-    let keys: Result<Vec<PublicKey>, _> = proxy
-        .host_keys
-        .iter()
-        .map(|key| PublicKey::from_openssh(key))
-        .collect();
-    let keys = match keys {
+    let keys = match proxy.public_keys() {
         Ok(keys) => keys,
         Err(error) => {
             let hint = "a host key of the proxy in `realm.toml` is none: ask the realm's admin for the present one";

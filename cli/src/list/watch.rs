@@ -14,6 +14,7 @@ use tokio::io::Interest;
 use tokio::net::unix::pipe;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use super::filter::Filter;
 use super::screen::Screen;
@@ -38,8 +39,13 @@ pub(crate) async fn run(account: Arc<Account>, filter: Filter, json: bool) -> Re
             as_lines(&filter, json, changes).await
         }
     };
+    // A task of its own: a terminal that was stopped holds up what is shown, and must not hold up the session, which others wait
+    // for. It ends with this set.
+    let (mut watching, watched) = (JoinSet::new(), Arc::clone(&account));
+    watching.spawn(async move { controller::watch(&watched, sender).await });
     tokio::select! {
-        watched = controller::watch(&account, sender) => watched.map(|()| exit::OK).map_err(Failure::from),
+        // Nothing else ends it than what it returns.
+        Some(Ok(watched)) = watching.join_next() => watched.map(|()| exit::OK).map_err(Failure::from),
         shown = showing => shown,
         () = reader_gone() => Ok(exit::OK),
         // That is how one ends it.

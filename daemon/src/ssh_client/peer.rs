@@ -10,6 +10,7 @@ use russh::{Channel, ChannelId, ChannelOpenFailure, Names};
 use tokio::sync::mpsc;
 
 use crate::flow::Flow;
+use crate::report::is_invisible;
 use crate::splice::ChannelEnd;
 use crate::ssh::{PeerKind, known_peer};
 
@@ -246,7 +247,9 @@ impl client::Handler for Peer {
 
 /// What a proxy says is shown to people.
 fn printable(words: &str) -> String {
-    let words = words.chars().filter(|c| !c.is_control());
+    let words = words
+        .chars()
+        .filter(|c| !c.is_control() && !is_invisible(*c));
     words.take(MAX_REFUSAL).collect()
 }
 

@@ -219,8 +219,30 @@ fn a_view_that_never_began_says_why_on_the_usual_screen() {
     assert!(!screen.is_alternate() && screen.has_cursor());
 }
 
+#[test]
+fn a_view_whose_terminal_is_stopped_holds_nobody_up() {
+    let job = Job::start();
+    let screen = shell(&job, (110, 12));
+    screen.type_text("tunnel list --watch; echo code $?");
+    screen.press("Enter");
+    screen.wait_for("1 of 1 online");
+    // From here on it cannot write what it has to show.
+    screen.press("C-s");
+    let mut session = job
+        .world
+        .daemon("connected", &mut job.connect("echo in; sleep 600"));
+    session.wait_for_line("in");
+    for _ in 0..3 {
+        list(&job, &[]).success();
+    }
+    screen.press("C-q");
+    screen.wait_until("the controller", |shown| shown.contains("  controller-a"));
+    screen.press("C-c");
+    screen.wait_for("code 0");
+}
+
 /// A shell on a screen, as the controller's person has it.
-pub(super) fn shell(job: &Job, size: (u16, u16)) -> Screen {
+pub(crate) fn shell(job: &Job, size: (u16, u16)) -> Screen {
     let binary = tunnel_binary().parent().unwrap().to_path_buf();
     let path = std::env::var_os("PATH").unwrap_or_default();
     let path = std::env::join_paths([binary].into_iter().chain(std::env::split_paths(&path)));

@@ -136,6 +136,42 @@ fn what_cannot_be_had_is_said_at_once() {
     assert_eq!(forward(&["0:ssh"]).code, Some(64));
 }
 
+#[test]
+fn a_service_that_refuses_is_told_and_not_waited_for() {
+    let world = World::new();
+    let _serve = world.serve();
+    let device = world.enroll("hula", "333");
+    let controller = world.enroll("hula", "controller-a");
+    let sshd = Sshd::start("sshd", world.folder(), &world.logs());
+    let web = ReservedPort::take();
+    device.configure(&sshd, &[("web", &web.address())], GRACE);
+    let _agent = world.agent(&device);
+    world.wait_for_presence(&controller, &device, true);
+    let mut forward = world.daemon(
+        "forward",
+        &mut world.tunnel_as(&controller, &["forward", "333", "web"]),
+    );
+    let url = forward.wait_for_line("http://");
+    let url = url.split_whitespace().last().unwrap().to_owned();
+    for _ in 0..2 {
+        assert_ne!(run(&mut curl(&[&url]), CEILING).code, Some(0));
+    }
+    let said = wait_until("the refusal to be told", CEILING, || {
+        let said = forward.stderr();
+        if said.contains("service") {
+            Ok(said)
+        } else {
+            Err(said)
+        }
+    });
+    assert!(!said.contains("wait for it"), "{said}");
+    assert_eq!(
+        said.matches("cannot reach its service").count(),
+        1,
+        "{said}"
+    );
+}
+
 /// A real web server of a page. `/together` is answered once all requests are there, `/slow` takes its time and says so.
 #[track_caller]
 fn web_server(world: &World, port: u16) -> Daemon {

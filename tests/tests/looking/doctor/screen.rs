@@ -1,15 +1,12 @@
 //! The doctor on a screen, and into a file.
 
-use std::process::Command;
-
-use e2e::{Screen, tool, tunnel_binary};
-
+use crate::looking::list::shell;
 use crate::main_job::Job;
 
 #[test]
 fn a_screen_has_ticks_and_colours_and_a_file_has_not() {
     let mut job = Job::start();
-    let screen = shell(&job);
+    let screen = shell(&job, (110, 50));
     screen.type_text("tunnel doctor 333; echo code $?");
     screen.press("Enter");
     let shown = screen.wait_for("code 0");
@@ -49,20 +46,4 @@ fn a_screen_has_ticks_and_colours_and_a_file_has_not() {
     let text = job.world.run_as(&job.controller, &["doctor"]);
     assert_eq!(text.stdout.lines().last(), Some("0"), "{}", text.report());
     assert!(!text.stdout.contains('\u{1b}'), "{}", text.stdout);
-}
-
-/// A shell on a screen, as the controller's person has it.
-fn shell(job: &Job) -> Screen {
-    let binary = tunnel_binary().parent().unwrap().to_path_buf();
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let path = std::env::join_paths([binary].into_iter().chain(std::env::split_paths(&path)));
-    let mut command = Command::new(tool("bash"));
-    command
-        .env("TUNNEL_DIR", job.controller.dir())
-        .env("PATH", path.unwrap())
-        .env("PS1", "ready> ")
-        .args(["--norc", "--noprofile", "-i"]);
-    let screen = Screen::start(&job.world, "doctor", (110, 50), &command);
-    screen.wait_for("ready>");
-    screen
 }
