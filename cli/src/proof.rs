@@ -12,7 +12,6 @@ use daemon::ssh_client::{self, DialError};
 use daemon::tls;
 use enrollment::Obtained;
 use protocol::{DeviceId, Role, filter};
-use russh::keys::PublicKey;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use tokio::time::{Instant, sleep};

@@ -10,7 +10,6 @@ use daemon::splice::ChannelEnd;
 use daemon::ssh_client::{self, Dialed, OPEN_LIMIT};
 use protocol::{DeviceId, Forward, Label, LeaseId, PlainOrder, Role};
 use russh::client::Msg;
-use russh::keys::PublicKey;
 use tokio::time::{Instant, sleep};
 
 use crate::answers::{self, Answers};

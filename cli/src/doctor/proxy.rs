@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use daemon::ssh_client::{self, DialError, Dialed};
 use protocol::Role;
-use russh::keys::PublicKey;
 
 use super::findings::Findings;
 use super::leg::Leg;

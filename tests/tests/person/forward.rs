@@ -138,21 +138,14 @@ fn what_cannot_be_had_is_said_at_once() {
 
 #[test]
 fn a_service_that_refuses_is_told_and_not_waited_for() {
-    let world = World::new();
-    let _serve = world.serve();
-    let device = world.enroll("hula", "333");
-    let controller = world.enroll("hula", "controller-a");
-    let sshd = Sshd::start("sshd", world.folder(), &world.logs());
     let web = ReservedPort::take();
-    device.configure(&sshd, &[("web", &web.address())], GRACE);
-    let _agent = world.agent(&device);
-    world.wait_for_presence(&controller, &device, true);
-    let mut forward = world.daemon(
-        "forward",
-        &mut world.tunnel_as(&controller, &["forward", "333", "web"]),
-    );
-    let url = forward.wait_for_line("http://");
-    let url = url.split_whitespace().last().unwrap().to_owned();
+    let job = Job::with_services(&[("web", &web.address())]);
+    let mut command = job
+        .world
+        .tunnel_as(&job.controller, &["forward", "333", "web"]);
+    let mut forward = job.world.daemon("forward", &mut command);
+    let line = forward.wait_for_line("http://");
+    let url = line.split_once(' ').unwrap().0.to_owned();
     for _ in 0..2 {
         assert_ne!(run(&mut curl(&[&url]), CEILING).code, Some(0));
     }
