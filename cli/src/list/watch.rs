@@ -78,7 +78,7 @@ async fn on_a_screen(
                         view.apply(change);
                     }
                 }
-                None => return Ok(exit::OK),
+                None => return over().await,
             },
             _ = resized.recv() => {}
         }
@@ -105,7 +105,10 @@ async fn as_lines(
 ) -> Result<u8, Failure> {
     // What was told of a device tells whether its going is worth a line.
     let mut told = BTreeSet::new();
-    while let Some(change) = changes.recv().await {
+    loop {
+        let Some(change) = changes.recv().await else {
+            return over().await;
+        };
         let at = clock::unix_seconds();
         let line = match change {
             Change::Listed(device) if filter.takes(&device) || told.contains(&device.device) => {
@@ -133,10 +136,14 @@ async fn as_lines(
         };
         if output::try_line(text).is_err() {
             // Whoever read it has gone.
-            break;
+            return Ok(exit::OK);
         }
     }
-    Ok(exit::OK)
+}
+
+/// Nothing more comes: why that is says whoever watched, and nobody before.
+async fn over() -> Result<u8, Failure> {
+    pending().await
 }
 
 /// Completes when standard output is a pipe that nobody reads any more: the next change, at which that would be noticed, may be
