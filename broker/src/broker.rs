@@ -30,7 +30,7 @@ use crate::store_writer::StoreWriter;
 use crate::tls::{self, Front, TlsError};
 use crate::topic::TopicError;
 use crate::trust::{Trust, TrustError};
-use crate::vitals::Vitals;
+use crate::vitals::{Unready, Vitals};
 
 /// The embedded broker: bound, and serving when it is [`run`](Self::run).
 pub struct Broker {
@@ -43,6 +43,7 @@ pub struct Broker {
     writer: Option<StoreWriter>,
     roster: Roster,
     online: watch::Receiver<usize>,
+    unready: watch::Sender<Unready>,
 }
 
 /// A view of the broker's counters that outlives its [`run`](Broker::run).
@@ -146,6 +147,7 @@ impl Broker {
             writer,
             roster,
             online,
+            unready: watch::Sender::new(Unready::Waiting),
         })
     }
 
@@ -168,7 +170,7 @@ impl Broker {
 
     /// What it says of itself to a monitor.
     pub fn vitals(&self) -> Vitals {
-        Vitals::new(self.counters(), self.roster())
+        Vitals::new(self.counters(), self.roster(), self.unready.subscribe())
     }
 
     /// What asks the broker to read its files again at once. It does so by itself within a second.
@@ -190,7 +192,7 @@ impl Broker {
         services.spawn(self.roster.run());
         tracing::info!(address = %self.address, "the broker listens");
         tokio::select! {
-            () = listen(self.listener, self.door, shutdown) => {}
+            () = listen(self.listener, self.door, shutdown, &self.unready) => {}
             () = sweep(&hub) => {}
             () = give_up(&hub) => {}
             () = write(self.writer.as_mut()) => {}

@@ -51,9 +51,10 @@ pub(crate) fn run(dir: Option<PathBuf>, arguments: &arguments::Agent) -> Result<
         #[cfg(feature = "builtin-ssh")]
         crate::builtin_ssh::keep_keys(&dir, membership, &shutdown)?;
         let pulse = Pulse::new();
-        if let Some(mut monitor) = monitor::bind(place, &pulse).await? {
+        let monitor = monitor::bind(place, &pulse, &shutdown).await?;
+        if let Some(monitor) = &monitor {
             monitor.watch(agent.vitals());
-            shutdown.spawn(monitor.run(shutdown.clone()));
+            monitor.begun();
         }
         agent.run(&shutdown, &pulse).await;
         shutdown.request();

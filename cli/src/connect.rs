@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use controller::{
-    Account, OpenError, SshCommand, SshEnded, Step, Stream, Timing, Tunnel, Wanted, has_ssh, learn,
+    Account, OpenError, SshCommand, SshEnded, Step, Stream, Timing, Tunnel, Unrepeatable, Wanted,
+    has_ssh, learn,
 };
 use daemon::backoff::Backoff;
 use tokio::time::sleep;
@@ -39,13 +40,9 @@ pub(crate) fn run(dir: Option<PathBuf>, arguments: &Connect) -> Result<u8, Failu
     runtime::block_on(async {
         let interruption = Interruption::watch()?;
         let opened = connect.open(&timing, &interruption).await?;
-        let ended = connect.attend(opened, &timing, &interruption).await?;
-        // A command may not run twice, and where nobody looks on, somebody else decides what comes next.
-        let may_return = !arguments.has_command() && std::io::stdin().is_terminal();
-        if ended.fell && may_return && interruption.code().is_none() {
-            connect.again(&interruption).await
-        } else {
-            Ok(ended.code)
+        match connect.attend(opened, &timing, &interruption).await? {
+            Ended::For(code) => Ok(code),
+            Ended::Fell => connect.again(&interruption).await,
         }
     })
 }
@@ -54,6 +51,14 @@ struct Connecting<'a> {
     account: Arc<Account>,
     target: Target,
     arguments: &'a Connect,
+}
+
+/// What comes after a session.
+enum Ended {
+    /// Nothing: this is the exit code.
+    For(u8),
+    /// The tunnel fell under somebody who looks on, and who is to have it again.
+    Fell,
 }
 
 impl Connecting<'_> {
@@ -78,14 +83,16 @@ impl Connecting<'_> {
         (tunnel, stream): (Tunnel, Stream),
         timing: &Timing,
         interruption: &Interruption,
-    ) -> Result<SshEnded, Failure> {
+    ) -> Result<Ended, Failure> {
         let waiting = Waiting::begin();
         waiting.is_for("ssh at the device");
         let result = if has_ssh() {
             self.by_ssh(&tunnel, stream, timing, interruption, waiting)
                 .await
         } else {
-            own::session(self, &tunnel, stream, interruption, waiting).await
+            let code = own::session(self, &tunnel, stream, interruption, waiting).await;
+            // What was typed when it ended is lost: connecting again is for ssh, which reads no further than its end.
+            code.map(Ended::For)
         };
         tunnel.close().await;
         if self.arguments.opening.timing {
@@ -101,7 +108,7 @@ impl Connecting<'_> {
         timing: &Timing,
         interruption: &Interruption,
         waiting: Waiting,
-    ) -> Result<SshEnded, Failure> {
+    ) -> Result<Ended, Failure> {
         let (dir, device) = (&self.account.dir, tunnel.device());
         let ssh = SshCommand {
             program: std::env::current_exe()
@@ -115,9 +122,49 @@ impl Connecting<'_> {
             command: self.arguments.command.clone(),
         };
         if let Some(code) = interruption.code() {
-            return Ok(SshEnded { code, fell: false });
+            return Ok(Ended::For(code));
         }
-        Ok(ssh.run(stream, timing, || drop(waiting)).await?)
+        let on_background = || {
+            output::note(format_args!(
+                "ssh is in the background; its tunnel to `{device}` is here, until it ends or Ctrl-C"
+            ));
+        };
+        let ended = ssh
+            .run(stream, timing, || drop(waiting), on_background)
+            .await?;
+        if !ended.fell || interruption.code().is_some() {
+            return Ok(Ended::For(ended.code));
+        }
+        let Some(why) = self.stays_away(&ssh, ended).await else {
+            return Ok(Ended::Fell);
+        };
+        output::note(format_args!("the tunnel to `{device}` fell; {why}"));
+        Ok(Ended::For(ended.code))
+    }
+
+    /// Why it is not connected again after the tunnel has fallen. ssh is asked last: that costs a process.
+    async fn stays_away(&self, ssh: &SshCommand, ended: SshEnded) -> Option<&'static str> {
+        if self.arguments.has_command() {
+            return Some("its command is not run again");
+        }
+        if ended.in_background {
+            return Some("ssh was in the background, and is not started again");
+        }
+        if !std::io::stdin().is_terminal() {
+            // Where nobody looks on, somebody else decides what comes next.
+            return Some("it is not connected again, since nobody is at a terminal");
+        }
+        match ssh.unrepeatable().await? {
+            Unrepeatable::Command => {
+                Some("the command that ssh's configuration names is not run again")
+            }
+            Unrepeatable::Background => {
+                Some("ssh would go into the background, and is not started again")
+            }
+            Unrepeatable::Unknown => {
+                Some("it is not connected again, since `ssh -G` does not tell what ssh would run")
+            }
+        }
     }
 
     /// Connects after the tunnel has fallen, each time that it falls, until the person has had enough.
@@ -152,9 +199,8 @@ impl Connecting<'_> {
             output::note(format_args!("the tunnel to `{device}` is there again"));
             backoff.reset();
             told.clear();
-            let ended = self.attend(opened, &timing, interruption).await?;
-            if !ended.fell || interruption.code().is_some() {
-                return Ok(ended.code);
+            if let Ended::For(code) = self.attend(opened, &timing, interruption).await? {
+                return Ok(code);
             }
             output::note(format_args!(
                 "the tunnel to `{device}` fell again; connecting again, until Ctrl-C"

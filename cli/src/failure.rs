@@ -331,6 +331,7 @@ fn broker_code(error: &controller::BrokerError) -> u8 {
         controller::BrokerError::Tls(_) | controller::BrokerError::AlwaysOn { .. } => exit::CONFIG,
         controller::BrokerError::Link(_)
         | controller::BrokerError::Turn(_)
+        | controller::BrokerError::Flooded
         | controller::BrokerError::Ended => exit::UNAVAILABLE,
     }
 }

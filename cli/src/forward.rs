@@ -50,6 +50,10 @@ pub(crate) fn run(dir: Option<PathBuf>, arguments: &Arguments) -> Result<u8, Fai
                     output::note(format_args!("{why}; connections to `{name}` wait for it"));
                 }
                 Notice::Refused(why) => output::note(why),
+                Notice::GivenUp { service, after } => output::note(format_args!(
+                    "connections to `{service}` are given up after {} s without an answer",
+                    after.as_secs()
+                )),
                 Notice::Back => output::note(format_args!("`{name}` can be reached again")),
             })
             .await;

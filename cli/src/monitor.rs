@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use daemon::monitor::{Monitor, MonitorError, Place, Pulse};
+use daemon::shutdown::Shutdown;
 
 use crate::exit;
 use crate::failure::Failure;
@@ -16,11 +17,15 @@ pub(crate) fn place(address: Option<SocketAddr>, public: bool) -> Result<Option<
 }
 
 /// Listens, and says where.
-pub(crate) async fn bind(place: Option<Place>, pulse: &Pulse) -> Result<Option<Monitor>, Failure> {
+pub(crate) async fn bind(
+    place: Option<Place>,
+    pulse: &Pulse,
+    shutdown: &Shutdown,
+) -> Result<Option<Monitor>, Failure> {
     let Some(place) = place else {
         return Ok(None);
     };
-    let monitor = Monitor::bind(place, pulse.clone()).await?;
+    let monitor = Monitor::bind(place, pulse.clone(), shutdown).await?;
     output::line(format_args!(
         "metrics listening on {}",
         monitor.local_addr()

@@ -104,8 +104,11 @@ fn serve(realm: &Realm, arguments: &Serve, parts: Parts) -> Result<u8, Failure> 
         let shutdown = Shutdown::on_signals(realm.server.grace_period)
             .map_err(|error| runtime::cannot("watch for signals", error))?;
         let pulse = Pulse::new();
-        let monitor = monitor::bind(place, &pulse).await?;
-        let running = realm.start(parts, &shutdown, monitor).await?;
+        let monitor = monitor::bind(place, &pulse, &shutdown).await?;
+        let running = realm.start(parts, &shutdown, monitor.as_ref()).await?;
+        if let Some(monitor) = &monitor {
+            monitor.begun();
+        }
         output::line("ready");
         systemd::feed_watchdog(&shutdown, &pulse);
         systemd::ready();
@@ -226,7 +229,7 @@ impl Realm {
         &self,
         parts: Parts,
         shutdown: &Shutdown,
-        mut monitor: Option<Monitor>,
+        monitor: Option<&Monitor>,
     ) -> Result<Running, Failure> {
         // First: its look at the revocation list mends what an interruption may have left, and the broker needs it.
         let signer = parts.signer.then(|| self.signer()).transpose()?;
@@ -265,7 +268,7 @@ impl Realm {
         if let Some(broker) = broker {
             output::line(format_args!("broker  listening on {}", broker.local_addr()));
             running.online = Some(broker.roster());
-            if let Some(monitor) = &mut monitor {
+            if let Some(monitor) = monitor {
                 monitor.watch(broker.vitals());
             }
             running.reload = broker.reload_bell();
@@ -278,7 +281,7 @@ impl Realm {
         if let Some(proxy) = proxy {
             output::line(format_args!("proxy   listening on {}", proxy.local_addr()));
             running.tunnels = Some(proxy.stats());
-            if let Some(monitor) = &mut monitor {
+            if let Some(monitor) = monitor {
                 monitor.watch(proxy.vitals());
             }
             let until = shutdown.clone();
@@ -296,7 +299,7 @@ impl Realm {
         }
         if let Some((signer, registry)) = signer {
             output::line(format_args!("signer  watching {}", self.file.registry));
-            if let Some(monitor) = &mut monitor {
+            if let Some(monitor) = monitor {
                 monitor.watch(signer.vitals());
             }
             let until = shutdown.clone();
@@ -304,9 +307,6 @@ impl Realm {
                 Box::pin(signer.run(&registry, &until)).await;
                 "signer"
             });
-        }
-        if let Some(monitor) = monitor {
-            shutdown.spawn(monitor.run(shutdown.clone()));
         }
         Ok(running)
     }

@@ -1,6 +1,7 @@
 //! A controller's session with the broker.
 
 use std::collections::VecDeque;
+use std::mem::size_of;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,6 +49,9 @@ pub enum BrokerError {
     /// The link's task has ended.
     #[error("the session with the broker has been ended")]
     Ended,
+    /// Nothing can be left out of what the broker sends before it answers the subscription: our answer may be among it.
+    #[error("the broker sent more than {} MiB before it answered the subscription", MAX_BEFORE / (1024 * 1024))]
+    Flooded,
 }
 
 impl BrokerError {
@@ -57,6 +61,10 @@ impl BrokerError {
             Self::Link(error) => Some(error.hint()),
             Self::Turn(_) => Some(
                 "sessions of one controller take turns; wait, or enroll another controller"
+                    .to_owned(),
+            ),
+            Self::Flooded => Some(
+                "something publishes to this controller all the time, or the broker keeps what nobody reads: its admin can see what"
                     .to_owned(),
             ),
             Self::Tls(_) | Self::AlwaysOn { .. } | Self::Ended => None,
@@ -83,8 +91,15 @@ pub(crate) struct Session {
     /// The owner of the link's task.
     tasks: Shutdown,
     /// What came before the link was up: a broker may send what it keeps before it answers a subscription.
-    before: VecDeque<(String, Bytes)>,
+    before: Before,
     turn: Turn,
+}
+
+/// Messages from before the answer to the subscription, in their order.
+#[derive(Default)]
+struct Before {
+    messages: VecDeque<(String, Bytes)>,
+    bytes: usize,
 }
 
 impl Session {
@@ -147,7 +162,7 @@ impl Session {
         Ok(Self {
             link: Link::start_with(settings, first, &tasks),
             tasks,
-            before: VecDeque::new(),
+            before: Before::default(),
             turn,
         })
     }
@@ -158,10 +173,7 @@ impl Session {
             match self.link.next().await {
                 Some(LinkEvent::Up { .. }) => return Ok(()),
                 Some(LinkEvent::Down(error)) => return Err(error.into()),
-                Some(LinkEvent::Message { topic, payload }) if self.before.len() < BEFORE => {
-                    self.before.push_back((topic, payload));
-                }
-                Some(LinkEvent::Message { .. }) => {}
+                Some(LinkEvent::Message { topic, payload }) => self.before.keep(topic, payload)?,
                 None => return Err(BrokerError::Ended),
             }
         }
@@ -169,7 +181,7 @@ impl Session {
 
     /// The next message: its topic and payload. Cancel-safe.
     pub(crate) async fn next(&mut self) -> Result<(String, Bytes), BrokerError> {
-        if let Some(message) = self.before.pop_front() {
+        if let Some(message) = self.before.next() {
             return Ok(message);
         }
         loop {
@@ -204,6 +216,22 @@ impl Session {
     }
 }
 
+impl Before {
+    fn keep(&mut self, topic: String, payload: Bytes) -> Result<(), BrokerError> {
+        let bytes = topic.len() + payload.len() + size_of::<(String, Bytes)>();
+        self.bytes = self.bytes.saturating_add(bytes);
+        if self.bytes > MAX_BEFORE {
+            return Err(BrokerError::Flooded);
+        }
+        self.messages.push_back((topic, payload));
+        Ok(())
+    }
+
+    fn next(&mut self) -> Option<(String, Bytes)> {
+        self.messages.pop_front()
+    }
+}
+
 fn message(topic: &Topic, payload: Vec<u8>) -> Message {
     Message {
         topic: topic.to_string(),
@@ -212,8 +240,54 @@ fn message(topic: &Topic, payload: Vec<u8>) -> Message {
     }
 }
 
-/// How many messages are kept from before the link is up: a presence, a state and an answer are what is waited for.
-const BEFORE: usize = 16;
+/// How much is kept from before the link is up, in bytes with what each message costs beside its own. For an order that is a
+/// presence, a state and an answer; a list has a presence of each device, whose count nobody bounds: with 200 bytes in a topic of 40
+/// this is room for 100,000. What is more is no realm of ours, and ends the session with an error: to leave any out would be to
+/// lose a device, or the answer.
+const MAX_BEFORE: usize = 32 * 1024 * 1024;
 
 /// How long the link's task may take to end after it has said goodbye or has been cut: it has nothing left to wait for.
 const CUT: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use protocol::limits::MAX_PAYLOAD;
+
+    use super::*;
+
+    #[test]
+    fn nothing_that_came_before_the_subscriptions_answer_is_lost() {
+        let mut before = Before::default();
+        let presence = Bytes::from(vec![b'x'; 200]);
+        let topic = |number| format!("atlas/hula/{number:05}/tunnel/presence");
+        for number in 0..100_000 {
+            before.keep(topic(number), presence.clone()).unwrap();
+        }
+        for number in 0..100_000 {
+            assert_eq!(before.next(), Some((topic(number), presence.clone())));
+        }
+        assert_eq!(before.next(), None);
+    }
+
+    #[test]
+    fn a_flood_is_an_error_and_not_a_silence() {
+        let mut before = Before::default();
+        let large = Bytes::from(vec![b'x'; MAX_PAYLOAD]);
+        let kept = (0..=MAX_BEFORE / MAX_PAYLOAD)
+            .map(|_| before.keep("a/b".to_owned(), large.clone()))
+            .find_map(Result::err);
+        let error = kept.unwrap();
+        assert_eq!(
+            error.to_string(),
+            "the broker sent more than 32 MiB before it answered the subscription"
+        );
+        assert!(error.hint().is_some());
+        // Messages of nothing are not free either.
+        let mut before = Before::default();
+        let mut count = 0;
+        while before.keep(String::new(), Bytes::new()).is_ok() {
+            count += 1;
+        }
+        assert!(count < 1_000_000, "{count}");
+    }
+}

@@ -3,22 +3,23 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use daemon::backoff::Backoff;
-use daemon::report::one_line;
 use daemon::shutdown::Shutdown;
 use daemon::splice::{self, SpliceLimits};
-use daemon::ssh_client::Dialed;
 use protocol::{DeviceId, Label};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::sleep;
 
 use crate::connection::Account;
-use crate::tunnel::{OpenError, Stream, check};
-use crate::way::{Device, Way, WayError};
+use crate::tunnel::{OpenError, check};
+use crate::way::{Device, Way};
+
+mod patience;
+
+use patience::Patience;
 
 /// One local port that is wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +54,13 @@ pub enum Notice {
     Back,
     /// A connection was broken, and why: the device answers, and waiting would not help.
     Refused(String),
+    /// Connections to this service are broken that have waited for so long.
+    GivenUp {
+        /// The service.
+        service: Label,
+        /// How long each has waited.
+        after: Duration,
+    },
 }
 
 /// Why nothing is forwarded.
@@ -141,9 +149,7 @@ impl Forward {
                 listener: Arc::clone(&port.listener),
                 way: Arc::clone(&port.way),
                 room: Arc::clone(&room),
-                is_away: Arc::clone(&self.is_away),
-                is_refused: AtomicBool::new(false),
-                on_notice: Arc::clone(&on_notice),
+                patience: Patience::new(Arc::clone(&self.is_away), Arc::clone(&on_notice)),
             };
             tasks.spawn(server.run(tasks.clone()));
         }
@@ -171,11 +177,7 @@ struct Server<F> {
     listener: Arc<TcpListener>,
     way: Arc<Way>,
     room: Arc<Semaphore>,
-    /// Of the device, and so of all ports.
-    is_away: Arc<AtomicBool>,
-    /// Of this port's service.
-    is_refused: AtomicBool,
-    on_notice: Arc<F>,
+    patience: Patience<F>,
 }
 
 impl<F: Fn(Notice) + Send + Sync + 'static> Server<F> {
@@ -214,7 +216,7 @@ impl<F: Fn(Notice) + Send + Sync + 'static> Server<F> {
     async fn serve(&self, mut local: TcpStream, tasks: &Shutdown) {
         let _ = local.set_nodelay(true);
         let joined = tokio::select! {
-            joined = self.stream() => joined,
+            joined = self.patience.outlast(|| self.way.service(), || self.way.stream()) => joined,
             () = tasks.requested() => None,
         };
         let Some((proxy, stream)) = joined else {
@@ -235,82 +237,10 @@ impl<F: Fn(Notice) + Send + Sync + 'static> Server<F> {
         drop(local);
         proxy.disconnect("done").await;
     }
-
-    /// A stream, for which is tried as long as a client waits.
-    async fn stream(&self) -> Option<(Dialed, Stream)> {
-        let latest = Instant::now() + PATIENCE;
-        let mut backoff = Backoff::new(FIRST_RETRY, LAST_RETRY);
-        loop {
-            let Ok(tried) = timeout_at(latest, self.way.stream()).await else {
-                return None;
-            };
-            let error = match tried {
-                Ok(stream) => {
-                    self.is_refused.store(false, Ordering::Relaxed);
-                    if self.is_away.swap(false, Ordering::Relaxed) {
-                        (self.on_notice)(Notice::Back);
-                    }
-                    return Some(stream);
-                }
-                Err(error) => error,
-            };
-            if !is_passing(&error) {
-                // Once: a page asks fifty times.
-                if !self.is_refused.swap(true, Ordering::Relaxed) {
-                    (self.on_notice)(Notice::Refused(one_line(&error)));
-                }
-                return None;
-            }
-            if !self.is_away.swap(true, Ordering::Relaxed) {
-                (self.on_notice)(Notice::Away(one_line(&error)));
-            }
-            let delay = FIRST_RETRY + backoff.next_delay();
-            if Instant::now() + delay >= latest {
-                return None;
-            }
-            sleep(delay).await;
-        }
-    }
-}
-
-/// Whether it may be otherwise in a moment.
-fn is_passing(error: &WayError) -> bool {
-    let error = match error {
-        WayError::Proxy(error) => error,
-        WayError::Device(error) => error,
-    };
-    match error {
-        OpenError::Offline { .. }
-        | OpenError::Refused { .. }
-        | OpenError::NoAnswer { .. }
-        | OpenError::Broker { .. }
-        | OpenError::Proxy { .. }
-        | OpenError::Unknown { .. } => true,
-        OpenError::Stream { source, .. } => {
-            // The device answers, and its service does not: that is the answer.
-            !matches!(source, daemon::ssh_client::RequestError::Refused { .. })
-        }
-        OpenError::NotAController { .. }
-        | OpenError::NoService { .. }
-        | OpenError::NoPort { .. }
-        | OpenError::ForeignProxy { .. }
-        | OpenError::NoProxy
-        | OpenError::ProxyHostKey { .. }
-        | OpenError::Interrupted { .. } => false,
-    }
 }
 
 /// Local connections at once: as many as the proxy takes of one controller. The next waits to be accepted.
 const CONNECTIONS: usize = 200;
-
-/// How long a local connection waits for its stream: an agent that is started anew is back sooner, and browsers wait longer.
-const PATIENCE: Duration = Duration::from_secs(40);
-
-/// The first retry comes after this, or twice this.
-const FIRST_RETRY: Duration = Duration::from_millis(250);
-
-/// The bound of later ones.
-const LAST_RETRY: Duration = Duration::from_secs(3);
 
 /// How long after a failure to accept.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(200);

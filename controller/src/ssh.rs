@@ -2,15 +2,19 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use daemon::splice::{self, ChannelEnd, Side, SpliceLimits, Why};
 use protocol::DeviceId;
 use russh::client::Msg;
 use rustix::fs::{Access, access};
+use rustix::net::{SendFlags, send};
+use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, timeout};
@@ -48,6 +52,8 @@ pub struct SshEnded {
     pub code: u8,
     /// Whether the tunnel broke under it, rather than that one of the two ends has ended it.
     pub fell: bool,
+    /// Whether ssh had gone into the background: the terminal was given back before the end.
+    pub in_background: bool,
 }
 
 /// Why ssh could not be run.
@@ -79,14 +85,17 @@ impl SshError {
 
 impl SshCommand {
     /// Runs ssh with our standard input, output and error over the stream. `on_banner` is called before the first byte comes
-    /// to it: from then on it speaks for itself.
+    /// to it: from then on it speaks for itself. ssh may go into the background (`ForkAfterAuthentication`, `~&`), which
+    /// `on_background` is told: then its parent has ended with 0, and the stream goes on until it ends, or a signal comes.
     pub async fn run(
         &self,
         stream: ChannelEnd<Msg>,
         timing: &Timing,
         on_banner: impl FnOnce() + Send + Unpin,
+        on_background: impl FnOnce(),
     ) -> Result<SshEnded, SshError> {
         let socket = StreamSocket::bind()?;
+        let held = Held::default();
         // Before ssh runs, so that no signal is lost. We must not end before ssh does.
         let mut interrupt = signal(SignalKind::interrupt()).map_err(SshError::Wait)?;
         let mut terminate = signal(SignalKind::terminate()).map_err(SshError::Wait)?;
@@ -96,7 +105,7 @@ impl SshCommand {
             .spawn()
             .map_err(SshError::Spawn)?;
         let began = Instant::now();
-        let serve = serve(&socket, stream, || {
+        let serve = serve(&socket, &held, stream, || {
             timing.record(Step::Banner, began);
             on_banner();
         });
@@ -111,15 +120,33 @@ impl SshCommand {
         };
         let code = exit_code(status);
         let broke = match served {
-            Some(broke) => broke,
+            Some(broke) => Some(broke),
             // ssh may have seen the end sooner than we.
-            None => timeout(SETTLE, serve).await.unwrap_or(false),
+            None => timeout(SETTLE, &mut serve).await.ok(),
         };
-        let fell = code == SSH_FAILED && broke;
-        Ok(SshEnded { code, fell })
+        if broke.is_some() || code != 0 || !held.is_held() {
+            let fell = code == SSH_FAILED && broke.unwrap_or(false);
+            return Ok(SshEnded {
+                code,
+                fell,
+                in_background: false,
+            });
+        }
+        on_background();
+        let (code, fell) = tokio::select! {
+            // How ssh ends is told to nobody any more.
+            broke = serve => (if broke { SSH_FAILED } else { code }, broke),
+            signal = next_signal(&mut interrupt, &mut terminate, &mut hang_up) => (signal.code(), false),
+        };
+        Ok(SshEnded {
+            code,
+            fell,
+            in_background: true,
+        })
     }
 
-    fn arguments(&self, socket: &Path) -> Vec<OsString> {
+    /// What ssh is given, with its stream at this socket.
+    pub(crate) fn arguments(&self, socket: &Path) -> Vec<OsString> {
         let mut arguments: Vec<OsString> = Vec::new();
         let mut option = |name: &str, value: &OsStr| {
             let mut text = OsString::from(name);
@@ -162,15 +189,18 @@ impl SshCommand {
 /// Joins the stream with the first connection that ssh makes, and tells whether the stream's side broke.
 async fn serve(
     socket: &StreamSocket,
+    held: &Held,
     stream: ChannelEnd<Msg>,
     on_banner: impl FnOnce() + Send + Unpin,
 ) -> bool {
     match socket.fetched().await {
         Ok(mut local) => {
+            held.by(&local);
             let (mut reader, writer) = local.split();
             let mut writer = FirstByte::new(writer, on_banner);
             let ended =
                 splice::local(stream, &mut reader, &mut writer, SpliceLimits::default()).await;
+            held.let_go();
             tracing::debug!(up = ended.up, down = ended.down, why = %ended.why, "the stream has ended");
             match ended.why {
                 Why::Lost(side)
@@ -194,6 +224,34 @@ async fn serve(
     }
 }
 
+/// Whether anybody holds ssh's end of the stream: that is the one trace of an ssh whose parent has ended.
+#[derive(Default)]
+struct Held(Mutex<Option<OwnedFd>>);
+
+impl Held {
+    fn by(&self, local: &UnixStream) {
+        *self.lock() = local.as_fd().try_clone_to_owned().ok();
+    }
+
+    /// A second descriptor of our end would keep it open for ssh.
+    fn let_go(&self) {
+        *self.lock() = None;
+    }
+
+    fn is_held(&self) -> bool {
+        let ours = self.lock();
+        let Some(ours) = ours.as_ref() else {
+            return false;
+        };
+        // Nothing is sent, which fails all the same once the other end is closed, whatever is still unread.
+        send(ours, &[], SendFlags::NOSIGNAL | SendFlags::DONTWAIT).is_ok()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<OwnedFd>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Whether there is an `ssh` where programs are looked for.
 pub fn has_ssh() -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -207,6 +265,17 @@ enum Received {
     Interrupt,
     Terminate,
     HangUp,
+}
+
+impl Received {
+    /// As a shell reports a command that it ended.
+    fn code(self) -> u8 {
+        match self {
+            Self::Interrupt => 130,
+            Self::Terminate => 143,
+            Self::HangUp => 129,
+        }
+    }
 }
 
 async fn next_signal(
@@ -256,6 +325,22 @@ const SSH_FAILED: u8 = 255;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn an_end_is_held_until_its_last_holder_is_gone() {
+        let held = Held::default();
+        assert!(!held.is_held(), "nobody has fetched it");
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        held.by(&ours);
+        let another = theirs.as_fd().try_clone_to_owned().unwrap();
+        drop(theirs);
+        assert!(held.is_held());
+        // What was said before the end does not hide it.
+        rustix::io::write(&another, b"unread").unwrap();
+        assert!(held.is_held());
+        drop(another);
+        assert!(!held.is_held());
+    }
 
     #[test]
     fn paths_reach_ssh_whole_and_nothing_becomes_an_option() {

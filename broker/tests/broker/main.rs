@@ -25,4 +25,5 @@ mod services;
 mod sessions;
 mod slow;
 mod store;
+mod vitals;
 mod world;

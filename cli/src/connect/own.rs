@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use controller::{OwnSsh, SshEnded, Stream, Tunnel, known_keys, learn};
+use controller::{OwnSsh, Stream, Tunnel, known_keys, learn};
 use daemon::identity;
 
 use super::Connecting;
@@ -27,14 +27,14 @@ pub(super) fn can(arguments: &Connect) -> Result<(), Failure> {
     Err(Failure::text(text, Some(hint), exit::FAILURE))
 }
 
-/// It asks nobody: a device whose host key is not known is refused.
+/// Returns the exit code. It asks nobody: a device whose host key is not known is refused.
 pub(super) async fn session(
     connect: &Connecting<'_>,
     tunnel: &Tunnel,
     stream: Stream,
     interruption: &Interruption,
     waiting: Waiting,
-) -> Result<SshEnded, Failure> {
+) -> Result<u8, Failure> {
     let (account, device) = (&connect.account, tunnel.device().clone());
     let known_hosts = account.dir.known_hosts();
     learn(&known_hosts, &device, tunnel.host_keys()).await?;
@@ -56,11 +56,9 @@ pub(super) async fn session(
         known,
         command: connect.arguments.command.clone(),
     };
-    let code = tokio::select! {
-        code = ssh.run(stream, || drop(waiting)) => code?,
+    tokio::select! {
+        code = ssh.run(stream, || drop(waiting)) => Ok(code?),
         // Dropping the session ends it, and gives the terminal back.
-        code = interruption.requested() => code,
-    };
-    // What was typed when it ended is lost: connecting again is for ssh, which reads no further than its end.
-    Ok(SshEnded { code, fell: false })
+        code = interruption.requested() => Ok(code),
+    }
 }

@@ -58,6 +58,7 @@ async fn as_controller(own: &Own, findings: &mut Findings) -> Met {
                 other @ (BrokerError::Tls(_)
                 | BrokerError::Turn(_)
                 | BrokerError::AlwaysOn { .. }
+                | BrokerError::Flooded
                 | BrokerError::Ended) => Leg::error(MQTT, other, other.hint(), exit::UNAVAILABLE),
             };
             tell(leg, began, findings);

@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -20,11 +21,12 @@ use crate::shutdown::Shutdown;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place(SocketAddr);
 
-/// A listener that answers for the parts of a daemon.
+/// A listener that answers for the parts of a daemon: from before they are there, until it is dropped behind their drain.
 pub struct Monitor {
-    listener: TcpListener,
     address: SocketAddr,
-    asked: Asked,
+    asked: Arc<Asked>,
+    // Dropped with it, and the task with it.
+    _task: JoinSet<()>,
 }
 
 /// Why nobody can ask.
@@ -75,20 +77,31 @@ impl Place {
 }
 
 impl Monitor {
-    /// Listens. Who asks waits until [`run`](Self::run).
-    pub async fn bind(place: Place, pulse: Pulse) -> Result<Self, MonitorError> {
+    /// Listens and answers. The daemon is not ready until [`begun`](Self::begun), nor once the shutdown is requested.
+    pub async fn bind(
+        place: Place,
+        pulse: Pulse,
+        shutdown: &Shutdown,
+    ) -> Result<Self, MonitorError> {
         let Place(address) = place;
         let fail = |source| MonitorError::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(fail)?;
         let address = listener.local_addr().map_err(fail)?;
+        let asked = Arc::new(Asked {
+            pulse,
+            sources: RwLock::default(),
+            has_begun: AtomicBool::new(false),
+            shutdown: shutdown.clone(),
+            began: clock::unix_seconds(),
+        });
+        tracing::info!(%address, "answering /healthz, /readyz and /metrics");
+        // A task of its own and not the shutdown's: who asks is to hear of the drain, and nobody waits for him.
+        let mut task = JoinSet::new();
+        task.spawn(answer(listener, Arc::clone(&asked)));
         Ok(Self {
-            listener,
             address,
-            asked: Asked {
-                pulse,
-                sources: Vec::new(),
-                began: clock::unix_seconds(),
-            },
+            asked,
+            _task: task,
         })
     }
 
@@ -98,48 +111,52 @@ impl Monitor {
     }
 
     /// Answers for this part too.
-    pub fn watch(&mut self, source: impl Source + 'static) {
-        self.asked.sources.push(Box::new(source));
+    pub fn watch(&self, source: impl Source + 'static) {
+        let sources = self.asked.sources.write();
+        let mut sources = sources.unwrap_or_else(PoisonError::into_inner);
+        sources.push(Box::new(source));
     }
 
-    /// Answers until the shutdown is requested. Who asks is served at once: of too many connections the oldest is cut.
-    pub async fn run(self, shutdown: Shutdown) {
-        tracing::info!(address = %self.address, "answering /healthz, /readyz and /metrics");
-        let asked = Arc::new(self.asked);
-        let mut tasks = JoinSet::new();
-        let mut open: VecDeque<AbortHandle> = VecDeque::new();
-        loop {
-            let socket = tokio::select! {
-                () = shutdown.requested() => return,
-                accepted = self.listener.accept() => match accepted {
-                    Ok((socket, _)) => socket,
-                    Err(error) => {
-                        tracing::debug!(%error, "nobody could ask");
-                        sleep(ACCEPT_PAUSE).await;
-                        continue;
-                    }
-                },
-            };
-            while tasks.try_join_next().is_some() {}
-            open.retain(|task| !task.is_finished());
-            if open.len() >= CONNECTIONS
-                && let Some(oldest) = open.pop_front()
-            {
-                oldest.abort();
+    /// All parts are there: from now on each of them says whether it is ready.
+    pub fn begun(&self) {
+        self.asked.has_begun.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Answers without an end. Who asks is served at once: of too many connections the oldest is cut.
+async fn answer(listener: TcpListener, asked: Arc<Asked>) {
+    let mut tasks = JoinSet::new();
+    let mut open: VecDeque<AbortHandle> = VecDeque::new();
+    loop {
+        let socket = match listener.accept().await {
+            Ok((socket, _)) => socket,
+            Err(error) => {
+                tracing::debug!(%error, "nobody could ask");
+                sleep(ACCEPT_PAUSE).await;
+                continue;
             }
-            let asked = Arc::clone(&asked);
-            open.push_back(tasks.spawn(async move {
-                // What cannot be read or written in time is of no use to who asked.
-                let _ = timeout(EXCHANGE, exchange(socket, &asked)).await;
-            }));
+        };
+        while tasks.try_join_next().is_some() {}
+        open.retain(|task| !task.is_finished());
+        if open.len() >= CONNECTIONS
+            && let Some(oldest) = open.pop_front()
+        {
+            oldest.abort();
         }
+        let asked = Arc::clone(&asked);
+        open.push_back(tasks.spawn(async move {
+            // What cannot be read or written in time is of no use to who asked.
+            let _ = timeout(EXCHANGE, exchange(socket, &asked)).await;
+        }));
     }
 }
 
 /// Everything that can be asked.
 struct Asked {
     pulse: Pulse,
-    sources: Vec<Box<dyn Source>>,
+    sources: RwLock<Vec<Box<dyn Source>>>,
+    has_begun: AtomicBool,
+    shutdown: Shutdown,
     began: u64,
 }
 
@@ -147,6 +164,8 @@ impl Asked {
     fn answer(&self, path: &str) -> Answer {
         match path {
             "/healthz" => match self.pulse.stuck() {
+                // A drain has a deadline of its own, and its loop has nothing left to turn for.
+                Some(_) if self.shutdown.is_requested() => Answer::text(Status::Ok, "ok"),
                 None => Answer::text(Status::Ok, "ok"),
                 Some(still) => Answer::text(
                     Status::Unavailable,
@@ -154,11 +173,7 @@ impl Asked {
                 ),
             },
             "/readyz" => {
-                let reasons: Vec<String> = self
-                    .sources
-                    .iter()
-                    .filter_map(|part| part.unready())
-                    .collect();
+                let reasons = self.unready();
                 if reasons.is_empty() {
                     Answer::text(Status::Ok, "ready")
                 } else {
@@ -175,13 +190,28 @@ impl Asked {
                     version,
                 );
                 process::write(&mut page, self.began);
-                for part in &self.sources {
+                for part in self.sources().iter() {
                     part.write(&mut page);
                 }
                 Answer::numbers(page.text())
             }
             _ => Answer::bare(Status::NotFound),
         }
+    }
+
+    fn unready(&self) -> Vec<String> {
+        if self.shutdown.is_requested() {
+            return vec!["stopping: nobody new is served".to_owned()];
+        }
+        if !self.has_begun.load(Ordering::Relaxed) {
+            return vec!["starting: nobody is served yet".to_owned()];
+        }
+        let sources = self.sources();
+        sources.iter().filter_map(|part| part.unready()).collect()
+    }
+
+    fn sources(&self) -> RwLockReadGuard<'_, Vec<Box<dyn Source>>> {
+        self.sources.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

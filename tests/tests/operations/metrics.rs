@@ -192,6 +192,47 @@ fn a_signer_without_its_registry_says_so() {
 }
 
 #[test]
+fn a_realm_that_starts_or_stops_is_alive_and_not_ready() {
+    let stage = Stage::new();
+    // It does not start before the registry has answered, one way or the other.
+    stage.github.fail(Fault {
+        method: "",
+        path: "",
+        after: 0,
+        times: usize::MAX,
+        trouble: Trouble::SilenceBefore,
+    });
+    let mut command = stage.world.tunnel();
+    command.args(["serve", "--metrics", "127.0.0.1:0", "--dir"]);
+    let mut starting = stage
+        .world
+        .daemon("starting", command.arg(stage.world.realm()));
+    let asked = Monitored::of(&mut starting);
+    let starts = (503, "starting: nobody is served yet\n".to_owned());
+    assert_eq!(asked.get("/readyz"), starts);
+    assert_eq!(asked.get("/healthz").0, 200);
+    starting.kill();
+
+    let world = World::new();
+    let (serve, asked) = Monitored::realm(&world);
+    let mut job = Job::around(world, Some(serve), &[]);
+    asked.wait_for_ready(200);
+    // A stream that is open is what the drain waits for.
+    let mut session = Session::start(&mut job.connect("cat"));
+    session.echo("before");
+    let mut serve = job.serve.take().unwrap();
+    serve.signal(rustix::process::Signal::TERM);
+    assert_eq!(
+        asked.wait_for_ready(503),
+        "stopping: nobody new is served\n"
+    );
+    assert_eq!(asked.get("/healthz").0, 200);
+    session.echo("behind");
+    assert_eq!(session.finish(), Some(0));
+    assert_eq!(serve.wait(CEILING).code(), Some(0), "{}", serve.stderr());
+}
+
+#[test]
 fn nobody_is_asked_unless_it_is_said_where_and_others_only_if_that_is_said_too() {
     let world = World::new();
     let mut serve = world.serve();

@@ -77,20 +77,78 @@ fn a_command_is_not_run_twice() {
     let marker = job.world.path("runs");
     let command = format!("echo run >> {}; cat", marker.display());
     let setting = format!("RemoteCommand={command}");
-    let mut at_terminal = connect(&job, "333", &["-o", &setting]);
-    at_terminal.env("TERM", "xterm");
-    let screen = Screen::start(&job.world, "once", (100, 40), &at_terminal);
+    let config = job.world.path("config");
+    fs::write(&config, format!("Host *.atlas\n{setting}\n")).unwrap();
+    let at_terminal = |name: &str, options: &[&str]| {
+        let mut connect = connect(&job, "333", options);
+        connect.env("TERM", "xterm");
+        Screen::start(&job.world, name, (100, 40), &connect)
+    };
+    let said = at_terminal("said", &["-o", &setting]);
+    let written = at_terminal("written", &["-F", &config.to_string_lossy()]);
     let mut session = Session::start(&mut job.connect(&command));
     session.echo("running");
-    wait_until("both to run", CEILING, || match read(&marker).as_str() {
-        "run\nrun\n" => Ok(()),
-        other => Err(other.to_owned()),
+    let runs = "run\n".repeat(3);
+    wait_until("all to run", CEILING, || {
+        let now = read(&marker);
+        if now == runs { Ok(()) } else { Err(now) }
     });
     job.agent.take().unwrap().kill();
     let _agent = job.world.agent(&job.device);
     assert_eq!(session.wait(CEILING), Some(255));
-    assert_eq!(screen.wait(), 255);
-    assert_eq!(read(&marker), "run\nrun\n");
+    for (screen, why) in [
+        (&said, "its command is not run again"),
+        (
+            &written,
+            "the command that ssh's configuration names is not run again",
+        ),
+    ] {
+        assert_eq!(screen.wait(), 255);
+        screen.wait_for(&format!("the tunnel to `333.hula.atlas` fell; {why}"));
+    }
+    assert_eq!(read(&marker), runs);
+}
+
+#[test]
+fn ssh_may_go_into_the_background_and_keeps_its_tunnel() {
+    let echo = EchoServer::start();
+    let mut job = Job::start();
+    let local = ReservedPort::take();
+    let lead = format!("{}:{}", local.address(), echo.address());
+    let config = job.world.path("config");
+    fs::write(&config, "ForkAfterAuthentication yes\n").unwrap();
+    let config = config.to_string_lossy();
+    let options = ["-F", &config, "-N", "-L", &lead];
+    let through = || {
+        let mut command = Command::new(tool("curl"));
+        command.args(["--silent", "--no-buffer"]);
+        Session::start(command.arg(format!("telnet://{}", local.address())))
+    };
+    let begin = |name: &str| {
+        let mut connect = job.world.daemon(name, &mut connect(&job, "333", &options));
+        connect.wait_for_line("ssh is in the background; its tunnel to `333.hula.atlas` is here");
+        through().echo("behind ssh's parent");
+        connect
+    };
+    let mut connect = begin("interrupted");
+    connect.signal(Signal::INT);
+    assert_eq!(connect.wait(CEILING).code(), Some(130));
+    wait_until("ssh to end", CEILING, || {
+        let left = processes_marked(job.world.folder());
+        let left: Vec<_> = left.iter().filter(|line| line.contains("ssh -")).collect();
+        if left.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("{left:?}"))
+        }
+    });
+    nothing_is_left(&job);
+    let mut connect = begin("falling");
+    job.agent.take().unwrap().kill();
+    assert_eq!(connect.wait(CEILING).code(), Some(255));
+    let said = connect.stderr();
+    let why = "fell; ssh was in the background, and is not started again";
+    assert!(said.contains(why), "{said}");
 }
 
 #[test]
