@@ -114,16 +114,17 @@ pub(crate) fn command(mut arguments: Arguments) -> Result<(), ChoreError> {
     }
     let (as_json, check) = (arguments.flag("--json"), arguments.flag("--check"));
     let quick = arguments.flag("--quick");
+    let only = arguments.text("--only")?;
     let runs = arguments.number("--runs")?;
     let rtt = arguments.millis("--rtt")?;
     let requests = arguments.number("--requests")?.unwrap_or(1000).max(1);
     arguments.none_left()?;
     if which.as_deref() == Some("proxy") {
-        return bench_proxy::command(runs, quick, as_json, check);
+        return bench_proxy::command(runs, quick, only.as_deref(), as_json, check);
     }
-    if quick {
+    if quick || only.is_some() {
         return Err(ChoreError::Usage(
-            "`--quick` is of `bench proxy`".to_owned(),
+            "`--quick` and `--only` are of `bench proxy`".to_owned(),
         ));
     }
     let runs = runs.unwrap_or(50).max(1);

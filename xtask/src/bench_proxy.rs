@@ -25,14 +25,16 @@ use crate::step::{ChoreError, goals, measured_build};
 pub(crate) fn command(
     runs: Option<usize>,
     quick: bool,
+    only: Option<&str>,
     as_json: bool,
     check: bool,
 ) -> Result<(), ChoreError> {
     measured_build()?;
+    let only = only.map(Part::named).transpose()?;
     let mut size = if quick { QUICK } else { FULL };
     size.rounds = runs.unwrap_or(size.rounds).max(1);
     let programs = Programs::ensure()?;
-    let rows = measure(&size, &programs).map_err(ChoreError::Failed)?;
+    let rows = measure(&size, only, &programs).map_err(ChoreError::Failed)?;
     if as_json {
         let rows: Vec<Value> = rows.iter().map(Row::json).collect();
         println!("{}", json!({"rounds": size.rounds, "figures": rows}));
@@ -85,14 +87,44 @@ const QUICK: Size = Size {
     ..FULL
 };
 
-fn measure(size: &Size, programs: &Programs) -> Result<Vec<Row>, String> {
+/// One of the three things that are measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    Idle,
+    SetUp,
+    Streams,
+}
+
+impl Part {
+    const ALL: [Self; 3] = [Self::Idle, Self::SetUp, Self::Streams];
+
+    fn named(name: &str) -> Result<Self, ChoreError> {
+        match name {
+            "idle" => Ok(Self::Idle),
+            "setup" => Ok(Self::SetUp),
+            "streams" => Ok(Self::Streams),
+            other => Err(ChoreError::Usage(format!(
+                "no part `{other}`: `idle`, `setup` or `streams`"
+            ))),
+        }
+    }
+}
+
+fn measure(size: &Size, only: Option<Part>, programs: &Programs) -> Result<Vec<Row>, String> {
     let bench = Bench::start(size, programs)?;
     let mut rows = Vec::new();
-    bench.idle(size, &mut rows)?;
-    bench.set_up(size, &mut rows)?;
-    bench
-        .streams(size, &mut rows)
-        .map_err(|error| format!("a stream of the bench: {error}"))?;
+    for part in Part::ALL {
+        if only.is_some_and(|only| only != part) {
+            continue;
+        }
+        match part {
+            Part::Idle => bench.idle(size, &mut rows)?,
+            Part::SetUp => bench.set_up(size, &mut rows)?,
+            Part::Streams => bench
+                .streams(size, &mut rows)
+                .map_err(|error| format!("a stream of the bench: {error}"))?,
+        }
+    }
     Ok(rows)
 }
 

@@ -55,7 +55,7 @@ Usage: cargo xtask COMMAND
                                  time from process start to the remote sshd's banner, beside the original's sequence in
                                  the same run. --rtt puts a delay on every leg of both. --check exits with 1 when a goal
                                  is missed
-  bench proxy [--runs 5] [--quick] [--json] [--check]
+  bench proxy [--runs 5] [--quick] [--only idle|setup|streams] [--json] [--check]
                                  what idle tunnels cost, how fast they are set up, streams through them, beside OpenSSH in
                                  the same rounds. For figures that count: `cargo run --release -p xtask -- bench proxy`
   bench registry [--requests 1000] [--json]
