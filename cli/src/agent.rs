@@ -10,10 +10,10 @@ use std::time::Duration;
 use agent::{Agent, AgentError, AlwaysOn, Builtin, Vitals};
 use daemon::device_dir::{DeviceDir, Membership};
 use daemon::identity::{self, Identity, IdentityError};
-use daemon::lock::FileLock;
 use daemon::monitor::Pulse;
 use daemon::shutdown::Shutdown;
 
+use crate::agent_lock;
 use crate::arguments;
 use crate::exit;
 use crate::failure::Failure;
@@ -35,8 +35,8 @@ pub(crate) fn run(dir: Option<PathBuf>, arguments: &arguments::Agent) -> Result<
         ));
         return Ok(exit::OK);
     }
-    let lock = dir.path().join(".agent.lock");
-    let Some(_lock) = FileLock::try_take(&lock)? else {
+    let taken = runtime::block_on(async { Ok(agent_lock::take(&dir).await?) })?;
+    let Some(_lock) = taken else {
         return Err(Failure::text(
             format!("another agent is running for `{}`", dir.path().display()),
             Some(

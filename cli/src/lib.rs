@@ -2,6 +2,7 @@
 
 #[cfg(feature = "agent")]
 mod agent;
+mod agent_lock;
 mod arguments;
 #[cfg(feature = "realm")]
 mod asking;

@@ -1,8 +1,8 @@
 //! `tunnel ssh-config`
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use controller::{OpenError, SshConfig, SshInclude};
+use controller::{Installed, OpenError, SshConfig, SshInclude};
 use daemon::device_dir::DeviceDir;
 use protocol::Role;
 
@@ -13,18 +13,14 @@ use crate::output;
 use crate::runtime::{cannot, device_dir};
 
 pub(crate) fn run(dir: Option<PathBuf>, arguments: &Arguments) -> Result<u8, Failure> {
-    let dir = device_dir(dir)?;
+    let dir = absolute(&device_dir(dir)?)?;
+    if arguments.remove {
+        remove(&dir, &include()?)?;
+        return Ok(exit::OK);
+    }
     let config = config(&dir, arguments.short)?;
     let system = config.name();
-    if arguments.remove {
-        let include = include()?;
-        let text = if include.remove(&system)? {
-            format!("ssh knows nothing of `{system}` any more")
-        } else {
-            format!("ssh knew nothing of `{system}`")
-        };
-        output::note(text);
-    } else if arguments.install {
+    if arguments.install {
         let include = include()?;
         include.install(&system, &block(&config)?)?;
         output::note(format_args!(
@@ -38,11 +34,57 @@ pub(crate) fn run(dir: Option<PathBuf>, arguments: &Arguments) -> Result<u8, Fai
     Ok(exit::OK)
 }
 
-fn config(dir: &DeviceDir, short: bool) -> Result<SshConfig, Failure> {
-    let absolute = |path: &Path| {
-        std::path::absolute(path).map_err(|error| cannot("find the device's directory", error))
+/// Takes the settings away that the controller of this directory has installed. The directory may be gone, or broken: that is
+/// when people remove things.
+fn remove(dir: &DeviceDir, include: &SshInclude) -> Result<(), Failure> {
+    let own = dir.membership().ok().map(|membership| membership.id);
+    let own = own.filter(|id| id.role() == Role::Controller);
+    let (asked, names) = if let Some(id) = &own {
+        let name = format!("{}.{}", id.system(), id.realm());
+        (name.clone(), vec![name])
+    } else {
+        let found = include.installed()?.into_iter();
+        let ours = found.filter(|one| one.leads_through(dir.path()));
+        let asked = dir.path().display().to_string();
+        (asked, ours.map(|one| one.name).collect())
     };
-    let dir = DeviceDir::new(absolute(dir.path())?);
+    let mut is_known = false;
+    for name in &names {
+        let removed = include.remove(name)?;
+        is_known |= removed.is_something();
+        if removed.settings {
+            let file = include.file(name);
+            output::note(format_args!(
+                "ssh knows nothing of `{name}` any more: `{}` is removed",
+                file.display()
+            ));
+        }
+        if removed.line {
+            output::note(format_args!(
+                "nothing is included by `{}` any more",
+                include.config().display()
+            ));
+        }
+    }
+    if !is_known {
+        output::note(format_args!("ssh knew nothing of `{asked}`"));
+        for Installed { name, .. } in include.installed()? {
+            output::note(format_args!(
+                "it knows `{name}`, by another directory: `{}`",
+                include.file(&name).display()
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn absolute(dir: &DeviceDir) -> Result<DeviceDir, Failure> {
+    let path = std::path::absolute(dir.path());
+    let path = path.map_err(|error| cannot("find the device's directory", error))?;
+    Ok(DeviceDir::new(path))
+}
+
+fn config(dir: &DeviceDir, short: bool) -> Result<SshConfig, Failure> {
     let id = dir.membership()?.id;
     if id.role() != Role::Controller {
         return Err(OpenError::NotAController { id }.into());

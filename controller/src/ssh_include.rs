@@ -6,10 +6,23 @@ use std::path::{Path, PathBuf};
 
 use daemon::files::{self, FileError};
 
+mod installed;
+
+pub use installed::Installed;
+
 /// Somebody's `~/.ssh`, with our files in `tunnel.d` there.
 #[derive(Clone, Debug)]
 pub struct SshInclude {
     ssh: PathBuf,
+}
+
+/// What was taken away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Removed {
+    /// The system's settings.
+    pub settings: bool,
+    /// The line that includes ours, with the last of them.
+    pub line: bool,
 }
 
 /// Why ssh's configuration was left as it was.
@@ -57,6 +70,13 @@ impl SshIncludeError {
     }
 }
 
+impl Removed {
+    /// Whether there was anything.
+    pub fn is_something(self) -> bool {
+        self.settings || self.line
+    }
+}
+
 impl SshInclude {
     /// In this home directory.
     pub fn of_home(home: &Path) -> Self {
@@ -90,20 +110,23 @@ impl SshInclude {
         Ok(files::replace(&place, &text)?)
     }
 
-    /// Takes a system's settings away, and the line with the last of them. Tells whether there was anything.
-    pub fn remove(&self, name: &str) -> Result<bool, SshIncludeError> {
+    /// Takes a system's settings away, and the line with the last of them.
+    pub fn remove(&self, name: &str) -> Result<Removed, SshIncludeError> {
         let (file, folder) = (self.file(name), self.ssh.join(FOLDER));
         if folder.exists() {
             own(&folder, |kind| kind.is_dir(), "directory")?;
         }
-        let was_there = match std::fs::remove_file(&file) {
+        let settings = match std::fs::remove_file(&file) {
             Ok(()) => true,
             Err(error) if error.kind() == io::ErrorKind::NotFound => false,
             Err(source) => return Err(SshIncludeError::Change { path: file, source }),
         };
         // It goes only when it is empty: with the last of ours.
         if std::fs::remove_dir(&folder).is_err() && folder.exists() {
-            return Ok(was_there);
+            return Ok(Removed {
+                settings,
+                line: false,
+            });
         }
         let (place, config) = self.read_config()?;
         let left: Vec<u8> = config
@@ -119,7 +142,10 @@ impl SshInclude {
         } else if left != config {
             files::replace(&place, &left)?;
         }
-        Ok(was_there || left != config)
+        Ok(Removed {
+            settings,
+            line: left != config,
+        })
     }
 
     /// The configuration and where it really is: people keep theirs elsewhere, and link to it. A link is followed only to

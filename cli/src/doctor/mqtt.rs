@@ -4,7 +4,6 @@ use std::time::Duration;
 
 #[cfg(feature = "controller")]
 use controller::{Account, BrokerError};
-use daemon::lock::FileLock;
 use daemon::mqtt::{Link, LinkError, LinkEvent, LinkSettings};
 use daemon::shutdown::Shutdown;
 use daemon::tls;
@@ -14,6 +13,7 @@ use super::broker::{MQTT, Met, POLICY, refused};
 use super::findings::Findings;
 use super::leg::Leg;
 use super::own::Own;
+use crate::agent_lock;
 #[cfg(feature = "controller")]
 use crate::exit;
 
@@ -94,13 +94,11 @@ pub(super) fn account(own: &Own) -> Option<Account> {
 
 async fn as_target(own: &Own, findings: &mut Findings) {
     // A second session of this name would throw the agent out.
-    let path = own.dir.path().join(".agent.lock");
-    // Where no agent has ever run, none is made: it would be this user's, and perhaps not the agent's to take.
-    let lock = path.exists().then(|| FileLock::try_take(&path));
-    let taken = match &lock {
-        None | Some(Ok(Some(_))) => None,
-        Some(Ok(None)) => Some("the agent is running and has the session; its log says more"),
-        Some(Err(_)) => Some("an agent may be running: look as the user who runs it"),
+    let looked = agent_lock::look(&own.dir);
+    let taken = match &looked {
+        Ok(Some(_)) => None,
+        Ok(None) => Some("the agent is running and has the session; its log says more"),
+        Err(_) => Some("an agent may be running: look as the user who runs it"),
     };
     if let Some(why) = taken {
         for leg in [MQTT, POLICY] {

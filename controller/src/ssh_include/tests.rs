@@ -26,7 +26,7 @@ fn mode(path: &Path) -> u32 {
 #[test]
 fn a_home_without_anything_gets_all_and_loses_all() {
     let (home, include) = Home::with(None);
-    assert!(!include.remove("hula.atlas").unwrap());
+    assert!(!include.remove("hula.atlas").unwrap().is_something());
     include.install("hula.atlas", BLOCK).unwrap();
     let first = fs::read(include.config()).unwrap();
     include.install("hula.atlas", BLOCK).unwrap();
@@ -37,7 +37,7 @@ fn a_home_without_anything_gets_all_and_loses_all() {
     );
     assert_eq!(mode(&home.0.path().join(".ssh")), 0o700);
     assert_eq!(mode(&include.config()), 0o600);
-    assert!(include.remove("hula.atlas").unwrap());
+    assert!(include.remove("hula.atlas").unwrap().is_something());
     let left: Vec<_> = fs::read_dir(home.0.path().join(".ssh")).unwrap().collect();
     assert!(left.is_empty(), "{left:?}");
 }
@@ -59,13 +59,13 @@ fn what_was_there_stays_byte_for_byte() {
         include.install("lava.atlas", BLOCK).unwrap();
         let installed = fs::read(include.config()).unwrap();
         assert_eq!(installed, [b"Include tunnel.d/*.conf\n", config].concat());
-        assert!(include.remove("hula.atlas").unwrap());
+        assert!(include.remove("hula.atlas").unwrap().is_something());
         let still = fs::read(include.config()).unwrap();
         assert_eq!(still, installed, "another system's is there");
-        assert!(include.remove("lava.atlas").unwrap());
+        assert!(include.remove("lava.atlas").unwrap().is_something());
         assert_eq!(fs::read(include.config()).unwrap(), config);
         assert_eq!(mode(&include.config()), 0o640);
-        assert!(!include.remove("lava.atlas").unwrap());
+        assert!(!include.remove("lava.atlas").unwrap().is_something());
     }
 }
 
@@ -91,7 +91,7 @@ fn a_link_is_kept_and_followed_to_ones_own_file_alone() {
     assert!(include.config().is_symlink());
     let text = fs::read_to_string(&real).unwrap();
     assert_eq!(text, "Include tunnel.d/*.conf\nHost x\n");
-    assert!(include.remove("hula.atlas").unwrap());
+    assert!(include.remove("hula.atlas").unwrap().is_something());
     assert_eq!(fs::read_to_string(&real).unwrap(), "Host x\n");
 
     // Root owns all that it could be pointed at, but a directory is no file for anybody.
@@ -113,4 +113,37 @@ fn a_link_is_kept_and_followed_to_ones_own_file_alone() {
     symlink(home.0.path().join("nowhere"), include.config()).unwrap();
     assert!(include.install("hula.atlas", BLOCK).is_err());
     assert!(!home.0.path().join("nowhere").exists());
+}
+
+#[test]
+fn what_is_installed_is_known_by_its_directory() {
+    let (_home, include) = Home::with(None);
+    assert!(include.installed().unwrap().is_empty());
+    let block = |dir: &str| {
+        let config = crate::SshConfig {
+            program: "/usr/bin/tunnel".into(),
+            dir: dir.into(),
+            id: "controller-a.hula.atlas".parse().unwrap(),
+            key: "/key".into(),
+            known_hosts: "/known_hosts".into(),
+            short: false,
+        };
+        config.block().unwrap()
+    };
+    include.install("lava.atlas", &block("/b")).unwrap();
+    include
+        .install("hula.atlas", &block("/it's 100%/a/"))
+        .unwrap();
+    let found = include.installed().unwrap();
+    let of = |dir: &str| -> Vec<&str> {
+        let leads = found.iter().filter(|one| one.leads_through(dir.as_ref()));
+        leads.map(|one| &*one.name).collect()
+    };
+    assert_eq!(of("/it's 100%/a"), ["hula.atlas"]);
+    assert_eq!(of("/b/"), ["lava.atlas"]);
+    assert_eq!(of("/"), [""; 0]);
+    let removed = include.remove("hula.atlas").unwrap();
+    assert!(removed.settings && !removed.line);
+    let removed = include.remove("lava.atlas").unwrap();
+    assert!(removed.settings && removed.line);
 }

@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use e2e::{CEILING, Device, Screen, SilentServer, World, run, tool, tunnel_binary, wait_until};
+use e2e::{
+    CEILING, Device, Screen, SilentServer, World, processes_marked, run, tool, tunnel_binary,
+    wait_until,
+};
 
 use crate::main_job::Job;
 
@@ -56,21 +59,33 @@ fn a_broker_that_is_away_costs_nothing_but_the_names() {
         let _signer = world.signer();
         world.enroll("hula", "controller-a")
     };
-    // Nobody listens; then somebody who never answers.
-    let away = complete(&world, &controller, &["tunnel", "connect", ""]);
-    assert_eq!(away, "");
+    let completed = || complete(&world, &controller, &["tunnel", "connect", ""]);
+    // Nobody listens.
+    assert_eq!(completed(), "");
     wait_for_list(&controller);
-    std::fs::remove_file(list_file(&controller)).unwrap();
+    wait_until("the renewal to have ended", CEILING, || {
+        let left = renewals(&world);
+        if left.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("{left:?}"))
+        }
+    });
+    // Somebody listens who never answers, so that whoever asks him is at it for the ten seconds of MQTT's deadline.
     let silent = SilentServer::start();
     let realm = controller.dir().join("realm.toml");
     let text = std::fs::read_to_string(&realm).unwrap();
     let broker = format!("127.0.0.1:{}", world.broker_port());
     assert!(text.contains(&broker), "{text}");
     std::fs::write(&realm, text.replace(&broker, &silent.address())).unwrap();
-    assert_eq!(
-        complete(&world, &controller, &["tunnel", "connect", ""]),
-        ""
-    );
+    // That nobody was there is known for a while: he is not even asked.
+    assert_eq!(completed(), "");
+    assert_eq!(renewals(&world), Vec::<String>::new());
+    // Where nothing is known he is, and not waited for: that goes on beside, and has found out nothing yet.
+    std::fs::remove_file(list_file(&controller)).unwrap();
+    assert_eq!(completed(), "");
+    assert!(!list_file(&controller).exists(), "it was waited for");
+    assert_eq!(renewals(&world).len(), 1);
     // What needs no broker is there all the same.
     let commands = complete(&world, &controller, &["tunnel", "disc"]);
     assert!(commands.starts_with("disconnect\t"), "{commands}");
@@ -158,6 +173,13 @@ fn complete(world: &World, device: &Device, words: &[&str]) -> String {
     let outcome = run(command.args(words), CEILING).success();
     assert_eq!(outcome.stderr, "", "{}", outcome.report());
     outcome.stdout
+}
+
+/// The processes that ask the broker for a new list.
+fn renewals(world: &World) -> Vec<String> {
+    let mut processes = processes_marked(world.folder());
+    processes.retain(|process| process.contains("complete --renew"));
+    processes
 }
 
 #[track_caller]

@@ -1,5 +1,7 @@
 //! Signals to commands that somebody waits for, and two commands that get into each other's way.
 
+use std::fs;
+use std::io::Write;
 use std::time::Duration;
 
 use e2e::{CEILING, Session, Stopwatch, processes_marked, wait_until};
@@ -71,6 +73,21 @@ fn a_second_agent_does_not_throw_out_the_first() {
     );
     assert!(!outcome.lines("hint").is_empty(), "{}", outcome.report());
     e2e::run(&mut job.connect("true"), CEILING).success();
+}
+
+#[test]
+fn an_agent_that_is_started_while_the_doctor_looks_waits_for_it() {
+    let mut job = Job::start();
+    job.agent.take().unwrap().terminate();
+    let mut lock = fs::File::create(job.device.dir().join(".agent.lock")).unwrap();
+    lock.lock().unwrap();
+    lock.write_all(b"doctor").unwrap();
+    let mut agent = job.world.agent(&job.device);
+    agent.wait_for_line("waiting until it is through");
+    assert!(!agent.stderr().contains("the agent begins"));
+    drop(lock);
+    job.world
+        .wait_for_presence(&job.controller, &job.device, true);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use std::process::Command;
 
 use e2e::{
-    CEILING, EchoServer, Laptop, ReservedPort, Sshd, checksum, current_user, is_listening,
+    CEILING, EchoServer, Laptop, ReservedPort, Sshd, World, checksum, current_user, is_listening,
     random_file, run, tool, wait_until,
 };
 
@@ -156,7 +156,7 @@ fn a_port_is_the_service_that_has_it() {
 
 #[test]
 fn another_sshd_of_the_device_is_at_its_port_and_known_by_it() {
-    let world = e2e::World::new();
+    let world = World::new();
     let second = Sshd::start("second", world.folder(), &world.logs());
     let serve = world.serve();
     let job = Job::around(world, Some(serve), &[("second", &second.address())]);
@@ -229,6 +229,46 @@ fn what_is_installed_can_be_seen_and_is_taken_away_whole() {
     assert!(!laptop.home().join(".ssh/tunnel.d").exists());
     let again = line(&laptop, "tunnel ssh-config --remove").success();
     assert!(again.stderr.contains("knew nothing"), "{}", again.report());
+}
+
+#[test]
+fn what_is_installed_is_taken_away_when_the_controller_is_gone_or_broken() {
+    let world = World::new();
+    let controller = {
+        let _signer = world.signer();
+        world.enroll("hula", "controller-a")
+    };
+    let laptop = Laptop::new(&world, &controller);
+    let mine = "Host *\n  User somebody\n";
+    let (config, folder) = (".ssh/config", ".ssh/tunnel.d");
+    let (config, folder) = (laptop.home().join(config), laptop.home().join(folder));
+    for loss in ["rm -r \"$TUNNEL_DIR\"/*", "rm -r \"$TUNNEL_DIR\""] {
+        write_config(&laptop, mine);
+        line(&laptop, "tunnel ssh-config --install").success();
+        let broken = "printf 'no realm' > \"$TUNNEL_DIR/realm.toml\"";
+        let elsewhere = "tunnel --dir /elsewhere ssh-config --remove";
+        let removed = line(&laptop, &format!("{broken}; {elsewhere}")).success();
+        let said =
+            "ssh knew nothing of `/elsewhere`\nit knows `hula.atlas`, by another directory: ";
+        assert!(removed.stderr.starts_with(said), "{}", removed.report());
+        assert!(folder.exists());
+        let removed = line(&laptop, &format!("{loss}; tunnel ssh-config --remove")).success();
+        let files = removed
+            .stderr
+            .replace(&*laptop.home().to_string_lossy(), "~");
+        assert_eq!(
+            files,
+            "ssh knows nothing of `hula.atlas` any more: `~/.ssh/tunnel.d/hula.atlas.conf` is removed\n\
+             nothing is included by `~/.ssh/config` any more\n"
+        );
+        assert_eq!(read(&config), mine);
+        assert!(!folder.exists());
+        for entry in fs::read_dir(controller.dir()).unwrap() {
+            let from = entry.unwrap().path();
+            fs::create_dir_all(laptop.dir()).unwrap();
+            fs::copy(&from, laptop.dir().join(from.file_name().unwrap())).unwrap();
+        }
+    }
 }
 
 #[test]
