@@ -44,6 +44,11 @@ impl Book {
         let _ = write!(self.text, "{entry}");
     }
 
+    /// Writes a line of its own.
+    pub(super) fn write(&mut self, text: &str) {
+        self.text.push_str(text);
+    }
+
     pub(super) fn text(self) -> String {
         self.text
     }

@@ -2,5 +2,6 @@
 //! `INSTA_UPDATE=always cargo nextest run -p e2e words`, and the difference is reviewed.
 
 mod book;
+mod broken;
 mod errors;
 mod tables;
