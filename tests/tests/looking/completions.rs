@@ -85,7 +85,12 @@ fn a_broker_that_is_away_costs_nothing_but_the_names() {
     std::fs::remove_file(list_file(&controller)).unwrap();
     assert_eq!(completed(), "");
     assert!(!list_file(&controller).exists(), "it was waited for");
-    assert_eq!(renewals(&world).len(), 1);
+    let [renewal] = &renewals(&world)[..] else {
+        panic!("one renewal: {:?}", renewals(&world));
+    };
+    // It is not of the test's process group, and would write into a folder that is gone.
+    let (process, _) = renewal.split_once(' ').unwrap();
+    run(Command::new("kill").args(["-9", process]), CEILING).success();
     // What needs no broker is there all the same.
     let commands = complete(&world, &controller, &["tunnel", "disc"]);
     assert!(commands.starts_with("disconnect\t"), "{commands}");

@@ -92,6 +92,9 @@ fn a_device_whose_files_are_wrong() {
             &mut agent(),
         );
     }
+    let nobody = Break::append(&own, "[services]\nssh = \"127.0.0.1:1\"\n");
+    let mut doctor = world.tunnel_as(&device, &["doctor"]);
+    book.with("neither realm nor sshd", nobody, &mut doctor);
     refused_to_a_device(&world, &device, &mut book);
     settings().bind(|| insta::assert_snapshot!("a-device-whose-files-are-wrong", book.text()));
 }

@@ -114,6 +114,16 @@ fn on_the_way_to_a_computer() {
     ] {
         book.type_in(&mut controller(words));
     }
+    // On a laptop that has no ssh.
+    for who in ["333", "nobody-here@333"] {
+        let mut connect = controller(&["connect", who, "--", "true"]);
+        let bare = connect.env("PATH", "/nowhere").env_remove("USER");
+        book.type_in(bare.env_remove("LOGNAME"));
+    }
+    let known_hosts = job.controller.dir().join("known_hosts");
+    fs::write(&known_hosts, "333.hula.atlas ssh-ed25519 nothing\n").unwrap();
+    book.type_in(&mut controller(&["connect", "you@333", "--", "true"]));
+    fs::remove_file(known_hosts).unwrap();
     let device = |words: &[&str]| world.tunnel_as(&job.device, words);
     for words in [
         &["agent"][..],
