@@ -2,6 +2,8 @@
 //! `INSTA_UPDATE=always cargo nextest run -p e2e words`, and the difference is reviewed.
 
 mod book;
+mod breaking;
 mod broken;
+mod elsewhere;
 mod errors;
 mod tables;
