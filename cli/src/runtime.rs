@@ -30,8 +30,25 @@ pub(crate) fn block_on_then_drop<T>(
     within: Duration,
 ) -> Result<T, Failure> {
     // Two threads: one for the cryptography of an SSH connection, and one for whoever reads and writes on it.
-    let runtime = Builder::new_multi_thread()
-        .worker_threads(2)
+    let mut threads = Builder::new_multi_thread();
+    run(threads.worker_threads(2), future, within)
+}
+
+/// As [`block_on`], for a single stream of one connection: whose packets are handed on from task to task, and on another
+/// thread each of these would have to be woken by the kernel (docs/benchmarks.md, `bench proxy`).
+#[cfg(feature = "controller")]
+pub(crate) fn block_on_one_thread<T>(
+    future: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    run(&mut Builder::new_current_thread(), future, Duration::ZERO)
+}
+
+fn run<T>(
+    builder: &mut Builder,
+    future: impl Future<Output = Result<T, Failure>>,
+    within: Duration,
+) -> Result<T, Failure> {
+    let runtime = builder
         .enable_all()
         .build()
         .map_err(|error| cannot("start", error))?;

@@ -25,7 +25,7 @@ pub(crate) fn run(dir: Option<PathBuf>, arguments: &Stdio) -> Result<u8, Failure
         plain: arguments.opening.plain,
         port: arguments.opening.port,
     };
-    runtime::block_on(async {
+    runtime::block_on_one_thread(async {
         let interruption = Interruption::watch()?;
         let (tunnel, stream) = open(&account, wanted, &timing, &interruption).await?;
         let device = tunnel.device().clone();

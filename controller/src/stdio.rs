@@ -17,6 +17,8 @@ use crate::timing::{Step, Timing};
 /// Joins the stream with standard input and output until it is over.
 pub async fn over_stdio(stream: ChannelEnd<Msg>, timing: &Timing) -> Ended {
     let (stdin, stdout) = (io::stdin(), io::stdout());
+    widen(stdin.as_fd());
+    widen(stdout.as_fd());
     // Whoever has them after us expects them as they were.
     let _as_before = (Mode::of(stdin.as_fd()), Mode::of(stdout.as_fd()));
     let mut input = input(stdin.as_fd());
@@ -27,7 +29,7 @@ pub async fn over_stdio(stream: ChannelEnd<Msg>, timing: &Timing) -> Ended {
 }
 
 /// A pipe, which ssh makes for its ProxyCommand, is read when it has something. Anything else, such as a file, takes a
-/// thread that waits: with each 32 KiB it costs two switches of threads.
+/// thread that waits: with each packet it costs two switches of threads.
 fn input(stdin: BorrowedFd<'_>) -> Box<dyn AsyncRead + Send + Unpin> {
     let pipe = stdin
         .try_clone_to_owned()
@@ -47,6 +49,15 @@ fn output(stdout: BorrowedFd<'_>) -> Box<dyn AsyncWrite + Send + Unpin> {
         Err(_) => Box::new(tokio::io::stdout()),
     }
 }
+
+#[cfg(target_os = "linux")]
+fn widen(pipe: BorrowedFd<'_>) {
+    // What is no pipe has no such size, and who has many large pipes may have none larger.
+    let _ = rustix::pipe::fcntl_setpipe_size(pipe, PIPE_SIZE);
+}
+
+#[cfg(not(target_os = "linux"))]
+fn widen(_pipe: BorrowedFd<'_>) {}
 
 /// How a descriptor was set, which is set again when this is dropped.
 struct Mode<'a> {
@@ -107,6 +118,11 @@ impl<W: AsyncWrite + Unpin, F: FnOnce() + Unpin> AsyncWrite for FirstByte<W, F> 
         Pin::new(&mut self.inner).poll_shutdown(cx)
     }
 }
+
+/// What a pipe may hold, in bytes: four times what it has by itself, so that ssh and we wait for each other less often. Not the
+/// most that one may ask for, 1 MiB (pipe(7)): with 64 of those, a user's other pipes would shrink to a page or two.
+#[cfg(target_os = "linux")]
+const PIPE_SIZE: usize = 256 * 1024;
 
 #[cfg(test)]
 mod tests {

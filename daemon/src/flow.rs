@@ -6,7 +6,7 @@
 //! ([`Flow::received`]), splices count what they wrote on ([`Flow::consumed`]) and wait before they write
 //! ([`Flow::wait_writable`]).
 //!
-//! An own peer is slowed down by TCP: above [`IN_HI`] its socket is not read. A foreign peer may have many streams in the
+//! An own peer is slowed down by TCP: above [`OWN_IN_HI`] its socket is not read. A foreign peer may have many streams in the
 //! connection, so its socket is read on, and its windows shrink instead.
 
 mod gate;
@@ -291,20 +291,28 @@ const fn cost(len: usize) -> usize {
     len.saturating_add(MESSAGE_COST)
 }
 
-/// Above this much unconsumed input, in bytes, a peer is slowed down. Two full windows of a foreign peer.
+/// Above this much unconsumed input, in bytes, a foreign peer is slowed down. Two full windows.
 pub const IN_HI: usize = 4 * MIB;
 
 /// At this much it goes on. Half, so that reading is not switched for each packet.
-pub const IN_LO: usize = 2 * MIB;
+pub const IN_LO: usize = IN_HI / 2;
 
-/// Above this much queued output, in bytes, splices wait. Some socket buffers' worth keeps the link full.
-pub const OUT_HI: usize = MIB;
+/// Above this much unconsumed input, in bytes, an own peer is not read. Less than [`IN_HI`], since it has nothing but TCP to
+/// keep to: what piles up here is no longer in the processor's cache when its turn comes, and the kernel's buffer is there.
+pub const OWN_IN_HI: usize = MIB;
+
+/// At this much it is read again.
+pub const OWN_IN_LO: usize = OWN_IN_HI / 2;
+
+/// Above this much queued output, in bytes, splices wait. The kernel's own buffer keeps the link full; this one is for what
+/// it does not take at once.
+pub const OUT_HI: usize = MIB / 4;
 
 /// At this much queued output the session's loop waits after all. Every splice of a connection may add a message after
-/// it saw less than [`OUT_HI`]; 7 MiB are 224 of 32 KiB.
-pub const OUT_MAX: usize = 8 * MIB;
+/// it saw less than [`OUT_HI`]; 8.75 MiB are 141 of 64 KiB, and a proxy lets a connection have 128 streams.
+pub const OUT_MAX: usize = 9 * MIB;
 
-/// What is read beyond [`IN_HI`] for the sake of a waiting writer, in bytes.
+/// What is read beyond [`OWN_IN_HI`] for the sake of a waiting writer, in bytes.
 pub const ABSORB: usize = 32 * MIB;
 
 /// Unconsumed input that ends the connection, in bytes with overhead, since russh does not enforce windows. A peer that

@@ -76,7 +76,7 @@ impl fmt::Display for Rate {
     }
 }
 
-/// One packet of 32 KiB in half a minute would be taken for a dead stream; 10 kB/s are three seconds.
+/// One packet of 64 KiB in half a minute would be taken for a dead stream; 10 kB/s are seven seconds.
 pub const SLOWEST: u64 = 10_000;
 
 const UNITS: &[(&str, u64)] = &[

@@ -287,9 +287,9 @@ impl<S: SessionMessage> ChannelEnd<S> {
     }
 }
 
-/// See [`SpliceLimits::linger`]: a message has at most 32 KiB, which takes five seconds at 52 kbit/s. Nobody waits for it who
+/// See [`SpliceLimits::linger`]: a message has at most 64 KiB, which takes ten seconds at 52 kbit/s. Nobody waits for it who
 /// ends in order: such a side sends its end of file, and closes when it has the other's.
-const LINGER: Duration = Duration::from_secs(5);
+const LINGER: Duration = Duration::from_secs(10);
 
 /// See [`SpliceLimits::stall`]: what the neighbours of a stalled stream put up with.
 const STALL: Duration = Duration::from_mins(2);

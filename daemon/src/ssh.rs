@@ -127,8 +127,10 @@ const AUTH_REJECTION: Duration = Duration::from_millis(100);
 /// that it holds, and OpenSSH's server allows as many.
 const MAX_REFUSED_KEYS: usize = 6;
 
-/// The largest packet that we send or ask for, in bytes: what OpenSSH uses. Larger ones were within noise.
-const MAX_PACKET: u32 = 32 * 1024;
+/// The most data of one packet that we send or ask for, in bytes. Twice what OpenSSH asks for: each packet costs every
+/// process on its way some wake-ups and system calls, whatever its size (docs/benchmarks.md, `bench proxy`). With what SSH
+/// puts around it (RFC 4253, section 6) it still fits an allocation of 64 KiB, of which the allocator keeps some at hand.
+pub const MAX_PACKET: u32 = 64 * 1024 - 512;
 
 /// Messages between the session's loop and one channel: so many that the loop never waits. The queue is allocated as it
 /// fills, and [`crate::flow::HARD_CAP`] ends the connection long before, since each message counts with its overhead.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{ABSORB, HARD_CAP, IN_HI, IN_LO};
+use super::{ABSORB, HARD_CAP, IN_HI, IN_LO, OWN_IN_HI, OWN_IN_LO};
 use crate::ssh::{FIRST_WINDOW, OWN_WINDOW, PeerKind};
 
 /// What has come in and was not yet written on, and what follows from it for reading.
@@ -87,7 +87,8 @@ impl Gate {
         self.settle();
         was_shut
             && (!self.shut
-                || self.unconsumed <= IN_HI.saturating_add(ABSORB) && self.blocked_since.is_some())
+                || self.unconsumed <= OWN_IN_HI.saturating_add(ABSORB)
+                    && self.blocked_since.is_some())
     }
 
     /// A task begins to write to this connection. Returns whether a waiting reader should look again.
@@ -143,7 +144,7 @@ impl Gate {
 
     /// Behind the data there may be the very credit or key exchange answer that a waiting writer needs.
     fn may_absorb(&self, now: Instant) -> Verdict {
-        if self.unconsumed > IN_HI.saturating_add(ABSORB) {
+        if self.unconsumed > OWN_IN_HI.saturating_add(ABSORB) {
             return Verdict::Wait(None);
         }
         match self.blocked_since.map(|since| since + PATIENCE) {
@@ -161,9 +162,13 @@ impl Gate {
     }
 
     fn settle(&mut self) {
-        if self.unconsumed > IN_HI {
+        let (high, low) = match self.kind {
+            PeerKind::Own => (OWN_IN_HI, OWN_IN_LO),
+            PeerKind::Foreign => (IN_HI, IN_LO),
+        };
+        if self.unconsumed > high {
             self.shut = true;
-        } else if self.unconsumed <= IN_LO {
+        } else if self.unconsumed <= low {
             self.shut = false;
             self.probe_delay = FIRST_PROBE_DELAY;
             self.not_before = None;
@@ -211,12 +216,12 @@ mod tests {
     #[test]
     fn an_own_peer_is_paused_between_the_marks() {
         let (mut gate, now) = (Gate::new(PeerKind::Own), Instant::now());
-        gate.received(IN_HI, IN_HI, 1, now);
+        gate.received(OWN_IN_HI, OWN_IN_HI, 1, now);
         assert_eq!(gate.may_read(now), Verdict::Read);
         gate.received(1, 1, 1, now);
         assert_eq!(gate.may_read(now), Verdict::Wait(None));
         assert!(
-            !gate.consumed(IN_HI - IN_LO),
+            !gate.consumed(OWN_IN_HI - OWN_IN_LO),
             "still one above the low mark"
         );
         assert_eq!(gate.may_read(now), Verdict::Wait(None));
@@ -228,7 +233,7 @@ mod tests {
     #[test]
     fn a_writer_that_waits_lets_a_bounded_amount_in() {
         let (mut gate, start) = (Gate::new(PeerKind::Own), Instant::now());
-        gate.received(IN_HI + 1, IN_HI + 1, 1, start);
+        gate.received(OWN_IN_HI + 1, OWN_IN_HI + 1, 1, start);
         assert!(gate.writer_begins(start), "the reader has to set its timer");
         assert_eq!(gate.may_read(start), Verdict::Wait(Some(start + PATIENCE)));
         assert_eq!(gate.may_read(start + PATIENCE), Verdict::Read);

@@ -6,6 +6,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::pump::{Event, Gone, Sink, Source};
+use crate::ssh::MAX_PACKET;
 
 /// What comes from a local reader.
 #[derive(Debug)]
@@ -88,4 +89,4 @@ impl<W: AsyncWrite + Unpin + Send> Sink for RawSink<'_, W> {
 }
 
 /// One read, in bytes: one SSH packet.
-const READ_SIZE: usize = 32 * 1024;
+const READ_SIZE: usize = MAX_PACKET as usize;
