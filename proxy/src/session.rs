@@ -9,6 +9,7 @@ mod requests;
 mod sessions;
 
 use std::net::SocketAddr;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use daemon::doorway::Pass;
@@ -28,8 +29,12 @@ use crate::hub::Hub;
 use crate::rendezvous::ConnectionId;
 use crate::stream::refusal;
 
-/// One connection's callbacks and what they know.
-pub(crate) struct Visitor {
+/// One connection's callbacks. Boxed, since russh keeps them twice within its session's future: the argument, and what it has
+/// become.
+pub(crate) struct Visitor(Box<Known>);
+
+/// What they know.
+pub(crate) struct Known {
     hub: Arc<Hub>,
     connection: ConnectionId,
     address: SocketAddr,
@@ -54,7 +59,7 @@ impl Visitor {
         tried: Tried,
         admitted: oneshot::Sender<Result<Admitted, TurnedDown>>,
     ) -> Self {
-        Self {
+        Self(Box::new(Known {
             hub,
             connection,
             address,
@@ -66,7 +71,7 @@ impl Visitor {
             admitted: Some(admitted),
             sessions: Sessions::default(),
             complaints: Complaints::default(),
-        }
+        }))
     }
 
     fn peer(&self) -> Option<&Peer> {
@@ -74,6 +79,20 @@ impl Visitor {
             Standing::Member(peer, _) => Some(peer),
             Standing::Stranger | Standing::Proved(..) => None,
         }
+    }
+}
+
+impl Deref for Visitor {
+    type Target = Known;
+
+    fn deref(&self) -> &Known {
+        &self.0
+    }
+}
+
+impl DerefMut for Visitor {
+    fn deref_mut(&mut self) -> &mut Known {
+        &mut self.0
     }
 }
 
