@@ -35,7 +35,7 @@ pub(crate) fn block_on_then_drop<T>(
 }
 
 /// As [`block_on`], for a single stream of one connection: whose packets are handed on from task to task, and on another
-/// thread each of these would have to be woken by the kernel (docs/benchmarks.md, `bench proxy`).
+/// thread each of these would have to be woken by the kernel (docs/decisions/0025-packets-of-64-kib.md).
 #[cfg(feature = "controller")]
 pub(crate) fn block_on_one_thread<T>(
     future: impl Future<Output = Result<T, Failure>>,

@@ -388,7 +388,7 @@ impl client::Handler for Peer {
 /// The deadline of the whole login at the device.
 const LOGIN: Duration = Duration::from_secs(30);
 
-/// What is read from standard input at once, in bytes: one SSH packet.
+/// What is read from standard input at once, in bytes: what one packet of OpenSSH holds.
 const CHUNK: usize = 32 * 1024;
 
 /// How much of the other side's last words is shown, in characters.

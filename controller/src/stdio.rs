@@ -17,10 +17,9 @@ use crate::timing::{Step, Timing};
 /// Joins the stream with standard input and output until it is over.
 pub async fn over_stdio(stream: ChannelEnd<Msg>, timing: &Timing) -> Ended {
     let (stdin, stdout) = (io::stdin(), io::stdout());
-    widen(stdin.as_fd());
-    widen(stdout.as_fd());
     // Whoever has them after us expects them as they were.
     let _as_before = (Mode::of(stdin.as_fd()), Mode::of(stdout.as_fd()));
+    let _wide = (Wide::make(stdin.as_fd()), Wide::make(stdout.as_fd()));
     let mut input = input(stdin.as_fd());
     let began = Instant::now();
     let banner = || timing.record(Step::Banner, began);
@@ -50,14 +49,50 @@ fn output(stdout: BorrowedFd<'_>) -> Box<dyn AsyncWrite + Send + Unpin> {
     }
 }
 
+/// A pipe that holds more than before, as long as this lives.
+struct Wide<'a> {
+    pipe: BorrowedFd<'a>,
+    before: Option<usize>,
+}
+
+impl<'a> Wide<'a> {
+    fn make(pipe: BorrowedFd<'a>) -> Self {
+        // What is no pipe has no size, and who has many large pipes may have none larger.
+        let before = size(pipe)
+            .filter(|size| *size < PIPE_SIZE)
+            .filter(|_| resize(pipe, PIPE_SIZE));
+        Self { pipe, before }
+    }
+}
+
+impl Drop for Wide<'_> {
+    fn drop(&mut self) {
+        if let Some(before) = self.before {
+            // Not while it holds more than that.
+            resize(self.pipe, before);
+        }
+    }
+}
+
 #[cfg(target_os = "linux")]
-fn widen(pipe: BorrowedFd<'_>) {
-    // What is no pipe has no such size, and who has many large pipes may have none larger.
-    let _ = rustix::pipe::fcntl_setpipe_size(pipe, PIPE_SIZE);
+fn size(pipe: BorrowedFd<'_>) -> Option<usize> {
+    rustix::pipe::fcntl_getpipe_size(pipe).ok()
+}
+
+#[cfg(target_os = "linux")]
+fn resize(pipe: BorrowedFd<'_>, size: usize) -> bool {
+    rustix::pipe::fcntl_setpipe_size(pipe, size).is_ok()
 }
 
 #[cfg(not(target_os = "linux"))]
-fn widen(_pipe: BorrowedFd<'_>) {}
+fn size(_pipe: BorrowedFd<'_>) -> Option<usize> {
+    None
+}
+
+#[cfg(not(target_os = "linux"))]
+fn resize(_pipe: BorrowedFd<'_>, _size: usize) -> bool {
+    false
+}
 
 /// How a descriptor was set, which is set again when this is dropped.
 struct Mode<'a> {
@@ -121,7 +156,6 @@ impl<W: AsyncWrite + Unpin, F: FnOnce() + Unpin> AsyncWrite for FirstByte<W, F> 
 
 /// What a pipe may hold, in bytes: four times what it has by itself, so that ssh and we wait for each other less often. Not the
 /// most that one may ask for, 1 MiB (pipe(7)): with 64 of those, a user's other pipes would shrink to a page or two.
-#[cfg(target_os = "linux")]
 const PIPE_SIZE: usize = 256 * 1024;
 
 #[cfg(test)]
@@ -140,6 +174,22 @@ mod tests {
             assert!(!blocks(reader.as_fd()) && !blocks(writer.as_fd()));
         }
         assert!(blocks(reader.as_fd()) && blocks(writer.as_fd()));
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_pipe_is_wider_for_a_while_and_never_narrower() {
+        let (reader, _writer) = io::pipe().unwrap();
+        let before = size(reader.as_fd()).unwrap();
+        assert!(before < PIPE_SIZE, "{before}");
+        {
+            let _wide = Wide::make(reader.as_fd());
+            assert_eq!(size(reader.as_fd()), Some(PIPE_SIZE));
+        }
+        assert_eq!(size(reader.as_fd()), Some(before));
+        assert!(resize(reader.as_fd(), 2 * PIPE_SIZE));
+        drop(Wide::make(reader.as_fd()));
+        assert_eq!(size(reader.as_fd()), Some(2 * PIPE_SIZE));
     }
 
     #[tokio::test]

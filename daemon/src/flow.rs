@@ -73,6 +73,9 @@ impl Flow {
     pub fn set_kind(&self, kind: PeerKind) {
         let mut state = self.lock();
         state.gate.set_kind(kind);
+        if state.gate.is_paused() {
+            self.0.paused.notify_one();
+        }
         state.wake_reader();
     }
 

@@ -128,7 +128,7 @@ const AUTH_REJECTION: Duration = Duration::from_millis(100);
 const MAX_REFUSED_KEYS: usize = 6;
 
 /// The most data of one packet that we send or ask for, in bytes. Twice what OpenSSH asks for: each packet costs every
-/// process on its way some wake-ups and system calls, whatever its size (docs/benchmarks.md, `bench proxy`). With what SSH
+/// process on its way some wake-ups and system calls, whatever its size (docs/decisions/0025-packets-of-64-kib.md). With what SSH
 /// puts around it (RFC 4253, section 6) it still fits an allocation of 64 KiB, of which the allocator keeps some at hand.
 pub const MAX_PACKET: u32 = 64 * 1024 - 512;
 

@@ -91,5 +91,5 @@ const STALL: Duration = Duration::from_mins(2);
 /// How long a peer may take to read why it is cut off, and then how long its sessions may take to end.
 pub(crate) const GOODBYE: Duration = Duration::from_secs(2);
 
-/// What is read from a process at once, in bytes: one SSH packet.
+/// What is read from a process at once, in bytes: what one packet of OpenSSH holds.
 pub(crate) const CHUNK: usize = 32 * 1024;

@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package, PackageId};
 
@@ -122,6 +123,26 @@ fn pure_crates_have_no_runtime_no_network_and_no_keys() {
     for impure in ["rumqttc", "russh", "rustls", "tokio"] {
         assert!(daemon.contains(impure), "`daemon` without `{impure}`");
     }
+}
+
+/// Without it each packet's memory comes from the kernel anew: docs/decisions/0025-packets-of-64-kib.md.
+#[test]
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn the_allocator_is_built_with_the_settings_of_this_workspace() {
+    let config = std::fs::read_to_string(root().join(".cargo/config.toml")).unwrap();
+    let line = config
+        .lines()
+        .find_map(|line| line.strip_prefix("JEMALLOC_SYS_WITH_MALLOC_CONF = "));
+    let setting = line.unwrap().trim_matches('"');
+    // The allocator tells at the end how it was built.
+    let told = Command::new(e2e::tunnel_binary())
+        .arg("--version")
+        .env("_RJEM_MALLOC_CONF", "stats_print:true")
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&told.stderr);
+    let built = format!("config.malloc_conf: \"background_thread:true,{setting}\"");
+    assert!(told.contains(&built), "`{built}` is not in:\n{told}");
 }
 
 #[test]

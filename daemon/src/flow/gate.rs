@@ -52,6 +52,8 @@ impl Gate {
 
     pub(super) fn set_kind(&mut self, kind: PeerKind) {
         self.kind = kind;
+        // The marks of the other kind.
+        self.settle();
     }
 
     /// Whether the peer's messages are left unread, its pings among them.

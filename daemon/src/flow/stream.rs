@@ -109,6 +109,7 @@ impl FlowStream {
                     self.check_socket()?;
                     // Silence is ours while we do not listen.
                     self.flow.lock().heard = now;
+                    self.burst = 0;
                     let look = now + PAUSED_LOOK;
                     if self.wake_at(until.map_or(look, |then| then.min(look)), cx) {
                         continue;
@@ -278,8 +279,8 @@ impl Drop for FlowStream {
 }
 
 /// What a session reads before others have their turn, in bytes. Those who take the data come next, and find it in the
-/// processor's cache and its memory free for the next read: without this a session reads megabytes at a time, and a stream
-/// costs half as much again (docs/benchmarks.md, `bench proxy`).
+/// processor's cache and its memory free for the next read. Without this a session reads megabytes at a time, which costs up
+/// to half as much again (docs/decisions/0025-packets-of-64-kib.md).
 const BURST: usize = 256 * 1024;
 
 /// How often a paused connection asks the kernel whether the peer is still there.

@@ -160,8 +160,9 @@ pub(super) struct ChannelSink<'a, S: SessionMessage> {
 
 impl<S: SessionMessage> Sink for ChannelSink<'_, S> {
     async fn send(&mut self, data: Bytes) -> io::Result<()> {
-        let _writing = self.flow.writing();
         self.flow.wait_writable().await;
+        // Not before: what waits for a slow link waits for nothing that could come in.
+        let _writing = self.flow.writing();
         self.write.data_bytes(data).await.map_err(io::Error::other)
     }
 
