@@ -30,7 +30,7 @@ use crate::store_writer::StoreWriter;
 use crate::tls::{self, Front, TlsError};
 use crate::topic::TopicError;
 use crate::trust::{Trust, TrustError};
-use crate::vitals::{Unready, Vitals};
+use crate::vitals::Vitals;
 
 /// The embedded broker: bound, and serving when it is [`run`](Self::run).
 pub struct Broker {
@@ -43,7 +43,6 @@ pub struct Broker {
     writer: Option<StoreWriter>,
     roster: Roster,
     online: watch::Receiver<usize>,
-    unready: watch::Sender<Unready>,
 }
 
 /// A view of the broker's counters that outlives its [`run`](Broker::run).
@@ -147,7 +146,6 @@ impl Broker {
             writer,
             roster,
             online,
-            unready: watch::Sender::new(Unready::Waiting),
         })
     }
 
@@ -170,7 +168,7 @@ impl Broker {
 
     /// What it says of itself to a monitor.
     pub fn vitals(&self) -> Vitals {
-        Vitals::new(self.counters(), self.roster(), self.unready.subscribe())
+        Vitals::new(self.counters(), self.roster())
     }
 
     /// What asks the broker to read its files again at once. It does so by itself within a second.
@@ -192,7 +190,7 @@ impl Broker {
         services.spawn(self.roster.run());
         tracing::info!(address = %self.address, "the broker listens");
         tokio::select! {
-            () = listen(self.listener, self.door, shutdown, &self.unready) => {}
+            () = listen(self.listener, self.door, shutdown) => {}
             () = sweep(&hub) => {}
             () = give_up(&hub) => {}
             () = write(self.writer.as_mut()) => {}

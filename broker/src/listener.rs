@@ -7,29 +7,21 @@ use daemon::backoff::Backoff;
 use daemon::doorway::{Doorway, Full, Pass};
 use daemon::shutdown::Shutdown;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::counters::Counters;
 use crate::greeting::{Door, GreetError};
 use crate::limits::{ACCEPT_BACKOFF, FULL_REPORT};
-use crate::vitals::Unready;
 
 /// Serves newcomers until the shutdown is requested, and then until all of them have gone.
-pub(crate) async fn listen(
-    listener: TcpListener,
-    door: Arc<Door>,
-    shutdown: Shutdown,
-    unready: &watch::Sender<Unready>,
-) {
+pub(crate) async fn listen(listener: TcpListener, door: Arc<Door>, shutdown: Shutdown) {
     let limits = &door.hub.limits;
     let house = Doorway::new(limits.connections, limits.connections_per_address);
     let doorway = Doorway::new(limits.handshakes, limits.handshakes_per_address).making_room();
     let mut turned_back = TurnedBack::default();
     let mut backoff = Backoff::new(ACCEPT_BACKOFF.0, ACCEPT_BACKOFF.1);
     let mut connections = JoinSet::new();
-    unready.send_replace(Unready::Not);
     loop {
         tokio::select! {
             biased;
@@ -51,7 +43,6 @@ pub(crate) async fn listen(
             }
         }
     }
-    unready.send_replace(Unready::Stopping);
     drop(listener);
     door.hub.drain();
     while let Some(ended) = connections.join_next().await {

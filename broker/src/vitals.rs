@@ -8,46 +8,22 @@ use tokio::sync::watch;
 use crate::broker::CounterView;
 use crate::histogram::HistogramSnapshot;
 
-/// The broker's part of the monitor. It is ready as long as it accepts: what it needs is loaded before.
+/// The broker's part of the monitor. It is ready as long as it runs: what it needs is loaded before, and the monitor itself says
+/// that a daemon starts or stops.
 pub struct Vitals {
     counters: CounterView,
     online: watch::Receiver<usize>,
-    unready: watch::Receiver<Unready>,
-}
-
-/// Why newcomers are not served.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Unready {
-    /// They are.
-    Not,
-    /// It does not run yet: they wait in the kernel.
-    Waiting,
-    /// It drains.
-    Stopping,
 }
 
 impl Vitals {
-    pub(crate) fn new(
-        counters: CounterView,
-        online: watch::Receiver<usize>,
-        unready: watch::Receiver<Unready>,
-    ) -> Self {
-        Self {
-            counters,
-            online,
-            unready,
-        }
+    pub(crate) fn new(counters: CounterView, online: watch::Receiver<usize>) -> Self {
+        Self { counters, online }
     }
 }
 
 impl Source for Vitals {
     fn unready(&self) -> Option<String> {
-        let why = match *self.unready.borrow() {
-            Unready::Not => return None,
-            Unready::Waiting => "broker: it accepts nobody yet",
-            Unready::Stopping => "broker: stopping",
-        };
-        Some(why.to_owned())
+        None
     }
 
     fn write(&self, page: &mut Page) {

@@ -13,7 +13,7 @@ use daemon::identity::{self, Identity, IdentityError};
 use daemon::monitor::Pulse;
 use daemon::shutdown::Shutdown;
 
-use crate::agent_lock;
+use crate::agent_lock::{self, Holder};
 use crate::arguments;
 use crate::exit;
 use crate::failure::Failure;
@@ -35,23 +35,28 @@ pub(crate) fn run(dir: Option<PathBuf>, arguments: &arguments::Agent) -> Result<
         ));
         return Ok(exit::OK);
     }
-    let taken = runtime::block_on(async { Ok(agent_lock::take(&dir).await?) })?;
-    let Some(_lock) = taken else {
-        return Err(Failure::text(
-            format!("another agent is running for `{}`", dir.path().display()),
-            Some(
-                "two agents of one name would throw each other out of the broker: end the other one first",
-            ),
-            exit::CONFIG,
-        ));
+    // Before anything else: two agents would also listen in one place.
+    let taken = match runtime::block_on(async { Ok(agent_lock::take(&dir).await?) })? {
+        Err(Holder::Agent) => return Err(busy(&dir, Holder::Agent)),
+        taken => taken.ok(),
     };
     let serving = async {
         let shutdown = Shutdown::on_signals(DRAIN)
             .map_err(|error| runtime::cannot("watch for signals", error))?;
-        #[cfg(feature = "builtin-ssh")]
-        crate::builtin_ssh::keep_keys(&dir, membership, &shutdown)?;
         let pulse = Pulse::new();
         let monitor = monitor::bind(place, &pulse, &shutdown).await?;
+        let lock = if let Some(lock) = taken {
+            lock
+        } else {
+            tokio::select! {
+                waited = agent_lock::take_after_doctor(&dir) => {
+                    waited?.map_err(|holder| busy(&dir, holder))?
+                }
+                () = shutdown.requested() => return Ok(None),
+            }
+        };
+        #[cfg(feature = "builtin-ssh")]
+        crate::builtin_ssh::keep_keys(&dir, membership, &shutdown)?;
         if let Some(monitor) = &monitor {
             monitor.watch(agent.vitals());
             monitor.begun();
@@ -61,9 +66,30 @@ pub(crate) fn run(dir: Option<PathBuf>, arguments: &arguments::Agent) -> Result<
         if !shutdown.drained().await {
             tracing::warn!("streams were cut: they did not end within {DRAIN:?}");
         }
-        Ok(exit::OK)
+        Ok(Some(lock))
     };
-    runtime::block_on_then_drop(serving, DROP)
+    // It is kept until nothing of this agent runs any more.
+    let _lock = runtime::block_on_then_drop(serving, DROP)?;
+    Ok(exit::OK)
+}
+
+/// Somebody else has the device's session with the broker.
+fn busy(dir: &DeviceDir, holder: Holder) -> Failure {
+    let dir = dir.path().display();
+    match holder {
+        Holder::Agent => Failure::text(
+            format!("another agent is running for `{dir}`"),
+            Some(
+                "two agents of one name would throw each other out of the broker: end the other one first",
+            ),
+            exit::CONFIG,
+        ),
+        Holder::Doctor => Failure::text(
+            format!("`tunnel doctor` does not give back the session of `{dir}` with the broker"),
+            Some("it takes seconds: end the one that hangs, and start the agent again"),
+            exit::UNAVAILABLE,
+        ),
+    }
 }
 
 /// Whether a device is enrolled: its keys and its certificate are there and good.

@@ -7,7 +7,7 @@ use daemon::device_dir::DeviceDir;
 use daemon::files::FileError;
 use daemon::lock::FileLock;
 #[cfg(feature = "agent")]
-pub(crate) use of_the_agent::take;
+pub(crate) use of_the_agent::{Holder, take, take_after_doctor};
 
 /// No agent begins until this is dropped; none has ever run where there is no lock.
 pub(crate) struct Held {
@@ -49,28 +49,51 @@ mod of_the_agent {
 
     use super::{DOCTOR, path};
 
-    /// Takes the lock for an agent; `None` if another one has it. A doctor is waited for: it has a deadline.
-    pub(crate) async fn take(dir: &DeviceDir) -> Result<Option<FileLock>, FileError> {
+    /// Who has the lock.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub(crate) enum Holder {
+        /// Another agent.
+        Agent,
+        /// The doctor.
+        Doctor,
+    }
+
+    /// Takes the lock for an agent, or says who has it.
+    pub(crate) async fn take(dir: &DeviceDir) -> Result<Result<FileLock, Holder>, FileError> {
+        take_within(dir, Duration::ZERO).await
+    }
+
+    /// The same, and waits for a doctor: it has a deadline.
+    pub(crate) async fn take_after_doctor(
+        dir: &DeviceDir,
+    ) -> Result<Result<FileLock, Holder>, FileError> {
+        tracing::info!(
+            "`tunnel doctor` has this device's session with the broker; waiting until it is through"
+        );
+        take_within(dir, DOCTORS).await
+    }
+
+    async fn take_within(
+        dir: &DeviceDir,
+        doctors: Duration,
+    ) -> Result<Result<FileLock, Holder>, FileError> {
         let path = path(dir);
         let began = Instant::now();
-        let mut told = false;
         loop {
             if let Some(lock) = FileLock::try_take(&path)? {
                 if let Err(error) = lock.say(b"agent") {
                     tracing::debug!(%error, "the lock does not say whose it is");
                 }
-                return Ok(Some(lock));
+                return Ok(Ok(lock));
             }
             let is_doctor = files::read_bounded(&path, MAX_NAME).is_ok_and(|name| name == DOCTOR);
-            if is_doctor && !told {
-                tracing::info!(
-                    "`tunnel doctor` has this device's session with the broker; waiting until it is through"
-                );
-                told = true;
-            }
-            let patience = if is_doctor { DOCTORS } else { NAMING };
+            let (holder, patience) = if is_doctor {
+                (Holder::Doctor, doctors)
+            } else {
+                (Holder::Agent, NAMING)
+            };
             if began.elapsed() >= patience {
-                return Ok(None);
+                return Ok(Err(holder));
             }
             sleep(POLL).await;
         }
@@ -102,24 +125,27 @@ mod of_the_agent {
             let dir = DeviceDir::new(home.path());
             assert!(look(&dir).unwrap().is_some());
             assert!(!path(&dir).exists());
-            let first = take(&dir).await.unwrap();
-            assert!(first.is_some());
+            let first = take(&dir).await.unwrap().unwrap();
             assert!(look(&dir).unwrap().is_none());
             let began = Instant::now();
-            assert!(take(&dir).await.unwrap().is_none());
+            for taken in [take(&dir).await, take_after_doctor(&dir).await] {
+                assert_eq!(taken.unwrap().unwrap_err(), Holder::Agent);
+            }
             assert!(began.elapsed() < Duration::from_secs(1), "at once");
             drop(first);
             let doctors = look(&dir).unwrap().unwrap();
-            let mut agent = std::pin::pin!(take(&dir));
+            assert_eq!(take(&dir).await.unwrap().unwrap_err(), Holder::Doctor);
+            let late = take_after_doctor(&dir).await.unwrap();
+            assert_eq!(late.unwrap_err(), Holder::Doctor);
+            let mut agent = std::pin::pin!(take_after_doctor(&dir));
             let most = timeout(DOCTORS / 2, &mut agent).await;
             assert!(most.is_err(), "it waits");
             drop(doctors);
-            assert!(agent.await.unwrap().is_some());
+            drop(agent.await.unwrap().unwrap());
             // What the doctor has left there is not taken for his presence.
-            let agent = take(&dir).await.unwrap();
-            assert!(agent.is_some());
+            let _agent = take(&dir).await.unwrap().unwrap();
             let began = Instant::now();
-            assert!(take(&dir).await.unwrap().is_none());
+            assert_eq!(take(&dir).await.unwrap().unwrap_err(), Holder::Agent);
             assert!(began.elapsed() < Duration::from_secs(1), "at once");
         }
     }

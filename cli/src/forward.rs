@@ -51,9 +51,12 @@ pub(crate) fn run(dir: Option<PathBuf>, arguments: &Arguments) -> Result<u8, Fai
                 }
                 Notice::Refused(why) => output::note(why),
                 Notice::GivenUp { service, after } => output::note(format_args!(
-                    "connections to `{service}` are given up after {} s without an answer",
+                    "connections to `{service}` are given up after {} s",
                     after.as_secs()
                 )),
+                Notice::Again(service) => {
+                    output::note(format_args!("connections to `{service}` go through again"));
+                }
                 Notice::Back => output::note(format_args!("`{name}` can be reached again")),
             })
             .await;

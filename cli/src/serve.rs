@@ -110,6 +110,8 @@ fn serve(realm: &Realm, arguments: &Serve, parts: Parts) -> Result<u8, Failure> 
             monitor.begun();
         }
         output::line("ready");
+        // No loop has turned while it started.
+        pulse.beat();
         systemd::feed_watchdog(&shutdown, &pulse);
         systemd::ready();
         running.wait(&shutdown, &pulse).await

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use controller::{Installed, OpenError, SshConfig, SshInclude};
+use controller::{INCLUDE, Installed, OpenError, SshConfig, SshInclude};
 use daemon::device_dir::DeviceDir;
 use protocol::Role;
 
@@ -37,17 +37,15 @@ pub(crate) fn run(dir: Option<PathBuf>, arguments: &Arguments) -> Result<u8, Fai
 /// Takes the settings away that the controller of this directory has installed. The directory may be gone, or broken: that is
 /// when people remove things.
 fn remove(dir: &DeviceDir, include: &SshInclude) -> Result<(), Failure> {
+    let found = include.installed()?.into_iter();
+    // What it has installed under whichever name: a directory may have been another system's before.
+    let (ours, others): (Vec<_>, Vec<_>) = found.partition(|one| one.leads_through(dir.path()));
+    let mut names: Vec<String> = ours.into_iter().map(|one| one.name).collect();
     let own = dir.membership().ok().map(|membership| membership.id);
     let own = own.filter(|id| id.role() == Role::Controller);
-    let (asked, names) = if let Some(id) = &own {
-        let name = format!("{}.{}", id.system(), id.realm());
-        (name.clone(), vec![name])
-    } else {
-        let found = include.installed()?.into_iter();
-        let ours = found.filter(|one| one.leads_through(dir.path()));
-        let asked = dir.path().display().to_string();
-        (asked, ours.map(|one| one.name).collect())
-    };
+    let own = own.map(|id| format!("{}.{}", id.system(), id.realm()));
+    // Where there are no settings there may still be the line.
+    names.extend(own.filter(|name| names.is_empty() && !include.file(name).exists()));
     let mut is_known = false;
     for name in &names {
         let removed = include.remove(name)?;
@@ -61,14 +59,15 @@ fn remove(dir: &DeviceDir, include: &SshInclude) -> Result<(), Failure> {
         }
         if removed.line {
             output::note(format_args!(
-                "nothing is included by `{}` any more",
+                "`{INCLUDE}` is removed from `{}`",
                 include.config().display()
             ));
         }
     }
     if !is_known {
-        output::note(format_args!("ssh knew nothing of `{asked}`"));
-        for Installed { name, .. } in include.installed()? {
+        let dir = dir.path().display();
+        output::note(format_args!("ssh knew nothing of `{dir}`"));
+        for Installed { name, .. } in others {
             output::note(format_args!(
                 "it knows `{name}`, by another directory: `{}`",
                 include.file(&name).display()

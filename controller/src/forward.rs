@@ -58,9 +58,11 @@ pub enum Notice {
     GivenUp {
         /// The service.
         service: Label,
-        /// How long each has waited.
+        /// How long the first of them has waited.
         after: Duration,
     },
+    /// Connections to this service, which were given up, go through again; the device was not said to be away.
+    Again(Label),
 }
 
 /// Why nothing is forwarded.

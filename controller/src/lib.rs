@@ -32,7 +32,7 @@ pub use list::{ListError, Listed, list, list_as_for_an_order};
 pub use own_ssh::{OwnSsh, OwnSshError};
 pub use ssh::{SshCommand, SshEnded, SshError, has_ssh};
 pub use ssh_config::SshConfig;
-pub use ssh_include::{Installed, Removed, SshInclude, SshIncludeError};
+pub use ssh_include::{INCLUDE, Installed, Removed, SshInclude, SshIncludeError};
 pub use ssh_settings::Unrepeatable;
 pub use ssh_words::UnwritablePath;
 pub use stdio::over_stdio;

@@ -240,8 +240,8 @@ fn own(
 /// Where our files are, below `~/.ssh`.
 const FOLDER: &str = "tunnel.d";
 
-/// The line: a path that is not absolute is one below `~/.ssh`, wherever the home directory is tomorrow.
-const INCLUDE: &str = "Include tunnel.d/*.conf";
+/// The line in `~/.ssh/config`: a path that is not absolute is one below `~/.ssh`, wherever the home directory is tomorrow.
+pub const INCLUDE: &str = "Include tunnel.d/*.conf";
 
 /// What a configuration begins with that was not there before.
 const MADE: &str =

@@ -25,5 +25,4 @@ mod services;
 mod sessions;
 mod slow;
 mod store;
-mod vitals;
 mod world;

@@ -41,17 +41,18 @@ impl<F: Fn(Notice)> Patience<F> {
     where
         Try: Future<Output = Result<T, WayError>>,
     {
-        let latest = Instant::now() + PATIENCE;
+        let began = Instant::now();
+        let latest = began + PATIENCE;
         let mut backoff = Backoff::new(FIRST_RETRY, LAST_RETRY);
         loop {
             // One that hangs has no error to tell of.
             let Ok(tried) = timeout_at(latest, one()).await else {
-                self.give_up(service());
+                self.give_up(service(), began.elapsed());
                 return None;
             };
             let error = match tried {
                 Ok(stream) => {
-                    self.succeed();
+                    self.succeed(service);
                     return Some(stream);
                 }
                 Err(error) => error,
@@ -63,28 +64,26 @@ impl<F: Fn(Notice)> Patience<F> {
             self.tell_once(&self.is_away, || Notice::Away(one_line(&error)));
             let delay = FIRST_RETRY + backoff.next_delay();
             if Instant::now() + delay >= latest {
-                self.give_up(service());
+                self.give_up(service(), began.elapsed());
                 return None;
             }
             sleep(delay).await;
         }
     }
 
-    fn succeed(&self) {
+    /// What was told is taken back: of the device, or of this port alone.
+    fn succeed(&self, service: impl Fn() -> Label) {
         self.is_refused.store(false, Ordering::Relaxed);
-        self.has_given_up.store(false, Ordering::Relaxed);
+        let had_given_up = self.has_given_up.swap(false, Ordering::Relaxed);
         if self.is_away.swap(false, Ordering::Relaxed) {
             (self.on_notice)(Notice::Back);
+        } else if had_given_up {
+            (self.on_notice)(Notice::Again(service()));
         }
     }
 
-    fn give_up(&self, service: Label) {
-        // That it can be reached again is told to whoever was told that it cannot.
-        self.is_away.store(true, Ordering::Relaxed);
-        self.tell_once(&self.has_given_up, || Notice::GivenUp {
-            service,
-            after: PATIENCE,
-        });
+    fn give_up(&self, service: Label, after: Duration) {
+        self.tell_once(&self.has_given_up, || Notice::GivenUp { service, after });
     }
 
     /// A page asks fifty times.
@@ -166,11 +165,18 @@ mod tests {
         }
     }
 
+    async fn hangs() -> Result<(), WayError> {
+        std::future::pending().await
+    }
+
+    async fn is_offline() -> Result<(), WayError> {
+        Err(offline())
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_try_that_hangs_is_given_up_with_a_word() {
         let (patience, told) = patience();
         let began = Instant::now();
-        let hangs = || std::future::pending::<Result<(), WayError>>();
         for _ in 0..2 {
             assert_eq!(patience.outlast(web, hangs).await, None);
         }
@@ -179,19 +185,40 @@ mod tests {
         patience.outlast(web, || async { Ok(()) }).await.unwrap();
         patience.outlast(web, hangs).await;
         let told = told.lock().unwrap();
-        assert_eq!(*told, [given_up(), Notice::Back, given_up()]);
+        assert_eq!(*told, [given_up(), Notice::Again(web()), given_up()]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_port_whose_service_hangs_says_nothing_of_the_device() {
+        let (stuck, told) = patience();
+        let other = Patience::new(Arc::clone(&stuck.is_away), Arc::clone(&stuck.on_notice));
+        assert_eq!(stuck.outlast(web, hangs).await, None);
+        other.outlast(web, || async { Ok(()) }).await.unwrap();
+        assert_eq!(*told.lock().unwrap(), [given_up()], "it never was away");
+        // Nor does it keep quiet what comes then.
+        assert_eq!(stuck.outlast(web, is_offline).await, None);
+        other.outlast(web, || async { Ok(()) }).await.unwrap();
+        stuck.outlast(web, || async { Ok(()) }).await.unwrap();
+        let told = told.lock().unwrap();
+        assert!(
+            matches!(
+                &told[1..],
+                [Notice::Away(_), Notice::Back, Notice::Again(_)]
+            ),
+            "{told:?}"
+        );
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_device_that_stays_away_is_told_and_then_given_up() {
         let (patience, told) = patience();
         let began = Instant::now();
-        let away = || async { Err::<(), _>(offline()) };
-        assert_eq!(patience.outlast(web, away).await, None);
-        assert!(began.elapsed() + 2 * LAST_RETRY > PATIENCE && began.elapsed() <= PATIENCE);
+        assert_eq!(patience.outlast(web, is_offline).await, None);
+        let took = began.elapsed();
+        assert!(took + 2 * LAST_RETRY > PATIENCE && took <= PATIENCE);
         let told = told.lock().unwrap();
         assert!(
-            matches!(&told[..], [Notice::Away(_), last] if *last == given_up()),
+            matches!(&told[..], [Notice::Away(_), Notice::GivenUp { after, .. }] if *after == took),
             "{told:?}"
         );
     }

@@ -17,7 +17,7 @@ pub struct Installed {
 }
 
 impl SshInclude {
-    /// All that is installed, by name.
+    /// All that is installed, by name. What cannot be read is not ours, or cannot be told apart from what is not.
     pub fn installed(&self) -> Result<Vec<Installed>, SshIncludeError> {
         let folder = self.ssh.join(FOLDER);
         let fail = |source| SshIncludeError::Change {
@@ -36,7 +36,14 @@ impl SshInclude {
             let Some(name) = name.to_str().and_then(|name| name.strip_suffix(".conf")) else {
                 continue;
             };
-            let text = files::read_bounded(&self.file(name), MAX_CONFIG)?;
+            let file = self.file(name);
+            // A pipe would be waited for.
+            let is_file = file.metadata().is_ok_and(|data| data.is_file());
+            let text = is_file.then(|| files::read_bounded(&file, MAX_CONFIG).ok());
+            let Some(text) = text.flatten() else {
+                tracing::debug!(file = %file.display(), "not one of ours");
+                continue;
+            };
             found.push(Installed {
                 name: name.to_owned(),
                 text: String::from_utf8_lossy(&text).into_owned(),

@@ -142,6 +142,31 @@ fn what_is_installed_is_known_by_its_directory() {
     assert_eq!(of("/it's 100%/a"), ["hula.atlas"]);
     assert_eq!(of("/b/"), ["lava.atlas"]);
     assert_eq!(of("/"), [""; 0]);
+    // What else somebody has there is no hindrance.
+    let (folder, pipe) = (include.file("folder"), include.file("pipe"));
+    fs::create_dir(&folder).unwrap();
+    symlink("nowhere", include.file("dangling")).unwrap();
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &pipe,
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::RUSR,
+        0,
+    )
+    .unwrap();
+    let large = fs::File::create(include.file("large")).unwrap();
+    large.set_len(MAX_CONFIG as u64 + 1).unwrap();
+    let names: Vec<String> = include
+        .installed()
+        .unwrap()
+        .into_iter()
+        .map(|one| one.name)
+        .collect();
+    assert_eq!(names, ["hula.atlas", "lava.atlas"]);
+    fs::remove_dir(folder).unwrap();
+    for name in ["dangling", "pipe", "large"] {
+        fs::remove_file(include.file(name)).unwrap();
+    }
     let removed = include.remove("hula.atlas").unwrap();
     assert!(removed.settings && !removed.line);
     let removed = include.remove("lava.atlas").unwrap();

@@ -49,7 +49,7 @@ pub const BEAT: Duration = Duration::from_secs(5);
 
 /// After so long without a turn it is stuck: six beats, and three times the longest wait inside of one turn, which is the
 /// 10 s of a link whose owner does not listen.
-const STUCK: Duration = Duration::from_secs(30);
+pub(super) const STUCK: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
 mod tests {

@@ -4,15 +4,16 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::http::{self, Answer, Status};
+use super::pulse::STUCK;
 use super::{Page, Pulse, Source, process};
 use crate::clock;
 use crate::shutdown::Shutdown;
@@ -92,12 +93,15 @@ impl Monitor {
             sources: RwLock::default(),
             has_begun: AtomicBool::new(false),
             shutdown: shutdown.clone(),
+            stopping: OnceLock::new(),
             began: clock::unix_seconds(),
         });
         tracing::info!(%address, "answering /healthz, /readyz and /metrics");
         // A task of its own and not the shutdown's: who asks is to hear of the drain, and nobody waits for him.
         let mut task = JoinSet::new();
         task.spawn(answer(listener, Arc::clone(&asked)));
+        let noting = Arc::clone(&asked);
+        task.spawn(async move { noting.note_the_stop().await });
         Ok(Self {
             address,
             asked,
@@ -117,8 +121,9 @@ impl Monitor {
         sources.push(Box::new(source));
     }
 
-    /// All parts are there: from now on each of them says whether it is ready.
+    /// All parts are there: from now on each of them says whether it is ready, and the run loop turns.
     pub fn begun(&self) {
+        self.asked.pulse.beat();
         self.asked.has_begun.store(true, Ordering::Relaxed);
     }
 }
@@ -157,20 +162,16 @@ struct Asked {
     sources: RwLock<Vec<Box<dyn Source>>>,
     has_begun: AtomicBool,
     shutdown: Shutdown,
+    stopping: OnceLock<Instant>,
     began: u64,
 }
 
 impl Asked {
     fn answer(&self, path: &str) -> Answer {
         match path {
-            "/healthz" => match self.pulse.stuck() {
-                // A drain has a deadline of its own, and its loop has nothing left to turn for.
-                Some(_) if self.shutdown.is_requested() => Answer::text(Status::Ok, "ok"),
+            "/healthz" => match self.stuck() {
                 None => Answer::text(Status::Ok, "ok"),
-                Some(still) => Answer::text(
-                    Status::Unavailable,
-                    format!("the run loop has not turned for {} s", still.as_secs()),
-                ),
+                Some(why) => Answer::text(Status::Unavailable, why),
             },
             "/readyz" => {
                 let reasons = self.unready();
@@ -197,6 +198,27 @@ impl Asked {
             }
             _ => Answer::bare(Status::NotFound),
         }
+    }
+
+    async fn note_the_stop(&self) {
+        self.shutdown.requested().await;
+        let _ = self.stopping.set(Instant::now());
+    }
+
+    /// Why a restart would help.
+    fn stuck(&self) -> Option<String> {
+        if self.shutdown.is_requested() {
+            // Its loop has nothing left to turn for, and its drain has a deadline.
+            let since = self.stopping.get()?.elapsed();
+            let is_late = since >= self.shutdown.grace() + STUCK;
+            return is_late.then(|| format!("it has been stopping for {} s", since.as_secs()));
+        }
+        if !self.has_begun.load(Ordering::Relaxed) {
+            // No loop turns yet: a start waits for others, each time with a deadline.
+            return None;
+        }
+        let still = self.pulse.stuck()?.as_secs();
+        Some(format!("the run loop has not turned for {still} s"))
     }
 
     fn unready(&self) -> Vec<String> {
@@ -259,6 +281,28 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_start_that_takes_long_is_alive_and_a_drain_that_does_not_end_is_not() {
+        let grace = Duration::from_secs(10);
+        let shutdown = Shutdown::new(grace);
+        let place = Place::new("127.0.0.1:0".parse().unwrap(), false).unwrap();
+        let monitor = Monitor::bind(place, Pulse::new(), &shutdown).await.unwrap();
+        sleep(2 * STUCK).await;
+        assert_eq!(monitor.asked.stuck(), None, "it starts");
+        monitor.begun();
+        assert_eq!(monitor.asked.stuck(), None, "it begins");
+        sleep(STUCK).await;
+        let said = monitor.asked.stuck().unwrap();
+        assert_eq!(said, "the run loop has not turned for 30 s");
+        shutdown.request();
+        assert_eq!(monitor.asked.stuck(), None, "it stops");
+        sleep(grace + STUCK / 2).await;
+        assert_eq!(monitor.asked.stuck(), None, "it drains");
+        sleep(STUCK).await;
+        let said = monitor.asked.stuck().unwrap();
+        assert!(said.starts_with("it has been stopping for "), "{said}");
+    }
 
     #[test]
     fn who_is_not_on_this_computer_asks_only_where_that_is_said() {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::process::Command;
 
 use e2e::github::{Fault, Trouble};
 use e2e::{CEILING, Daemon, Session, World, allocated, run, wait_until};
@@ -193,20 +194,15 @@ fn a_signer_without_its_registry_says_so() {
 
 #[test]
 fn a_realm_that_starts_or_stops_is_alive_and_not_ready() {
-    let stage = Stage::new();
-    // It does not start before the registry has answered, one way or the other.
-    stage.github.fail(Fault {
-        method: "",
-        path: "",
-        after: 0,
-        times: usize::MAX,
-        trouble: Trouble::SilenceBefore,
-    });
-    let mut command = stage.world.tunnel();
+    let world = World::new();
+    // A pipe that nobody writes into is waited for without an end.
+    let key = world.realm().join("proxy/hostkey");
+    fs::remove_file(&key).unwrap();
+    let mut pipe = Command::new("mkfifo");
+    run(pipe.args(["-m", "600"]).arg(&key), CEILING).success();
+    let mut command = world.tunnel();
     command.args(["serve", "--metrics", "127.0.0.1:0", "--dir"]);
-    let mut starting = stage
-        .world
-        .daemon("starting", command.arg(stage.world.realm()));
+    let mut starting = world.daemon("starting", command.arg(world.realm()));
     let asked = Monitored::of(&mut starting);
     let starts = (503, "starting: nobody is served yet\n".to_owned());
     assert_eq!(asked.get("/readyz"), starts);

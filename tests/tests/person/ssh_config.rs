@@ -259,7 +259,7 @@ fn what_is_installed_is_taken_away_when_the_controller_is_gone_or_broken() {
         assert_eq!(
             files,
             "ssh knows nothing of `hula.atlas` any more: `~/.ssh/tunnel.d/hula.atlas.conf` is removed\n\
-             nothing is included by `~/.ssh/config` any more\n"
+             `Include tunnel.d/*.conf` is removed from `~/.ssh/config`\n"
         );
         assert_eq!(read(&config), mine);
         assert!(!folder.exists());
@@ -269,6 +269,55 @@ fn what_is_installed_is_taken_away_when_the_controller_is_gone_or_broken() {
             fs::copy(&from, laptop.dir().join(from.file_name().unwrap())).unwrap();
         }
     }
+}
+
+#[test]
+fn a_directory_takes_away_what_it_has_installed_and_nothing_of_another_one() {
+    let world = World::new();
+    let (hula, lava, other) = {
+        let _signer = world.signer();
+        (
+            world.enroll("hula", "controller-a"),
+            world.enroll("lava", "controller-a"),
+            world.enroll("hula", "controller-b"),
+        )
+    };
+    let laptop = Laptop::new(&world, &hula);
+    let file = |name: &str| {
+        laptop
+            .home()
+            .join(".ssh/tunnel.d")
+            .join(format!("{name}.conf"))
+    };
+    let remove = |device: &e2e::Device| {
+        let dir = device.dir().display();
+        line(&laptop, &format!("tunnel --dir {dir} ssh-config --remove")).success()
+    };
+    let install = |device: &e2e::Device| {
+        let dir = device.dir().display();
+        line(&laptop, &format!("tunnel --dir {dir} ssh-config --install")).success();
+    };
+    // Two controllers of one system: the later one's settings are there.
+    install(&hula);
+    install(&other);
+    let removed = remove(&hula);
+    let said = "it knows `hula.atlas`, by another directory: ";
+    assert!(removed.stderr.contains(said), "{}", removed.report());
+    assert!(file("hula.atlas").exists());
+    // A directory that was one system's, and is another's.
+    install(&lava);
+    let text = read(&file("lava.atlas"));
+    let moved = text.replace(
+        &*lava.dir().to_string_lossy(),
+        &other.dir().to_string_lossy(),
+    );
+    assert_ne!(moved, text);
+    fs::write(file("lava.atlas"), moved).unwrap();
+    let removed = remove(&other);
+    for name in ["hula.atlas", "lava.atlas"] {
+        assert!(!file(name).exists(), "{}", removed.report());
+    }
+    assert!(!removed.stderr.contains("another"), "{}", removed.report());
 }
 
 #[test]
