@@ -35,7 +35,7 @@ async fn full_duplex_between_own_peers() {
     let controller = world.controller("controller.hula.atlas").await;
     for _ in 0..times(1) {
         let stream = open(&controller, "localhost", port).await.unwrap();
-        both_ways(stream, 64 * MIB).await;
+        both_ways(stream, 512 * MIB).await;
         world.until("closed", |stats| stats.streams == 0).await;
     }
     drop(controller);
