@@ -132,7 +132,9 @@ pub(crate) async fn ends_cleanly(ended: JoinHandle<Ended>) -> Ended {
 /// Sends and receives at once, through a service that gives back what it gets.
 pub(crate) async fn both_ways(stream: Stream, count: u64) {
     let (mut read, mut write) = tokio::io::split(stream.pipe);
-    timeout(LONG, async {
+    // 4 MiB/s: a debug build on a busy machine.
+    let limit = LONG + Duration::from_secs(count / (4 * 1024 * 1024));
+    timeout(limit, async {
         tokio::join!(send(&mut write, count), receive(&mut read, count))
     })
     .await
