@@ -135,7 +135,11 @@ impl Connecting<'_> {
         if !ended.fell || interruption.code().is_some() {
             return Ok(Ended::For(ended.code));
         }
-        let Some(why) = self.stays_away(&ssh, ended).await else {
+        let why = tokio::select! {
+            why = self.stays_away(&ssh, ended) => why,
+            code = interruption.requested() => return Ok(Ended::For(code)),
+        };
+        let Some(why) = why else {
             return Ok(Ended::Fell);
         };
         output::note(format_args!("the tunnel to `{device}` fell; {why}"));

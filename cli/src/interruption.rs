@@ -1,5 +1,6 @@
 //! Signals to a command that somebody waits for.
 
+use daemon::hangup::HangUp;
 use daemon::shutdown::Shutdown;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -8,7 +9,7 @@ use tokio::task::JoinSet;
 use crate::failure::Failure;
 use crate::runtime::cannot;
 
-/// Watches for SIGINT, SIGTERM and SIGHUP until it is dropped.
+/// Watches for SIGINT, SIGTERM and, unless it is ignored, SIGHUP until it is dropped.
 pub(crate) struct Interruption {
     cancel: Shutdown,
     code: watch::Receiver<Option<u8>>,
@@ -22,7 +23,7 @@ impl Interruption {
         let fail = |error| cannot("watch for signals", error);
         let mut interrupt = signal(SignalKind::interrupt()).map_err(fail)?;
         let mut terminate = signal(SignalKind::terminate()).map_err(fail)?;
-        let mut hang_up = signal(SignalKind::hangup()).map_err(fail)?;
+        let mut hang_up = HangUp::watch().map_err(fail)?;
         let (sender, code) = watch::channel(None);
         let cancel = Shutdown::new(std::time::Duration::ZERO);
         let request = cancel.clone();
@@ -32,7 +33,7 @@ impl Interruption {
             let code = tokio::select! {
                 _ = interrupt.recv() => 130,
                 _ = terminate.recv() => 143,
-                _ = hang_up.recv() => 129,
+                () = hang_up.received() => 129,
             };
             sender.send_replace(Some(code));
             request.request();

@@ -12,6 +12,7 @@ mod order;
 mod own_ssh;
 mod raw_terminal;
 mod ssh;
+mod ssh_background;
 mod ssh_config;
 mod ssh_include;
 mod ssh_settings;

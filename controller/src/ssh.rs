@@ -9,6 +9,7 @@ use std::process::ExitStatus;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use daemon::hangup::HangUp;
 use daemon::splice::{self, ChannelEnd, Side, SpliceLimits, Why};
 use protocol::DeviceId;
 use russh::client::Msg;
@@ -20,6 +21,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, timeout};
 
 use crate::fdpass::{FdPassError, StreamSocket};
+use crate::ssh_background::BackgroundSsh;
 use crate::ssh_words::{option_word, shell_word};
 use crate::stdio::FirstByte;
 use crate::timing::{Step, Timing};
@@ -50,7 +52,8 @@ pub struct SshCommand {
 pub struct SshEnded {
     /// The remote command's exit code, 255 for ssh's own failure, 128 + N when signal N ended it.
     pub code: u8,
-    /// Whether the tunnel broke under it, rather than that one of the two ends has ended it.
+    /// Whether the tunnel broke under it, rather than that one of the two ends has ended it. In the background, where ssh tells
+    /// nobody of its end, so does whatever else ends the stream.
     pub fell: bool,
     /// Whether ssh had gone into the background: the terminal was given back before the end.
     pub in_background: bool,
@@ -85,8 +88,8 @@ impl SshError {
 
 impl SshCommand {
     /// Runs ssh with our standard input, output and error over the stream. `on_banner` is called before the first byte comes
-    /// to it: from then on it speaks for itself. ssh may go into the background (`ForkAfterAuthentication`, `~&`), which
-    /// `on_background` is told: then its parent has ended with 0, and the stream goes on until it ends, or a signal comes.
+    /// to it: from then on it speaks for itself. ssh may go into the background (`ForkAfterAuthentication`), which
+    /// `on_background` is told: then its parent has ended with 0, and the stream goes on until it or ssh ends, or a signal comes.
     pub async fn run(
         &self,
         stream: ChannelEnd<Msg>,
@@ -99,7 +102,7 @@ impl SshCommand {
         // Before ssh runs, so that no signal is lost. We must not end before ssh does.
         let mut interrupt = signal(SignalKind::interrupt()).map_err(SshError::Wait)?;
         let mut terminate = signal(SignalKind::terminate()).map_err(SshError::Wait)?;
-        let mut hang_up = signal(SignalKind::hangup()).map_err(SshError::Wait)?;
+        let mut hang_up = HangUp::watch().map_err(SshError::Wait)?;
         let mut child = Command::new("ssh")
             .args(self.arguments(&socket.path()))
             .spawn()
@@ -114,29 +117,38 @@ impl SshCommand {
         let status = loop {
             tokio::select! {
                 status = child.wait() => break status.map_err(SshError::Wait)?,
-                broke = &mut serve, if served.is_none() => served = Some(broke),
+                end = &mut serve, if served.is_none() => served = Some(end),
                 signal = next_signal(&mut interrupt, &mut terminate, &mut hang_up) => pass_on(&child, signal),
             }
         };
         let code = exit_code(status);
-        let broke = match served {
-            Some(broke) => Some(broke),
+        let end = match served {
+            Some(end) => Some(end),
             // ssh may have seen the end sooner than we.
             None => timeout(SETTLE, &mut serve).await.ok(),
         };
-        if broke.is_some() || code != 0 || !held.is_held() {
-            let fell = code == SSH_FAILED && broke.unwrap_or(false);
+        let may_live = end.is_none() && code == 0 && held.is_held();
+        let Some(ssh) = may_live
+            .then(|| BackgroundSsh::find(&socket.path()))
+            .flatten()
+        else {
             return Ok(SshEnded {
                 code,
-                fell,
+                fell: code == SSH_FAILED && end == Some(End::Fell),
                 in_background: false,
             });
-        }
+        };
         on_background();
-        let (code, fell) = tokio::select! {
-            // How ssh ends is told to nobody any more.
-            broke = serve => (if broke { SSH_FAILED } else { code }, broke),
-            signal = next_signal(&mut interrupt, &mut terminate, &mut hang_up) => (signal.code(), false),
+        // How ssh ends is told to nobody any more.
+        let end = tokio::select! {
+            end = &mut serve => Ok(end),
+            () = ssh.ended() => Ok(timeout(SETTLE, &mut serve).await.unwrap_or(End::Through)),
+            signal = next_signal(&mut interrupt, &mut terminate, &mut hang_up) => Err(signal.code()),
+        };
+        let (code, fell) = match end {
+            Ok(End::Through) => (code, false),
+            Ok(End::Fell | End::Broke) => (SSH_FAILED, true),
+            Err(code) => (code, false),
         };
         Ok(SshEnded {
             code,
@@ -186,13 +198,49 @@ impl SshCommand {
     }
 }
 
-/// Joins the stream with the first connection that ssh makes, and tells whether the stream's side broke.
+/// How the stream has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// One of its two ends has ended it.
+    Through,
+    /// The tunnel's side of it was lost, or takes nothing any more.
+    Fell,
+    /// It was cut at ssh's side, or never fetched.
+    Broke,
+}
+
+impl End {
+    /// The first side is the tunnel's.
+    fn of(why: &Why) -> Self {
+        match why {
+            Why::Finished
+            | Why::Closed {
+                after_eof: true, ..
+            }
+            | Why::Closed {
+                side: Side::Second, ..
+            }
+            | Why::Lost(Side::Second)
+            | Why::Cancelled => Self::Through,
+            Why::Closed {
+                side: Side::First,
+                after_eof: false,
+            }
+            | Why::Lost(Side::First)
+            | Why::Stalled(Side::First)
+            | Why::Failed(Side::First, _) => Self::Fell,
+            Why::Stalled(Side::Second) | Why::Failed(Side::Second, _) => Self::Broke,
+        }
+    }
+}
+
+/// Joins the stream with the first connection that ssh makes, and tells how that ended.
 async fn serve(
     socket: &StreamSocket,
     held: &Held,
     stream: ChannelEnd<Msg>,
     on_banner: impl FnOnce() + Send + Unpin,
-) -> bool {
+) -> End {
     match socket.fetched().await {
         Ok(mut local) => {
             held.by(&local);
@@ -202,29 +250,16 @@ async fn serve(
                 splice::local(stream, &mut reader, &mut writer, SpliceLimits::default()).await;
             held.let_go();
             tracing::debug!(up = ended.up, down = ended.down, why = %ended.why, "the stream has ended");
-            match ended.why {
-                Why::Lost(side)
-                | Why::Closed {
-                    side,
-                    after_eof: false,
-                } => side == Side::First,
-                Why::Finished
-                | Why::Closed {
-                    after_eof: true, ..
-                }
-                | Why::Stalled(_)
-                | Why::Failed(..)
-                | Why::Cancelled => false,
-            }
+            End::of(&ended.why)
         }
         Err(error) => {
             tracing::warn!(%error, "ssh did not fetch its stream");
-            false
+            End::Broke
         }
     }
 }
 
-/// Whether anybody holds ssh's end of the stream: that is the one trace of an ssh whose parent has ended.
+/// Whether anybody holds ssh's end of the stream: where nobody does, no ssh is left.
 #[derive(Default)]
 struct Held(Mutex<Option<OwnedFd>>);
 
@@ -281,12 +316,12 @@ impl Received {
 async fn next_signal(
     interrupt: &mut Signal,
     terminate: &mut Signal,
-    hang_up: &mut Signal,
+    hang_up: &mut HangUp,
 ) -> Received {
     tokio::select! {
         _ = interrupt.recv() => Received::Interrupt,
         _ = terminate.recv() => Received::Terminate,
-        _ = hang_up.recv() => Received::HangUp,
+        () = hang_up.received() => Received::HangUp,
     }
 }
 
@@ -340,6 +375,31 @@ mod tests {
         assert!(held.is_held());
         drop(another);
         assert!(!held.is_held());
+    }
+
+    #[test]
+    fn only_an_end_that_somebody_wanted_is_none_of_the_tunnels() {
+        let closed = |side, after_eof| Why::Closed { side, after_eof };
+        for why in [
+            Why::Finished,
+            closed(Side::First, true),
+            closed(Side::Second, true),
+            closed(Side::Second, false),
+            Why::Lost(Side::Second),
+        ] {
+            assert_eq!(End::of(&why), End::Through, "{why:?}");
+        }
+        let failed = |side| Why::Failed(side, io::ErrorKind::TimedOut.into());
+        for (why, expected) in [
+            (closed(Side::First, false), End::Fell),
+            (Why::Lost(Side::First), End::Fell),
+            (Why::Stalled(Side::First), End::Fell),
+            (failed(Side::First), End::Fell),
+            (Why::Stalled(Side::Second), End::Broke),
+            (failed(Side::Second), End::Broke),
+        ] {
+            assert_eq!(End::of(&why), expected, "{why:?}");
+        }
     }
 
     #[test]

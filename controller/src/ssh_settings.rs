@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::Command;
 use tokio::time::timeout;
 
@@ -38,12 +39,36 @@ impl SshCommand {
         let mut ssh = Command::new("ssh");
         // Nothing is connected to: any path will do for the socket.
         ssh.arg("-G").args(self.arguments(Path::new("/dev/null")));
-        ssh.stdin(Stdio::null()).kill_on_drop(true);
-        let told = timeout(ANSWER, ssh.output()).await??;
+        // What `Match exec` leaves behind may hold what it was given as standard error.
+        ssh.stdin(Stdio::null()).stderr(Stdio::null());
+        ssh.stdout(Stdio::piped()).kill_on_drop(true);
+        let child = ssh.process_group(0).spawn()?;
+        let group = Group(child.id());
+        let told = timeout(ANSWER, child.wait_with_output()).await??;
+        group.has_ended();
         if !told.status.success() {
             return Err(io::Error::other(told.status.to_string()));
         }
         Ok(String::from_utf8_lossy(&told.stdout).into_owned())
+    }
+}
+
+/// A process, whose number is its group's, and what it has started: all are ended with this, unless it has ended by itself.
+struct Group(Option<u32>);
+
+impl Group {
+    fn has_ended(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let group = self.0.and_then(|id| i32::try_from(id).ok());
+        if let Some(group) = group.and_then(Pid::from_raw) {
+            // There may be nobody left.
+            let _ = kill_process_group(group, Signal::KILL);
+        }
     }
 }
 
@@ -74,6 +99,8 @@ const ANSWER: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::sleep;
+
     use super::*;
 
     #[test]
@@ -102,24 +129,56 @@ mod tests {
         assert_eq!(unrepeatable(""), Some(Unrepeatable::Unknown));
     }
 
+    /// An ssh with these settings, in a file there, and options.
+    fn command(home: &Path, settings: &str, options: &[&str]) -> SshCommand {
+        let config = home.join("config");
+        std::fs::write(&config, settings).unwrap();
+        let file = ["-F", config.to_str().unwrap()];
+        SshCommand {
+            program: "/usr/bin/tunnel".into(),
+            device: "333.hula.atlas".parse().unwrap(),
+            user: Some("atlas".into()),
+            key: home.join("key"),
+            known_hosts: home.join("known_hosts"),
+            is_known: true,
+            options: file.iter().chain(options).map(Into::into).collect(),
+            command: Vec::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn who_does_not_wait_any_longer_leaves_nothing_behind() {
+        let home = tempfile::tempdir().unwrap();
+        let file = home.path().join("pid");
+        let file = file.display();
+        let settings = format!(
+            "Match exec \"echo $$ > {file}.new; mv {file}.new {file}; sleep 4711; true\"\n"
+        );
+        let ssh = command(home.path(), &settings, &[]);
+        let began = async {
+            loop {
+                if let Ok(pid) = std::fs::read_to_string(home.path().join("pid")) {
+                    break pid;
+                }
+                sleep(POLL).await;
+            }
+        };
+        let pid = tokio::select! {
+            pid = began => pid,
+            told = ssh.unrepeatable() => panic!("{told:?}"),
+        };
+        // Its command line is empty once it has ended, whether or not somebody has looked at how.
+        let line = format!("/proc/{}/cmdline", pid.trim());
+        while std::fs::read(&line).is_ok_and(|line| !line.is_empty()) {
+            sleep(POLL).await;
+        }
+    }
+
+    const POLL: Duration = Duration::from_millis(20);
+
     #[tokio::test]
     async fn ssh_itself_is_asked() {
         let home = tempfile::tempdir().unwrap();
-        let config = home.path().join("config");
-        let command = |settings: &str, options: &[&str]| {
-            std::fs::write(&config, settings).unwrap();
-            let file = ["-F", config.to_str().unwrap()];
-            SshCommand {
-                program: "/usr/bin/tunnel".into(),
-                device: "333.hula.atlas".parse().unwrap(),
-                user: Some("atlas".into()),
-                key: home.path().join("key"),
-                known_hosts: home.path().join("known_hosts"),
-                is_known: true,
-                options: file.iter().chain(options).map(Into::into).collect(),
-                command: Vec::new(),
-            }
-        };
         for (settings, options, expected) in [
             ("", &[][..], None),
             ("RemoteCommand none\n", &[], None),
@@ -137,7 +196,8 @@ mod tests {
             ),
             ("no setting of ssh\n", &[], Some(Unrepeatable::Unknown)),
         ] {
-            let found = command(settings, options).unrepeatable().await;
+            let ssh = command(home.path(), settings, options);
+            let found = ssh.unrepeatable().await;
             assert_eq!(found, expected, "{settings:?} {options:?}");
         }
     }

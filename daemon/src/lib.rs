@@ -9,6 +9,7 @@ pub mod device_file;
 pub mod doorway;
 pub mod files;
 pub mod flow;
+pub mod hangup;
 pub mod host_port;
 pub mod identity;
 pub mod lock;

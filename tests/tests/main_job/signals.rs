@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Write;
+use std::process::Command;
 use std::time::Duration;
 
 use e2e::{CEILING, Session, Stopwatch, processes_marked, wait_until};
@@ -19,6 +20,26 @@ fn a_signal_ends_an_open_stream() {
         session.signal(signal);
         assert_eq!(session.wait(CEILING), Some(code), "{signal:?}");
     }
+}
+
+#[test]
+fn a_hang_up_that_nohup_has_ignored_ends_nothing() {
+    let job = Job::start();
+    let command = job.world.tunnel_as(&job.controller, &["stdio", "333"]);
+    let mut kept = Command::new("nohup");
+    kept.arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => kept.env(name, value),
+            None => kept.env_remove(name),
+        };
+    }
+    let mut session = Session::start(&mut kept);
+    session.hear(CEILING).expect("sshd says who it is");
+    session.signal(Signal::HUP);
+    // The first signal that counts decides.
+    session.signal(Signal::TERM);
+    assert_eq!(session.wait(CEILING), Some(143));
 }
 
 #[test]

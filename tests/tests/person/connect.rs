@@ -152,6 +152,29 @@ fn ssh_may_go_into_the_background_and_keeps_its_tunnel() {
 }
 
 #[test]
+fn what_a_local_command_leaves_behind_is_no_ssh() {
+    let job = Job::start();
+    let file = job.world.path("left");
+    let leave = format!(
+        "LocalCommand=sleep 4711 < /dev/null > /dev/null 2>&1 & echo $! > {}",
+        file.display()
+    );
+    let mut connect = connect(&job, "333", &["-o", "PermitLocalCommand=yes", "-o", &leave]);
+    let outcome = run(connect.args(["--", "true"]), CEILING).success();
+    assert!(
+        !outcome.stderr.contains("background"),
+        "{}",
+        outcome.report()
+    );
+    let left = read(&file);
+    let descriptors = fs::read_dir(format!("/proc/{}/fd", left.trim())).unwrap();
+    let links = descriptors.filter_map(|entry| fs::read_link(entry.unwrap().path()).ok());
+    let held = links.filter(|link| link.to_string_lossy().starts_with("socket:"));
+    assert!(held.count() > 0, "it holds ssh's end of the stream");
+    run(Command::new("kill").args(["-9", left.trim()]), CEILING).success();
+}
+
+#[test]
 fn options_of_ssh_are_passed_on_and_ours_cannot_be_overridden() {
     let echo = EchoServer::start();
     let job = Job::start();
