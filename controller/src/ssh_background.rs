@@ -61,7 +61,13 @@ mod tests {
         let mut child = Command::new("sh");
         child.args(["-c", "sleep 4711; true"]).arg(&socket);
         let mut child = child.kill_on_drop(true).process_group(0).spawn().unwrap();
-        let found = BackgroundSsh::find(&socket).unwrap();
+        // A program that has just begun has no command line yet.
+        let found = loop {
+            match BackgroundSsh::find(&socket) {
+                Some(found) => break found,
+                None => sleep(LOOK / 50).await,
+            }
+        };
         tokio::select! {
             biased;
             () = found.ended() => panic!("it lives"),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::Write;
 use std::process::Command;
 
 use e2e::github::{Fault, Trouble};
@@ -147,6 +148,26 @@ fn an_agent_without_its_broker_is_alive_and_not_ready() {
     job.serve = Some(job.world.serve());
     agent.wait_for_ready(200);
     assert!(agent.number("tunnel_agent_sessions_total").unwrap() > 1.5);
+}
+
+#[test]
+fn an_agent_that_waits_for_the_doctor_says_that_it_starts() {
+    let mut job = Job::start();
+    job.agent.take().unwrap().terminate();
+    let mut lock = fs::File::create(job.device.dir().join(".agent.lock")).unwrap();
+    lock.lock().unwrap();
+    lock.write_all(b"doctor").unwrap();
+    set(
+        &job.device.dir().join("device.toml"),
+        "metrics = \"127.0.0.1:0\"",
+    );
+    let mut agent = job.world.agent(&job.device);
+    let asked = Monitored::of(&mut agent);
+    agent.wait_for_line("waiting until it is through");
+    let starts = "starting: nobody is served yet\n";
+    assert_eq!(asked.get("/readyz"), (503, starts.to_owned()));
+    drop(lock);
+    asked.wait_for_ready(200);
 }
 
 #[test]
