@@ -96,7 +96,7 @@ impl Monitor {
             stopping: OnceLock::new(),
             began: clock::unix_seconds(),
         });
-        tracing::info!(%address, "answering /healthz, /readyz and /metrics");
+        tracing::info!(%address, "the monitor listens");
         // A task of its own and not the shutdown's: who asks is to hear of the drain, and nobody waits for him.
         let mut task = JoinSet::new();
         task.spawn(answer(listener, Arc::clone(&asked)));

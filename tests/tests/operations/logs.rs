@@ -65,7 +65,7 @@ fn a_line_in_the_journal_has_its_priority_and_no_second_time() {
         (part(&["proxy", "-v"]), "keys"),
         (
             part(&["signer", "run", "--metrics", "127.0.0.1:0"]),
-            "answering /healthz",
+            "the monitor listens",
         ),
     ] {
         for line in lines(&mut command, &file, word, true) {

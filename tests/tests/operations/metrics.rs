@@ -22,6 +22,7 @@ fn part(world: &World, words: &[&str]) -> (Daemon, Monitored) {
     let mut daemon = world.daemon(words[0], command.arg(world.realm()));
     daemon.wait_for_line("ready");
     let monitored = Monitored::of(&mut daemon);
+    monitored.wait_for_ready(200);
     (daemon, monitored)
 }
 

@@ -29,6 +29,8 @@ impl Monitored {
         );
         let mut serve = world.serve();
         let realm = Self::of(&mut serve);
+        // Not all parts have their numbers before.
+        realm.wait_for_ready(200);
         (serve, realm)
     }
 
