@@ -14,8 +14,8 @@ pub(crate) struct Held {
     _lock: Option<FileLock>,
 }
 
-/// Takes the lock for the doctor; `None` if an agent has it. Where no agent has ever run, none is made: it would be this user's, and perhaps not the
-/// agent's to take.
+/// Takes the lock for the doctor; `None` if an agent has it. Where no agent has ever run, none is made: it would be this
+/// user's, and perhaps not the agent's to take.
 pub(crate) fn look(dir: &DeviceDir) -> Result<Option<Held>, FileError> {
     let path = path(dir);
     if !path.exists() {

@@ -51,7 +51,8 @@ pub struct Limits {
     /// Streams that one target serves, through all its connections: five browsers of six connections and 50 requests each.
     pub streams_per_target: usize,
     /// Streams of one system, so that others find a place too. Each costs its ends some 20 KiB beside what is buffered, and
-    /// that is bounded by connection: 1 MiB until its sender is slowed down, 4 MiB of a foreign one, [`daemon::flow::HARD_CAP`] at the most.
+    /// that is bounded by connection: 1 MiB until its sender is slowed down, 4 MiB of a foreign one,
+    /// [`daemon::flow::HARD_CAP`] at the most.
     pub streams_per_system: usize,
     /// Streams that wait for a forward or for a member with room, in all. A channel and a task each, some 12 KiB: 100 MB.
     pub waiting: usize,

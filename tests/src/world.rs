@@ -214,6 +214,13 @@ impl World {
         made
     }
 
+    /// As [`enroll`](Self::enroll), with a signer that is there for as long as that takes.
+    #[track_caller]
+    pub fn enroll_alone(&self, system: &str, device: &str) -> Device {
+        let _signer = self.signer();
+        self.enroll(system, device)
+    }
+
     /// A command of `tunnel` in a device's name.
     pub fn tunnel_as(&self, device: &Device, arguments: &[&str]) -> Command {
         let mut command = self.tunnel();

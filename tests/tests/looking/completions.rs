@@ -56,10 +56,7 @@ fn fish_completes_commands_options_and_devices() {
 #[test]
 fn a_broker_that_is_away_costs_nothing_but_the_names() {
     let world = World::new();
-    let controller = {
-        let _signer = world.signer();
-        world.enroll("hula", "controller-a")
-    };
+    let controller = world.enroll_alone("hula", "controller-a");
     let completed = || complete(&world, &controller, &["tunnel", "connect", ""]);
     // Nobody listens.
     assert_eq!(completed(), "");

@@ -234,10 +234,7 @@ fn what_is_installed_can_be_seen_and_is_taken_away_whole() {
 #[test]
 fn what_is_installed_is_taken_away_when_the_controller_is_gone_or_broken() {
     let world = World::new();
-    let controller = {
-        let _signer = world.signer();
-        world.enroll("hula", "controller-a")
-    };
+    let controller = world.enroll_alone("hula", "controller-a");
     let laptop = Laptop::new(&world, &controller);
     let mine = "Host *\n  User somebody\n";
     let (config, folder) = (".ssh/config", ".ssh/tunnel.d");

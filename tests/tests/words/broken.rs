@@ -15,10 +15,7 @@ use super::errors::settings;
 #[test]
 fn a_device_whose_files_are_wrong() {
     let world = World::new();
-    let device = {
-        let _signer = world.signer();
-        world.enroll("hula", "333")
-    };
+    let device = world.enroll_alone("hula", "333");
     let mut book = Book::of(&world);
     let agent = || world.tunnel_as(&device, &["agent", "--check"]);
     let realm = device.dir().join("realm.toml");
@@ -140,10 +137,7 @@ fn refused_to_a_device(world: &World, device: &Device, book: &mut Book) {
 #[test]
 fn a_controller_whose_files_are_wrong() {
     let world = World::new();
-    let controller = {
-        let _signer = world.signer();
-        world.enroll("hula", "controller-a")
-    };
+    let controller = world.enroll_alone("hula", "controller-a");
     let mut book = Book::of(&world);
     let typed = |words: &[&str]| world.tunnel_as(&controller, words);
     let realm = controller.dir().join("realm.toml");

@@ -12,10 +12,7 @@ use super::errors::settings;
 #[test]
 fn a_controller_in_a_strange_place() {
     let world = World::new();
-    let controller = {
-        let _signer = world.signer();
-        world.enroll("hula", "controller-a")
-    };
+    let controller = world.enroll_alone("hula", "controller-a");
     let mut book = Book::of(&world);
     let typed = |words: &[&str]| world.tunnel_as(&controller, words);
     let own = controller.dir().join("realm.toml");
