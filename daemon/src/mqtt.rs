@@ -6,6 +6,7 @@
 
 mod error;
 mod link;
+mod session;
 
 pub use error::{LinkError, Loss};
 pub use link::{Link, LinkEvent, LinkSettings, Message, Publisher};

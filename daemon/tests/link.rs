@@ -34,19 +34,24 @@ use tokio_rustls::server::TlsStream;
 
 const FILTERS: [&str; 2] = ["atlas/hula/333/first", "atlas/hula/333/second"];
 const TOPIC: &str = "atlas/hula/333/said";
+const GRANTED: [SubscribeReasonCode; 2] = [SubscribeReasonCode::Success(QoS::AtLeastOnce); 2];
 
 #[tokio::test]
-async fn the_first_message_does_not_wait_for_the_subscription_and_can_be_taken_back() {
+async fn the_first_message_waits_for_nothing_and_can_be_taken_back() {
     let broker = ScriptedBroker::start().await;
     let mut link = broker.link_with(vec![broker.address()], Some(message("first")));
-    let (mut session, _) = broker.accept().await;
+    let (mut session, _) = broker.met().await;
     // Nothing is answered, and both are there, in this order.
     let Some(Packet::Subscribe(subscribe)) = session.next().await else {
         panic!("no SUBSCRIBE");
     };
-    assert_eq!(session.published().await, "first");
-    let codes = vec![SubscribeReasonCode::Success(QoS::AtLeastOnce); 2];
-    let answer = SubAck::new(subscribe.pkid, codes);
+    let Some(Packet::Publish(first)) = session.next().await else {
+        panic!("no message");
+    };
+    assert_eq!(first.payload, "first");
+    session.accept().await;
+    session.send(Packet::PubAck(PubAck::new(first.pkid))).await;
+    let answer = SubAck::new(subscribe.pkid, GRANTED.to_vec());
     session.send(Packet::SubAck(answer)).await;
     up(&mut link).await;
     // It belongs to the first session alone.
@@ -70,6 +75,60 @@ async fn the_first_message_does_not_wait_for_the_subscription_and_can_be_taken_b
     });
     let () = goodbye;
     assert_eq!(said, "taken back");
+}
+
+#[tokio::test]
+async fn without_a_first_message_the_broker_is_waited_for() {
+    let broker = ScriptedBroker::start().await;
+    let mut link = broker.link();
+    let (mut session, _) = broker.met().await;
+    session.is_silent().await;
+    session.accept().await;
+    session.subscribed(&GRANTED).await;
+    up(&mut link).await;
+}
+
+/// Some brokers end a session whose client sends anything before CONNACK, or leave it out, although MQTT 3.1.1 permits it.
+#[tokio::test]
+async fn a_broker_that_wants_to_be_waited_for_is() {
+    for accepts in [false, true] {
+        let broker = ScriptedBroker::start().await;
+        let mut link = broker.link_with(vec![broker.address()], Some(message("first")));
+        let (mut session, _) = broker.met().await;
+        assert!(matches!(session.next().await, Some(Packet::Subscribe(_))));
+        let left_out = if accepts {
+            session.accept().await;
+            Some(session)
+        } else {
+            drop(session);
+            None
+        };
+        let (mut session, _) = broker.met().await;
+        session.is_silent().await;
+        session.accept().await;
+        session.subscribed(&GRANTED).await;
+        assert_eq!(session.published().await, "first");
+        up(&mut link).await;
+        drop(left_out);
+    }
+}
+
+#[tokio::test]
+async fn a_broker_that_refuses_is_not_met_again_at_once() {
+    let broker = ScriptedBroker::start().await;
+    let mut link = broker.link_with(vec![broker.address()], Some(message("first")));
+    let (mut session, _) = broker.met().await;
+    let refused = ConnAck::new(ConnectReturnCode::NotAuthorized, false);
+    session.send(Packet::ConnAck(refused)).await;
+    let error = down(&mut link).await;
+    assert!(matches!(error, LinkError::Refused { .. }), "{error}");
+    // Whoever is told that there is no session decides anew what to say in the next.
+    let (mut session, _) = broker.met().await;
+    session.is_silent().await;
+    session.accept().await;
+    session.subscribed(&GRANTED).await;
+    up(&mut link).await;
+    session.is_silent().await;
 }
 
 #[tokio::test]
@@ -379,8 +438,8 @@ impl ScriptedBroker {
         Link::start_with(settings, first, &self.shutdown)
     }
 
-    /// A session up to its CONNACK.
-    async fn accept(&self) -> (Session, Connect) {
+    /// A session up to its CONNECT.
+    async fn met(&self) -> (Session, Connect) {
         in_time(async {
             let (stream, _) = self.listener.accept().await.unwrap();
             let mut session = Session {
@@ -391,19 +450,22 @@ impl ScriptedBroker {
             let Some(Packet::Connect(connect)) = session.next().await else {
                 panic!("no CONNECT");
             };
-            let accepted = ConnAck::new(ConnectReturnCode::Success, false);
-            session.send(Packet::ConnAck(accepted)).await;
             (session, connect)
         })
         .await
     }
 
+    /// A session up to its CONNACK.
+    async fn accept(&self) -> (Session, Connect) {
+        let (mut session, connect) = self.met().await;
+        session.accept().await;
+        (session, connect)
+    }
+
     /// A session whose subscriptions are granted.
     async fn session(&self) -> (Session, Connect) {
         let (mut session, connect) = self.accept().await;
-        session
-            .subscribed(&[SubscribeReasonCode::Success(QoS::AtLeastOnce); 2])
-            .await;
+        session.subscribed(&GRANTED).await;
         (session, connect)
     }
 }
@@ -427,6 +489,18 @@ impl Session {
             }
         })
         .await
+    }
+
+    async fn accept(&mut self) {
+        let accepted = ConnAck::new(ConnectReturnCode::Success, false);
+        self.send(Packet::ConnAck(accepted)).await;
+    }
+
+    /// Nothing comes that should not: what would come is there long before.
+    async fn is_silent(&mut self) {
+        if let Ok(packet) = timeout(Duration::from_millis(300), self.next()).await {
+            panic!("{packet:?}");
+        }
     }
 
     async fn send(&mut self, packet: Packet) {
