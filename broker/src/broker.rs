@@ -93,8 +93,15 @@ impl BindError {
                 Some("another broker may be running; port 0 takes a free one".to_owned())
             }
             Self::Store(error) => error.hint(),
-            Self::Tls(_)
-            | Self::Revocations(_)
+            Self::Revocations(error) => Some(error.hint()),
+            Self::Tls(
+                TlsError::Pem { .. } | TlsError::Authority { .. } | TlsError::Identity(_),
+            ) => Some(
+                "certificate and key are a pair, and the authorities are `ca` in `realm.toml`: put them back from a copy of the \
+                 realm's directory"
+                    .to_owned(),
+            ),
+            Self::Tls(TlsError::Verifier(_) | TlsError::Protocol(_))
             | Self::Policies(_)
             | Self::Listen { .. }
             | Self::Bus(_)

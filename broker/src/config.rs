@@ -37,7 +37,7 @@ pub struct BrokerConfig {
     pub limits: Limits,
 }
 
-/// PEM text, or the file that has it. Its `Debug` shows no text: it may be a key.
+/// PEM text, or the file that has it. Neither its `Display` nor its `Debug` shows the text: it may be a key.
 #[derive(Clone)]
 pub enum Pem {
     /// In this file, of at most 1 MiB.
@@ -97,6 +97,15 @@ impl Pem {
             Self::Text(text) => text.clone(),
         };
         Ok(Zeroizing::new(text))
+    }
+}
+
+impl fmt::Display for Pem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) | Self::RealmFile(path) => write!(f, "`{}`", path.display()),
+            Self::Text(_) => f.write_str("its configuration"),
+        }
     }
 }
 

@@ -25,6 +25,8 @@ pub(crate) enum ConnectError {
     /// Of another version; those clients are told.
     #[error("the client speaks MQTT with protocol level {level}, not 4")]
     Version { level: u8 },
+    #[error("the client speaks another protocol than MQTT")]
+    Foreign,
     #[error("the will's topic is beyond the limits")]
     WillTopic(#[source] TopicError),
     #[error("the will cannot be of `QoS` 2")]
@@ -60,7 +62,7 @@ impl Connect {
             | [0, 6, b'M', b'Q', b'I', b's', b'd', b'p', level, ..] => {
                 return Err(ConnectError::Version { level: *level });
             }
-            _ => return Err(PacketError::Reserved.into()),
+            _ => return Err(ConnectError::Foreign),
         };
         check(flags)?;
         let mut fields = Fields(payload);
@@ -207,10 +209,7 @@ mod tests {
     #[test]
     fn each_violation_is_seen() {
         for (body, kind) in [
-            (
-                &b"\x00\x04MQTX\x04\x02\x00\x0a\x00\x01c"[..],
-                "Packet(Reserved",
-            ),
+            (&b"\x00\x04MQTX\x04\x02\x00\x0a\x00\x01c"[..], "Foreign"),
             (b"\x00\x04MQTT\x04\x03\x00\x0a\x00\x01c", "Packet(Reserved"),
             (
                 b"\x00\x04MQTT\x04\x42\x00\x0a\x00\x01c\x00\x01p",
@@ -240,7 +239,7 @@ mod tests {
             ),
             (b"\x00\x04MQTT\x04\x02\x00\x0a\x00\x01\xff", "Packet(Text"),
             (b"\x00\x04MQTT\x04\x02\x00", "Packet(Length"),
-            (b"\x00\x04MQTT", "Packet(Reserved"),
+            (b"\x00\x04MQTT", "Foreign"),
         ] {
             let error = format!("{:?}", parse(body).unwrap_err());
             assert!(error.starts_with(kind), "{body:02x?}: {error}");

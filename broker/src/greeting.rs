@@ -26,6 +26,7 @@ use crate::peer::Peer;
 use crate::revocation::CertificateName;
 use crate::tls::Front;
 use crate::transport::{Exchanged, Transport};
+use crate::trust;
 
 /// What every newcomer meets.
 pub(crate) struct Door {
@@ -145,7 +146,8 @@ impl Door {
             .verify(leaf, others, UnixTime::now())
             .map_err(|error| {
                 self.hub.counters.refused_certificates.increment();
-                self.hub.audit.refused_claim(leaf, address, &error);
+                let rule = trust::rule(&error);
+                self.hub.audit.refused_claim(leaf, address, &rule);
                 GreetError::Refused
             })
     }
@@ -294,7 +296,7 @@ impl Door {
                 NOT_AUTHORIZED
             }
             // MQTT-3.1.4-1: no CONNACK for what is not a CONNECT.
-            ConnectError::Packet(_) => {
+            ConnectError::Foreign | ConnectError::Packet(_) => {
                 counters.malformed.increment();
                 NOTHING
             }

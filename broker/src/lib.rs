@@ -67,6 +67,8 @@ mod transport;
 mod trust;
 mod verifier;
 mod vitals;
+#[cfg(test)]
+mod words;
 
 pub use broker::{BindError, Broker, CounterView};
 pub use bus::{Bus, BusLost, OfferError};

@@ -1,6 +1,7 @@
 //! From bytes to requests: framing, the codec, and the checks of MQTT 3.1.1 that the codec does not make.
 
 use bytes::BytesMut;
+use protocol::limits::MAX_PAYLOAD;
 use rumqttc::mqttbytes::v4::{self, Packet};
 use rumqttc::mqttbytes::{self, QoS};
 
@@ -31,7 +32,7 @@ pub(crate) enum PacketError {
     Codec(#[source] mqttbytes::Error),
     #[error("a text is no UTF-8")]
     Text(#[source] std::str::Utf8Error),
-    #[error("a field that must be zero is not")]
+    #[error("a flag is set that may not be, or not with the others")]
     Reserved,
     #[error("the packet identifier is 0")]
     Identifier,
@@ -45,7 +46,7 @@ pub(crate) enum PacketError {
     Qos2,
     #[error("{count} filters are in one packet, not 1 to {MAX_FILTERS}")]
     Filters { count: usize },
-    #[error("the payload is too large")]
+    #[error("the payload is larger than {MAX_PAYLOAD} bytes")]
     Payload,
 }
 
@@ -143,7 +144,7 @@ fn publish_request(publish: &v4::Publish) -> Result<Request, PacketError> {
         QoS::AtLeastOnce => (Qos::AtLeastOnce, Some(identifier(publish.pkid)?)),
         QoS::ExactlyOnce => return Err(PacketError::Qos2),
     };
-    if publish.payload.len() > protocol::limits::MAX_PAYLOAD {
+    if publish.payload.len() > MAX_PAYLOAD {
         return Err(PacketError::Payload);
     }
     let topic = TopicName::parse(&publish.topic).map_err(PacketError::Topic)?;

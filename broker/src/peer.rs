@@ -44,7 +44,7 @@ pub(crate) enum PeerError {
         #[source]
         source: NameError,
     },
-    #[error("the certificate of `{id}` has another O or OU")]
+    #[error("the certificate's common name is that of `{id}`, and its O or OU is not")]
     Contradiction { id: DeviceId },
     #[error("`{id}` is of another realm")]
     Realm { id: DeviceId },

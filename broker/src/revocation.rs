@@ -78,6 +78,22 @@ pub enum RevocationListError {
     },
 }
 
+impl RevocationListError {
+    /// What the person can do about it.
+    pub fn hint(&self) -> String {
+        let newest =
+            "the realm's signer writes the newest list to `ca/crl.pem`: put that one there, whole";
+        match self {
+            Self::File(error) => error.hint().unwrap_or_else(|| newest.to_owned()),
+            Self::Pem { .. } | Self::Malformed { .. } | Self::Older { .. } => newest.to_owned(),
+            Self::Signature { .. } => {
+                "a list is signed by the authority whose certificates it revokes: `ca` in `realm.toml` has to have that one"
+                    .to_owned()
+            }
+        }
+    }
+}
+
 impl CertificateName {
     /// The name of a parsed certificate.
     pub(crate) fn of(certificate: &X509Certificate<'_>) -> Self {

@@ -129,7 +129,10 @@ impl StoreError {
     /// What the person can do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Open { .. } => None,
+            Self::Open { .. } => Some(
+                "the broker's user has to be able to write there; `store` below `[broker]` in `server.toml` names another directory"
+                    .to_owned(),
+            ),
             Self::InUse { .. } => Some(
                 "stop that broker first, or give this one a store of its own: `store` below `[broker]` in `server.toml`"
                     .to_owned(),

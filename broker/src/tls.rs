@@ -36,10 +36,12 @@ pub enum TlsError {
         source: PemError,
     },
     /// What should be PEM is not, or has nothing of what should be in it.
-    #[error("the broker's {what} cannot be read as PEM")]
+    #[error("the broker's {what} in {place} cannot be read as PEM")]
     Pem {
         /// What should be in it.
         what: &'static str,
+        /// Where it should be.
+        place: String,
         /// What the parser found.
         #[source]
         source: rustls_pki_types::pem::Error,
@@ -67,11 +69,14 @@ pub enum TlsError {
 /// The certificate and key that the broker shows, if they belong together.
 pub(crate) fn identity(certificates: &Pem, key: &Pem) -> Result<Arc<CertifiedKey>, TlsError> {
     let chain = self::certificates(certificates, CERTIFICATE)?;
-    let key = key
+    let text = key
         .load_private()
         .map_err(|source| TlsError::File { what: KEY, source })?;
-    let key = PrivateKeyDer::from_pem_slice(&key)
-        .map_err(|source| TlsError::Pem { what: KEY, source })?;
+    let key = PrivateKeyDer::from_pem_slice(&text).map_err(|source| TlsError::Pem {
+        what: KEY,
+        place: key.to_string(),
+        source,
+    })?;
     CertifiedKey::from_der(chain, key, &ring::default_provider())
         .map(Arc::new)
         .map_err(TlsError::Identity)
@@ -110,7 +115,11 @@ pub(crate) fn certificates(
     let text = pem
         .load()
         .map_err(|source| TlsError::File { what, source })?;
-    let fail = |source| TlsError::Pem { what, source };
+    let fail = |source| TlsError::Pem {
+        what,
+        place: pem.to_string(),
+        source,
+    };
     let found: Vec<_> = CertificateDer::pem_slice_iter(&text)
         .collect::<Result<_, _>>()
         .map_err(fail)?;

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::{fmt, iter};
 
+use daemon::report::one_line;
 use rustls::crypto::ring;
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
@@ -163,9 +164,21 @@ impl Change<'_> {
     }
 }
 
+/// The rule that a chain has broken, as the log has it: of a cause that is not its own the library shows what a debugger
+/// would.
+pub(crate) fn rule(error: &Error) -> String {
+    if let Error::InvalidCertificate(CertificateError::Other(OtherError(cause))) = error {
+        one_line(&**cause)
+    } else {
+        one_line(error)
+    }
+}
+
 /// More than [`MAX_CHAIN`] or [`MAX_CHAIN_BYTES`].
 #[derive(Debug, thiserror::Error)]
-#[error("the chain is too long")]
+#[error(
+    "there are more certificates with it than {MAX_CHAIN}, or they have more than {MAX_CHAIN_BYTES} bytes"
+)]
 struct ChainTooLong;
 
 impl fmt::Debug for Trust {

@@ -9,7 +9,7 @@ use rustls::{DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 use rustls_pki_types::{CertificateDer, UnixTime};
 
 use crate::audit;
-use crate::trust::Trust;
+use crate::trust::{self, Trust};
 
 /// Lets in whom the trust lets in. rustls would take revocation lists too, but compares neither names as the rest of the
 /// broker does, nor can it say who was refused.
@@ -35,7 +35,7 @@ impl ClientCertVerifier for DeviceVerifier {
         match self.0.verify(end_entity, intermediates, now) {
             Ok(()) => Ok(ClientCertVerified::assertion()),
             Err(error) => {
-                audit::refused_certificate(end_entity, &error);
+                audit::refused_certificate(end_entity, &trust::rule(&error));
                 Err(error)
             }
         }

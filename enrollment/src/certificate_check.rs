@@ -163,20 +163,29 @@ impl CertificateError {
     }
 
     /// What the person can do about it.
-    pub fn hint(&self) -> Option<&'static str> {
+    pub fn hint(&self) -> &'static str {
         match self {
-            Self::NotYetValid(_) => Some("check the clock of this computer"),
-            Self::Expired(_) => Some("ask for a new one, or check the clock of this computer"),
-            Self::Authority | Self::Issuer => {
-                Some("get the realm's file again from the realm's administrator")
+            Self::Expired(_) => {
+                "`tunnel enroll --renew` gets a new one; if that date is to come, set this computer's clock"
             }
-            Self::TooLong
-            | Self::Pem(_)
-            | Self::Malformed
-            | Self::Key
-            | Self::Subject { .. }
-            | Self::Signature(_)
-            | Self::Usage => None,
+            Self::NotYetValid(_) => {
+                "set this computer's clock, e.g. with `timedatectl set-ntp true`"
+            }
+            Self::Authority => {
+                "set this computer's clock if it is wrong; otherwise ask the realm's admin for the present `realm.toml`"
+            }
+            Self::Issuer | Self::Signature(_) => {
+                "certificate and `realm.toml` are of two realms: ask the realm's admin for the present `realm.toml`, or enroll again with `tunnel enroll`"
+            }
+            Self::Subject { .. } => {
+                "`device.toml` names another computer than the certificate: put its `system` and `device` right, or enroll under that name with `tunnel enroll`"
+            }
+            Self::Key => {
+                "the certificate was made for a key that was replaced since: `tunnel enroll --renew` gets a new one"
+            }
+            Self::TooLong | Self::Pem(_) | Self::Malformed | Self::Usage => {
+                "`tunnel enroll --renew` gets a new one"
+            }
         }
     }
 }

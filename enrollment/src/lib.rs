@@ -33,6 +33,8 @@ pub mod trust;
 pub mod trust_rule;
 pub mod trust_store;
 pub mod validity;
+#[cfg(test)]
+mod words;
 pub mod x509_key;
 
 pub use any_registry::AnyRegistry;

@@ -356,7 +356,8 @@ impl RegistryError {
             Self::TooMany { .. } => {
                 Some("remove what is not needed any more from the registry's directory".to_owned())
             }
-            Self::BodyTooLarge { .. } | Self::Cut => None,
+            Self::Cut => Some("try again; if it stays so, it is a fault of this program".to_owned()),
+            Self::BodyTooLarge { .. } => None,
         }
     }
 }

@@ -197,7 +197,14 @@ impl RevokedError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::File(source) => source.hint(),
-            Self::Parse { .. } | Self::Serialize(_) | Self::Version { .. } => None,
+            Self::Parse { path, .. } => Some(format!(
+                "mend `{}`, or put it back from a copy; without it nobody knows who was shut out",
+                path.display()
+            )),
+            Self::Version { .. } => {
+                Some("a newer `tunnel` has written it: use that one".to_owned())
+            }
+            Self::Serialize(_) => None,
         }
     }
 }

@@ -221,15 +221,23 @@ impl AuthorityError {
                 "a new authority would shut out every device: move the old one away if you mean it"
                     .to_owned(),
             ),
+            Self::File(source) if source.is_not_found() => Some(
+                "put it back from a copy of the realm's directory, or name that directory with `--dir`".to_owned(),
+            ),
             Self::File(source) => source.hint(),
             Self::Encrypted { .. } => Some(
                 "name a file of mode 0600 with the passphrase in `TUNNEL_CA_PASSPHRASE_FILE`, or run this at a terminal"
                     .to_owned(),
             ),
-            Self::Make { .. }
-            | Self::Key { .. }
-            | Self::Encryption { .. }
-            | Self::Certificate { .. } => None,
+            Self::Key { path, .. } | Self::Certificate { path, .. } => Some(format!(
+                "put `{}` back from a copy: with another authority every device would have to enroll again",
+                path.display()
+            )),
+            Self::Encryption { .. } => Some(
+                "the passphrase is the one with which the key was encrypted; a key that is damaged comes back from a copy only"
+                    .to_owned(),
+            ),
+            Self::Make { .. } => None,
         }
     }
 }

@@ -177,7 +177,11 @@ impl CrlError {
                 path.display(),
                 enrollment::revoked::REVOKED_FILE
             )),
-            Self::Sign(_) | Self::Serial(_) => None,
+            Self::Serial(_) => Some(format!(
+                "mend `{}`: a serial number has an even number of hexadecimal digits",
+                enrollment::revoked::REVOKED_FILE
+            )),
+            Self::Sign(_) => None,
         }
     }
 }

@@ -291,7 +291,9 @@ impl JournalError {
                 "put `{}` back from a backup; what it tells of cannot be revoked without it, other than by hand in `revoked.toml`",
                 path.display()
             )),
-            Self::Lock { .. } => None,
+            Self::Lock { .. } => {
+                Some("run the command as the user whose the realm's directory is".to_owned())
+            }
         }
     }
 }

@@ -25,6 +25,8 @@ mod validity;
 mod vitals;
 mod waiting;
 mod withdrawal;
+#[cfg(test)]
+mod words;
 
 pub use authority::{Authority, AuthorityError, CA_DAYS};
 #[cfg(feature = "aws")]

@@ -241,7 +241,10 @@ impl RevocationError {
             Self::Crl(source) => source.hint(),
             Self::Journal(source) => source.hint(),
             Self::Revoked(source) => source.hint(),
-            Self::Cut | Self::Lock { .. } => None,
+            Self::Cut => Some("run the command again: what was done is not done twice".to_owned()),
+            Self::Lock { .. } => {
+                Some("run the command as the user whose the realm's directory is".to_owned())
+            }
         }
     }
 

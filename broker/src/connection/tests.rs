@@ -1,3 +1,6 @@
+use std::fmt::Write;
+use std::io;
+
 use bytes::BytesMut;
 use rumqttc::mqttbytes;
 use rumqttc::mqttbytes::v4::Packet;
@@ -180,6 +183,72 @@ async fn a_disk_that_takes_nothing_is_said_by_closing() {
     assert!(start.elapsed() >= client.hub.limits.keeping);
 }
 
+/// How the log says that a connection has ended, each time for another reason.
+#[tokio::test(start_paused = true)]
+async fn every_end_has_its_words() {
+    let mut page = String::new();
+    let mut add = |name: &str, end: Option<End>| {
+        let end = end.unwrap_or_else(|| panic!("{name}: it goes on"));
+        writeln!(page, "{name}\n    {}", one_line(&end)).unwrap();
+    };
+    let (mut client, connection) = Client::connect(None);
+    let (end, _) = play(connection, async {
+        client.send(Packet::Disconnect).await;
+        client.until_closed().await
+    })
+    .await;
+    add("DISCONNECT", end);
+    let (client, mut connection) = Client::connect(None);
+    drop(client.far);
+    add("nothing more", Some(connection.serve().await));
+    let (client, connection) = Client::connect(Some(Duration::from_secs(1)));
+    let (end, _) = play(connection, client.until_closed()).await;
+    add("silence", end);
+    let (mut client, connection) = Client::connect(None);
+    let (end, _) = play(connection, async {
+        client.far.write_all(b"\xf0\0").await.unwrap();
+        client.until_closed().await
+    })
+    .await;
+    add("no packet of MQTT 3.1.1", end);
+    let (mut client, connection) = Client::connect(None);
+    let (end, _) = play(connection, async {
+        client
+            .publish("atlas/hula/334/tunnel/presence", true, 1)
+            .await;
+        client.until_closed().await
+    })
+    .await;
+    add("another's presence", end);
+    let (mut client, connection) = Client::connect(None);
+    let (end, _) = play(connection, async {
+        client.publish(PRESENCE, true, 1).await;
+        client.until_closed().await
+    })
+    .await;
+    add("a disk that takes nothing", end);
+    for cut in [
+        Cut::Distrusted,
+        Cut::Drain,
+        Cut::Forbidden,
+        Cut::QueueFull,
+        Cut::Revoked,
+        Cut::TakenOver,
+    ] {
+        let (client, connection) = Client::connect(None);
+        client.hub.cut_where(|_| Some(cut));
+        let (end, _) = play(connection, client.until_closed()).await;
+        add(&format!("{cut:?}"), end);
+    }
+    let gone = io::Error::from(io::ErrorKind::ConnectionReset);
+    add("a link that breaks", Some(End::Lost(gone)));
+    add("a reader that stops", Some(End::Stalled));
+    add("too much for too long", Some(End::Flood));
+    let long = mqttbytes::Error::PayloadTooLong;
+    add("an answer that cannot be", Some(End::Unwritable(long)));
+    insta::assert_snapshot!("ends", page);
+}
+
 /// Who is not read cannot show that it is there.
 #[tokio::test(start_paused = true)]
 async fn a_client_that_is_not_read_is_not_silent() {
@@ -198,6 +267,12 @@ async fn a_client_that_is_not_read_is_not_silent() {
 }
 
 impl Client {
+    /// Reads what comes until the broker has ended the connection.
+    async fn until_closed(mut self) -> Self {
+        while self.far.read_buf(&mut self.received).await.unwrap() > 0 {}
+        self
+    }
+
     async fn pinged_after(&mut self, acknowledgements: usize) {
         self.send(Packet::PingReq).await;
         for _ in 0..acknowledgements {

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use daemon::identity;
-use enrollment::certificate_check::{CertificateError, CheckedCertificate, Expected};
+use enrollment::certificate_check::{CheckedCertificate, Expected};
 
 use super::findings::Findings;
 use super::leg::Leg;
@@ -47,7 +47,7 @@ pub(crate) fn examine(own: &Own, findings: &mut Findings) {
             findings.add(began, judged(&checked, now));
         }
         Err(error) => {
-            let hint = hint(&error).to_owned();
+            let hint = error.hint().to_owned();
             findings.add(began, Leg::error(LEG, &error, Some(hint), exit::CONFIG));
         }
     }
@@ -64,35 +64,6 @@ fn judged(checked: &CheckedCertificate, now: SystemTime) -> Leg {
         );
     }
     Leg::ok(LEG, format!("good for {days} days"))
-}
-
-fn hint(error: &CertificateError) -> &'static str {
-    match error {
-        CertificateError::Expired(_) => {
-            "`tunnel enroll --renew` gets a new one; if that date is to come, set this computer's clock"
-        }
-        CertificateError::NotYetValid(_) => {
-            "set this computer's clock, e.g. with `timedatectl set-ntp true`"
-        }
-        CertificateError::Authority => {
-            "set this computer's clock if it is wrong; otherwise ask the realm's admin for the present `realm.toml`"
-        }
-        CertificateError::Issuer | CertificateError::Signature(_) => {
-            "certificate and `realm.toml` are of two realms: ask the realm's admin for the present `realm.toml`, or enroll again with `tunnel enroll`"
-        }
-        CertificateError::Subject { .. } => {
-            "`device.toml` names another computer than the certificate: put its `system` and `device` right, or enroll under that name with `tunnel enroll`"
-        }
-        CertificateError::Key => {
-            "the certificate was made for a key that was replaced since: `tunnel enroll --renew` gets a new one"
-        }
-        CertificateError::TooLong
-        | CertificateError::Pem(_)
-        | CertificateError::Malformed
-        | CertificateError::Usage
-        // The library may learn more.
-        | _ => "`tunnel enroll --renew` gets a new one",
-    }
 }
 
 const LEG: &str = "certificate";

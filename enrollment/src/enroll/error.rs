@@ -66,7 +66,7 @@ impl EnrollError {
     /// What the person can do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Certificate { source, .. } => source.hint().map(str::to_owned),
+            Self::Certificate { source, .. } => Some(source.hint().to_owned()),
             Self::File(source) => source.hint(),
             Self::NameTaken { .. } => Some(
                 "choose another name, or pass `--replace` if this computer takes the other's place"

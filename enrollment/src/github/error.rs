@@ -118,15 +118,19 @@ impl GitHubError {
             Self::Gone | Self::NotFound => Some(
                 "check `github` in `realm.toml`, and that the token's user has been added to the repository",
             ),
-            Self::Answer(_)
-            | Self::Client(_)
-            | Self::Limited { .. }
-            | Self::Query { .. }
-            | Self::Rejected { .. }
-            | Self::TimedOut
-            | Self::Transport(_)
-            | Self::Unavailable { .. }
-            | Self::Unexpected { .. } => None,
+            Self::TimedOut | Self::Transport(_) => {
+                Some("check this computer's network and its way to GitHub, and try again")
+            }
+            Self::Unavailable { .. } => Some(
+                "GitHub has a trouble of its own (https://www.githubstatus.com): try again later",
+            ),
+            Self::Answer(_) | Self::Unexpected { .. } => Some(
+                "something else than GitHub may have answered: check `base_uri` in `realm.toml`, and a proxy on the way",
+            ),
+            // It says itself when, or GitHub what.
+            Self::Client(_) | Self::Limited { .. } | Self::Query { .. } | Self::Rejected { .. } => {
+                None
+            }
         }
     }
 }

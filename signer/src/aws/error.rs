@@ -110,10 +110,18 @@ impl AwsError {
             Self::TimedOut { .. } | Self::Unreachable { .. } => Some(
                 "the next run goes on where this one was interrupted; check the region and the network".to_owned(),
             ),
-            Self::Answer { .. }
-            | Self::Certificate { .. }
-            | Self::TooMany { .. }
-            | Self::Sign { .. } => None,
+            Self::Answer { .. } => Some(
+                "something else than AWS may have answered: check `endpoint` of `[signer.aws]` in server.toml, and a proxy on the way"
+                    .to_owned(),
+            ),
+            Self::TooMany { .. } => Some(
+                "delete the certificates that are of no use any more, or give the realm an account of its own"
+                    .to_owned(),
+            ),
+            Self::Certificate { id } => Some(format!(
+                "nobody gets it; see with `aws iot describe-certificate --certificate-id {id}` what AWS has made"
+            )),
+            Self::Sign { .. } => None,
         }
     }
 
