@@ -10,6 +10,7 @@
 //! connection, so its socket is read on, and its windows shrink instead.
 
 mod gate;
+mod lookout;
 mod socket;
 mod stream;
 
@@ -26,6 +27,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::gate::Gate;
+pub use self::lookout::Lookout;
 use self::socket::Socket;
 pub use self::stream::FlowStream;
 use crate::ssh::PeerKind;
@@ -61,6 +63,7 @@ impl Flow {
                 cut: None,
                 silence_limit: None,
                 heard: Instant::now(),
+                looked_after: false,
             }),
             writable: Notify::new(),
             paused: Notify::new(),
@@ -279,9 +282,26 @@ struct State {
     cut: Option<&'static str>,
     silence_limit: Option<Duration>,
     heard: Instant,
+    /// A [`Lookout`] wakes the reader when the peer is silent.
+    looked_after: bool,
 }
 
 impl State {
+    /// When the peer's silence is too long, if nothing comes until then.
+    fn silence_ends(&self) -> Option<Instant> {
+        self.silence_limit.map(|limit| self.heard + limit)
+    }
+
+    /// When to look again whether the peer is silent, if ever. If it has been for too long the reader is woken: it takes what
+    /// came meanwhile, or ends the connection.
+    fn look(&mut self, now: Instant) -> Option<Instant> {
+        let end = self.silence_ends()?;
+        if now >= end {
+            self.wake_reader();
+        }
+        Some(end)
+    }
+
     fn wake_reader(&mut self) {
         if let Some(reader) = self.reader.take() {
             reader.wake();

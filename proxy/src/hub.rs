@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use daemon::doorway::Doorway;
-use daemon::flow::Flow;
+use daemon::flow::{Flow, Lookout};
 use daemon::pace::Pace;
 use daemon::rate::Rate;
 use protocol::Label;
@@ -38,6 +38,7 @@ pub(crate) struct Hub {
     pub(crate) connections: AtomicUsize,
     pub(crate) streams: AtomicUsize,
     pub(crate) counts: Counts,
+    pub(crate) lookout: Lookout,
     cut_at: OnceLock<Instant>,
     next_connection: AtomicU64,
     table: Mutex<Table<Reach>>,
@@ -113,6 +114,7 @@ impl Hub {
             connections: AtomicUsize::new(0),
             streams: AtomicUsize::new(0),
             counts: Counts::default(),
+            lookout: Lookout::new(),
             cut_at: OnceLock::new(),
             next_connection: AtomicU64::new(1),
             table: Mutex::new(Table::new(limits)),

@@ -108,6 +108,15 @@ impl Proxy {
 
     /// Serves until the shutdown is requested; then streams may go on for the shutdown's grace period.
     pub async fn run(self, shutdown: Shutdown) {
+        let hub = Arc::clone(&self.hub);
+        tokio::select! {
+            () = self.serve(shutdown) => {}
+            // Until the last has ended.
+            () = hub.lookout.run() => {}
+        }
+    }
+
+    async fn serve(self, shutdown: Shutdown) {
         let watch = self.hub.keys.watch(self.reload, &shutdown);
         tokio::select! {
             () = shutdown.requested() => {}

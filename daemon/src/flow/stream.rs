@@ -127,20 +127,20 @@ impl FlowStream {
                 return Poll::Ready(result);
             }
             self.burst = 0;
-            let (limit, heard) = {
+            let (end, looked_after) = {
                 let state = self.flow.lock();
-                (state.silence_limit, state.heard)
+                (state.silence_ends(), state.looked_after)
             };
-            let Some(limit) = limit else {
+            let Some(end) = end else {
                 return Poll::Pending;
             };
-            if now >= heard + limit {
+            if now >= end {
                 return Poll::Ready(Err(io::Error::new(
                     io::ErrorKind::TimedOut,
                     "the peer is silent",
                 )));
             }
-            if !self.wake_at(heard + limit, cx) {
+            if looked_after || !self.wake_at(end, cx) {
                 return Poll::Pending;
             }
         }
@@ -554,5 +554,23 @@ mod tests {
             .gate
             .received(0, OWN_IN_HI + 1, 1, Instant::now());
         assert!(timeout(limit * 6, stream.read(&mut one)).await.is_err());
+    }
+    #[tokio::test]
+    async fn a_stream_that_is_looked_after_sets_no_timer() {
+        let lookout = super::super::Lookout::new();
+        for looked_after in [false, true] {
+            let (mut stream, flow, _peer) = pair().await;
+            if looked_after {
+                lookout.watch(&flow);
+            }
+            flow.limit_silence(LONG);
+            let mut one = [0];
+            tokio::select! {
+                biased;
+                read = stream.read(&mut one) => panic!("the peer said nothing: {read:?}"),
+                () = std::future::ready(()) => {}
+            }
+            assert_eq!(stream.timer.is_none(), looked_after);
+        }
     }
 }

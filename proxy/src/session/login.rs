@@ -120,6 +120,7 @@ impl Visitor {
         self.pass = None;
         let kind = known_peer(sshid);
         self.flow.set_kind(kind);
+        self.hub.lookout.watch(&self.flow);
         self.flow.limit_silence(match kind {
             PeerKind::Own => SILENCE_LIMIT,
             PeerKind::Foreign => self.hub.limits.idle_silence,

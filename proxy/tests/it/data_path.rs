@@ -283,6 +283,42 @@ async fn a_lost_member_is_told_as_a_loss_and_not_as_the_end() {
     world.until("gone", |stats| stats.members == 0).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_many_members_the_silent_ones_are_noticed_and_no_others() {
+    const EACH: usize = 40;
+    let mut world = World::new().await;
+    let relay = Relay::to(&mut world).await;
+    let direct = world.address;
+    // All before the first login, so that the proxy reads them at once.
+    let ids: Vec<String> = (0..2 * EACH).map(|n| format!("d{n}.hula.atlas")).collect();
+    let keys: Vec<_> = ids.iter().map(|id| world.key(id)).collect();
+    let mut members = Vec::new();
+    for (number, (id, key)) in ids.iter().zip(keys).enumerate() {
+        world.address = if number % 2 == 0 {
+            relay.address
+        } else {
+            direct
+        };
+        let member = world.dial(id, key).await.unwrap();
+        member.request_forward("localhost", 0, LONG).await.unwrap();
+        members.push(member);
+    }
+    world
+        .until("all there", |stats| stats.members == 2 * EACH)
+        .await;
+    relay.cut.cancel();
+    let start = tokio::time::Instant::now();
+    world.until("half", |stats| stats.members == EACH).await;
+    let noticed = start.elapsed();
+    println!("{EACH} silent ones noticed after {noticed:?}");
+    // And what a busy machine adds.
+    assert!(noticed <= SILENCE_LIMIT + 2 * PING_INTERVAL, "{noticed:?}");
+    let speak = members.iter().skip(1).step_by(2);
+    assert!(speak.into_iter().all(|member| !member.flow().is_dead()));
+    drop(members);
+    world.end().await;
+}
+
 #[tokio::test]
 async fn a_splice_that_is_ended_from_outside_closes_its_stream_at_once() {
     let mut world = World::new().await;
