@@ -74,7 +74,7 @@ fn it_backs_off_and_recovers() {
     );
     let took = watch.elapsed();
     println!("a newcomer is in {took:?} after the others have left");
-    assert!(took < Duration::from_secs(8), "{took:?}");
+    assert!(took < Duration::from_secs(20), "{took:?}");
     assert_eq!(there.ping(), [Seen::PingResp]);
     broker.terminate();
 }

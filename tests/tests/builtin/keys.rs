@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 
 use e2e::{CEILING, Session, World, run, wait_until};
+use rustix::process::Signal;
 
 use super::{House, configure};
 
@@ -93,6 +94,12 @@ fn the_host_key_stays_and_is_the_agents_alone() {
     let mode = fs::metadata(&file).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode, 0o600);
     let before = fs::read(&file).unwrap();
+    // A second one is refused as long as the first runs, and the presence is to be the second one's.
+    house.agent.signal(Signal::TERM);
+    assert!(house.agent.wait(CEILING).success());
+    house
+        .world
+        .wait_for_presence(&house.controller, &house.device, false);
     house.agent = house.world.agent(&house.device);
     house
         .world

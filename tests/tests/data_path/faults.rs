@@ -249,10 +249,10 @@ server.serve_forever()
 
 /// The nine seconds after which whoever says nothing counts as gone (`daemon::ssh_client::SILENCE_LIMIT`), and what a loaded
 /// machine adds; how long it took is printed.
-const NOTICED: Duration = Duration::from_secs(13);
+const NOTICED: Duration = Duration::from_secs(20);
 
 /// How soon after its link a tunnel is back.
-const BACK: Duration = Duration::from_secs(5);
+const BACK: Duration = Duration::from_secs(10);
 
 /// What a transfer takes beside its bytes.
 const TRANSFER: Duration = Duration::from_mins(1);

@@ -76,4 +76,4 @@ fn back_after(cut: Duration) -> Remote {
 }
 
 /// How soon after its link a stream is there again. An order waits for the broker's line too, and has no bound of its own here.
-const BACK: Duration = Duration::from_secs(5);
+const BACK: Duration = Duration::from_secs(10);

@@ -92,7 +92,7 @@ fn certificates_and_refusals_of_strangers_are_ignored() {
         &fs::read_to_string(stage.world.realm().join("broker/server.cert")).unwrap(),
     );
     let mut enroll = stage.enroll_command(&device);
-    enroll.args(["-v", "--wait", "3s"]);
+    enroll.args(["-v", "--wait", "6s"]);
     let outcome = run(&mut enroll, CEILING);
     assert!(
         outcome.stderr.contains("a certificate is ignored") && outcome.stderr.contains("mallory"),
@@ -100,7 +100,7 @@ fn certificates_and_refusals_of_strangers_are_ignored() {
         outcome.report()
     );
     assert!(
-        outcome.stderr.contains("was not signed within 3s"),
+        outcome.stderr.contains("was not signed within 6s"),
         "{}",
         outcome.report()
     );

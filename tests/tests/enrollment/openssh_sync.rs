@@ -42,7 +42,8 @@ fn each_key_does_its_own_and_nothing_else() {
     );
 
     // Nobody gets anything else.
-    let free = ReservedPort::take().number();
+    let reserved = ReservedPort::take();
+    let free = reserved.number();
     // Where every user may make a socket, and reach one: what refuses it is to be sshd alone.
     let open = tempfile::tempdir().unwrap();
     fs::set_permissions(open.path(), fs::Permissions::from_mode(0o1777)).unwrap();

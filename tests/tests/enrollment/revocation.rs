@@ -37,7 +37,7 @@ fn a_live_device_is_gone_within_seconds_and_does_not_come_back() {
     let watch = Stopwatch::start();
     world.wait_for_presence(&controller, &device, false);
     let took = watch.elapsed();
-    assert!(took < Duration::from_secs(5), "{took:?}");
+    assert!(took < Duration::from_secs(15), "{took:?}");
     println!("a revoked device was offline after {took:?}");
     for said in ["revoked", "shut out"] {
         assert!(

@@ -14,7 +14,7 @@ use super::Job;
 
 /// A bound that a stalled neighbour would break by far (it meant a time-out, not a delay), and that a debug build on a
 /// loaded machine keeps.
-const PROMPT: Duration = Duration::from_millis(500);
+const PROMPT: Duration = Duration::from_secs(3);
 
 /// 64 MB each way at once in a debug build on a small machine that other tests share.
 const BULK: Duration = Duration::from_mins(1);

@@ -137,5 +137,5 @@ impl Parts {
 /// How long the tunnels of these tests outlive their last lease: long enough to be seen, short enough to be waited for.
 pub(crate) const GRACE: &str = "1s";
 
-/// Somewhat more than the grace period: what a tunnel that nobody uses any more may take to be gone.
-pub(crate) const GONE: std::time::Duration = std::time::Duration::from_secs(10);
+/// More than the grace period, and less than a lease's minute: what a tunnel that nobody uses any more may take to be gone.
+pub(crate) const GONE: std::time::Duration = std::time::Duration::from_secs(20);

@@ -188,4 +188,4 @@ fn connects(job: &Job, what: &str, watch: Stopwatch) {
 }
 
 /// The ten seconds after which a proxy that says nothing counts as gone, and what a loaded machine adds.
-const SILENCE: Duration = Duration::from_secs(15);
+const SILENCE: Duration = Duration::from_secs(25);

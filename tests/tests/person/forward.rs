@@ -19,7 +19,8 @@ fn several_services_at_once_each_with_its_address() {
     let (echo, web) = (EchoServer::start(), ReservedPort::take());
     let job = Job::with_services(&[("echo", &echo.address()), ("web", &web.address())]);
     let _web = web_server(&job.world, web.number());
-    let local = ReservedPort::take().number();
+    let reserved = ReservedPort::take();
+    let local = reserved.number();
     let port = echo.address().rsplit_once(':').unwrap().1.to_owned();
     let wish = format!("{local}:ssh");
     let words = ["forward", "333", "web", &wish, &port];
