@@ -106,11 +106,11 @@ async fn thousands_of_dead_and_slow_peers_do_not_stop_one_that_behaves() {
     // Generous: other work runs beside this. A peer that stopped the others would do so for minutes.
     let (p50, p99) = (place(&during, 50), place(&during, 99));
     assert!(
-        p50 < place(&before, 50) * 20 + Duration::from_millis(50),
+        p50 < place(&before, 50) * 20 + Duration::from_secs(1),
         "{p50:?}"
     );
-    assert!(p99 < Duration::from_secs(2), "{p99:?}");
-    assert!(newcomer < Duration::from_secs(5), "{newcomer:?}");
+    assert!(p99 < Duration::from_secs(20), "{p99:?}");
+    assert!(newcomer < Duration::from_secs(20), "{newcomer:?}");
     let count = world.count();
     assert_eq!(
         (

@@ -8,7 +8,7 @@ use rumqttc::mqttbytes::QoS;
 use rumqttc::mqttbytes::v4::{Connect, ConnectReturnCode, Packet};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use crate::raw::{Raw, kept};
 use crate::world::{PATIENCE, World, presence};
@@ -30,11 +30,41 @@ async fn still_serves(world: &World, witness: &mut Raw) {
 #[tokio::test]
 async fn silent_sockets_do_not_hold_up_the_others() {
     let world = World::with(Limits {
-        greeting: Duration::from_secs(3),
+        greeting: NEVER,
         handshakes_per_address: 400,
         ..Limits::default()
     });
     let mut witness = world.client(WITNESS).await;
+    let _silent = silent_and_half(&world).await;
+    still_serves(&world, &mut witness).await;
+    assert_eq!(world.count().greetings_failed, 0);
+}
+
+#[tokio::test]
+async fn silent_sockets_are_closed_when_their_time_is_over() {
+    let world = World::with(Limits {
+        greeting: Duration::from_secs(5),
+        handshakes_per_address: 400,
+        ..Limits::default()
+    });
+    let mut witness = world.client(WITNESS).await;
+    let (silent, half) = silent_and_half(&world).await;
+    for raw in half {
+        raw.closed().await;
+    }
+    for mut stream in silent {
+        let mut rest = Vec::new();
+        let closing = timeout(PATIENCE, stream.read_to_end(&mut rest)).await;
+        closing.expect("a silent socket is closed").ok();
+    }
+    world
+        .until("all are counted", |count| count.greetings_failed == 320)
+        .await;
+    still_serves(&world, &mut witness).await;
+}
+
+/// 300 that say nothing or begin a handshake, and 20 that begin a CONNECT.
+async fn silent_and_half(world: &World) -> (Vec<TcpStream>, Vec<Raw>) {
     let mut silent = Vec::new();
     for number in 0..300 {
         let mut stream = TcpStream::connect(world.address).await.unwrap();
@@ -49,29 +79,14 @@ async fn silent_sockets_do_not_hold_up_the_others() {
         raw.bytes(b"\x10\x20\x00\x04MQ").await;
         half.push(raw);
     }
-    let start = Instant::now();
-    still_serves(&world, &mut witness).await;
-    assert!(
-        start.elapsed() < Duration::from_secs(2),
-        "{:?}",
-        start.elapsed()
-    );
-    for raw in half {
-        raw.closed().await;
-    }
-    for mut stream in silent {
-        let mut rest = Vec::new();
-        let closing = timeout(PATIENCE, stream.read_to_end(&mut rest)).await;
-        closing.expect("a silent socket is closed").ok();
-    }
-    assert_eq!(world.count().greetings_failed, 320);
-    still_serves(&world, &mut witness).await;
+    (silent, half)
 }
 
 /// One address has its share of the doorway and no more; those of other addresses do not even notice.
 #[tokio::test]
 async fn silent_sockets_of_one_address_do_not_hold_up_another() {
     let world = World::with(Limits {
+        greeting: NEVER,
         handshakes: 8,
         handshakes_per_address: 4,
         ..Limits::default()
@@ -85,9 +100,7 @@ async fn silent_sockets_of_one_address_do_not_hold_up_another() {
         closed_at_once(from("127.0.0.2", &world).await).await;
     }
     assert_eq!(world.count().refused_address, 200);
-    let start = Instant::now();
     still_serves(&world, &mut witness).await;
-    assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
     // Exactly at the limit: one place that becomes free is one that can be taken.
     drop(silent.pop());
     world
@@ -105,6 +118,7 @@ async fn silent_sockets_of_one_address_do_not_hold_up_another() {
 #[tokio::test]
 async fn a_full_doorway_makes_room_for_those_who_have_none_of_it() {
     let world = World::with(Limits {
+        greeting: NEVER,
         handshakes: 8,
         handshakes_per_address: 4,
         ..Limits::default()
@@ -114,9 +128,7 @@ async fn a_full_doorway_makes_room_for_those_who_have_none_of_it() {
     for number in 0..8 {
         silent.push(from(&format!("127.0.0.{}", 2 + number % 2), &world).await);
     }
-    let start = Instant::now();
     still_serves(&world, &mut witness).await;
-    assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
     assert_eq!(world.count().refused_full, 1);
     closed_at_once(silent.remove(0)).await;
     for stream in &silent {
@@ -151,7 +163,7 @@ async fn from(address: &str, world: &World) -> TcpStream {
 
 async fn closed_at_once(mut stream: TcpStream) {
     let mut rest = Vec::new();
-    let closing = timeout(SOON, stream.read_to_end(&mut rest)).await;
+    let closing = timeout(PATIENCE, stream.read_to_end(&mut rest)).await;
     closing.expect("it is closed at once").ok();
     assert_eq!(rest, b"");
 }
@@ -162,8 +174,8 @@ fn still_open(stream: &TcpStream) {
     assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
 }
 
-/// Less than anybody notices, and far less than the deadline of a greeting.
-const SOON: Duration = Duration::from_secs(1);
+/// No greeting's deadline is over while a test runs: whoever is served, or closed, has not waited for it.
+const NEVER: Duration = Duration::from_mins(5);
 
 #[tokio::test]
 async fn what_is_no_tls_is_closed() {

@@ -55,13 +55,14 @@ async fn a_slow_subscriber_costs_only_itself() {
         sent += 1;
         assert!(sent < 10_000, "the slow subscriber is never cut");
     }
-    assert!(worst < Duration::from_secs(2), "{worst:?}");
+    // Whoever waited for the one that does not read would do so for a minute.
+    assert!(worst < Duration::from_secs(10), "{worst:?}");
     before.sort_unstable();
     during.sort_unstable();
     let (before, during) = (before[before.len() / 2], during[during.len() / 2]);
     println!("a neighbour's round trip: {before:?}, while somebody does not read {during:?}");
     assert!(
-        during < before * 20 + Duration::from_millis(20),
+        during < before * 20 + Duration::from_secs(1),
         "{before:?} and {during:?}"
     );
     good.quiet().await;

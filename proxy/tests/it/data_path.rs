@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use daemon::splice::{self, SpliceLimits, Why};
-use daemon::ssh_client::{Dialed, PING_INTERVAL, SILENCE_LIMIT};
+use daemon::ssh_client::{Dialed, SILENCE_LIMIT};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
@@ -132,7 +132,7 @@ async fn pings(controller: &Dialed, port: u16, beside: &str) {
     }
     times.sort_unstable();
     println!("beside {beside}: p50 {:?}, p98 {:?}", times[25], times[48]);
-    assert!(times[49] < Duration::from_secs(2), "slow: {times:?}");
+    assert!(times[49] < Duration::from_secs(10), "slow: {times:?}");
     drop(stream.pipe);
     ends_cleanly(stream.ended).await;
 }
@@ -279,7 +279,7 @@ async fn a_lost_member_is_told_as_a_loss_and_not_as_the_end() {
     let noticed = start.elapsed();
     println!("noticed after {noticed:?}");
     // And what a busy machine adds.
-    assert!(noticed <= SILENCE_LIMIT + 2 * PING_INTERVAL, "{noticed:?}");
+    assert!(noticed <= 2 * SILENCE_LIMIT, "{noticed:?}");
     world.until("gone", |stats| stats.members == 0).await;
 }
 
@@ -312,7 +312,7 @@ async fn of_many_members_the_silent_ones_are_noticed_and_no_others() {
     let noticed = start.elapsed();
     println!("{EACH} silent ones noticed after {noticed:?}");
     // And what a busy machine adds.
-    assert!(noticed <= SILENCE_LIMIT + 2 * PING_INTERVAL, "{noticed:?}");
+    assert!(noticed <= 2 * SILENCE_LIMIT, "{noticed:?}");
     let speak = members.iter().skip(1).step_by(2);
     assert!(speak.into_iter().all(|member| !member.flow().is_dead()));
     drop(members);

@@ -82,7 +82,7 @@ async fn a_stream_that_is_not_read_beside_one_of_the_same_openssh_connection() {
                 slowest = slowest.max(ping(&mut other).await);
             }
             println!("beside a stream that is not read: at most {slowest:?}");
-            assert!(slowest < Duration::from_secs(2), "{slowest:?}");
+            assert!(slowest < Duration::from_secs(10), "{slowest:?}");
             drop(other);
             world.until("closed", |stats| stats.streams == 1).await;
         }
@@ -115,7 +115,7 @@ async fn an_upload_that_nobody_reads_into_an_openssh_member() {
         let mut echo = open(&other, "localhost", port).await.unwrap();
         echo.pipe.write_all(b"e").await.unwrap();
         for _ in 0..30 {
-            assert!(echo.ping().await < Duration::from_secs(2), "slow");
+            assert!(echo.ping().await < Duration::from_secs(10), "slow");
         }
         drop((deaf, own, echo, other));
         world.until("released", |stats| stats.streams == 0).await;

@@ -11,7 +11,7 @@ use crate::world::{LONG, World};
 
 #[tokio::test]
 async fn streams_get_the_grace_period_and_the_idle_do_not_wait() {
-    let mut world = World::new().await;
+    let mut world = World::with_grace(10 * LONG).await;
     let (echo, key) = (world.echo().await, world.key("333.hula.atlas"));
     let port = world
         .agent("333.hula.atlas", &key, "localhost", 0, echo)
@@ -32,7 +32,7 @@ async fn streams_get_the_grace_period_and_the_idle_do_not_wait() {
         .unwrap()
         .unwrap();
     ends_cleanly(stream.ended).await;
-    timeout(world.shutdown.grace(), controller.flow().dead())
+    timeout(LONG, controller.flow().dead())
         .await
         .expect("ends with its stream");
     world.end().await;
