@@ -1,6 +1,6 @@
 //! A computer behind a link of its own, which can be cut, made lossy or slow.
 
-use std::fs;
+use std::fs::{self, File};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -48,6 +48,10 @@ impl Link {
             &link.namespace,
         ];
         ip(&[&["link", "add", &*link.outer][..], &peer].concat()).success();
+        // Two that look at the same time would find the same one free.
+        let lock = std::env::temp_dir().join("tunnel-e2e-links");
+        let lock = File::create(lock).expect("the temporary directory is writable");
+        lock.lock().expect("files can be locked");
         link.subnet = (1..250)
             .find(|subnet| {
                 let address = format!("10.213.{subnet}.1/24");
@@ -57,6 +61,7 @@ impl Link {
                     && ip(&["link", "set", &link.outer, "up"]).code == Some(0)
             })
             .expect("a free subnet");
+        drop(lock);
         let inside = format!("10.213.{}.2/24", link.subnet);
         link.ip_inside(&["addr", "add", &inside, "dev", &inner]);
         link.ip_inside(&["link", "set", &inner, "up"]);
