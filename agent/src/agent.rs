@@ -85,6 +85,29 @@ pub enum AgentError {
     ProxyHostKey(#[source] russh::keys::ssh_key::Error),
 }
 
+impl AgentError {
+    /// What the person can do about it.
+    pub fn hint(&self) -> Option<&'static str> {
+        let hint = match self {
+            Self::Controller { .. } => {
+                "enroll it as a computer of its own, whose name does not begin with `controller`, in another directory"
+            }
+            Self::TooManyServices { .. } => "take some out of `[services]`",
+            Self::NoPort { .. } => {
+                "name its port as `port` in `device.toml`, within those of its system in `[ports]` of `realm.toml`"
+            }
+            Self::Tls(error) => return error.hint(),
+            Self::NoBuiltin => {
+                "name this computer's sshd in its place, `ssh = \"127.0.0.1:22\"` in `[services]`, or install the whole program"
+            }
+            Self::NoProxy | Self::ProxyHostKey(_) => {
+                "ask the realm's admin for the present `realm.toml`"
+            }
+        };
+        Some(hint)
+    }
+}
+
 impl Agent {
     /// Checks that everything that the agent needs is there and fits together. Nothing is connected yet.
     pub fn new(

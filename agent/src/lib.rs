@@ -21,6 +21,8 @@ mod reply_text;
 mod stream;
 mod tunnel;
 mod vitals;
+#[cfg(test)]
+mod words;
 
 pub use agent::{Agent, AgentError};
 pub use always_on::AlwaysOn;

@@ -232,3 +232,21 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// How long streams that were cut may take to tell whoever is behind them, such as a session's process. What is still blocked then,
 /// such as a look-up of a name, is not waited for.
 const DROP: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_that_somebody_else_has_is_not_taken() {
+        let dir = DeviceDir::new("/etc/tunnel");
+        insta::assert_snapshot!(busy(&dir, Holder::Agent), @r"
+        error: another agent is running for `/etc/tunnel`
+        hint: two agents of one name would throw each other out of the broker: end the other one first
+        ");
+        insta::assert_snapshot!(busy(&dir, Holder::Doctor), @r"
+        error: `tunnel doctor` does not give back the session of `/etc/tunnel` with the broker
+        hint: it takes seconds: end the one that hangs, and start the agent again
+        ");
+    }
+}

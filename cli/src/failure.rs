@@ -81,8 +81,17 @@ impl From<daemon::realm_file::RealmFileError> for Failure {
     fn from(error: daemon::realm_file::RealmFileError) -> Self {
         let missing =
             matches!(&error, daemon::realm_file::RealmFileError::File(file) if file.is_not_found());
-        let hint = "make a realm with `tunnel realm init NAME --proxy HOST`, or name its directory with `--dir`";
-        Self::new(error, missing.then(|| hint.to_owned()), exit::CONFIG)
+        let hint = if matches!(&error, daemon::realm_file::RealmFileError::NoProxy { .. }) {
+            Some(
+                "`host_keys` of `[[proxy]]` holds the line of the proxy's `proxy/hostkey.pub`"
+                    .to_owned(),
+            )
+        } else if missing {
+            Some("make a realm with `tunnel realm init NAME --proxy HOST`, or name its directory with `--dir`".to_owned())
+        } else {
+            error.hint()
+        };
+        Self::new(error, hint, exit::CONFIG)
     }
 }
 
@@ -94,7 +103,7 @@ impl From<daemon::server_file::ServerFileError> for Failure {
 
 impl From<daemon::identity::IdentityError> for Failure {
     fn from(error: daemon::identity::IdentityError) -> Self {
-        let hint = error.hint();
+        let hint = identity_hint(&error);
         Self::new(error, hint, exit::CONFIG)
     }
 }
@@ -116,7 +125,8 @@ impl From<daemon::logging::LogFilterError> for Failure {
 #[cfg(feature = "agent")]
 impl From<agent::AgentError> for Failure {
     fn from(error: agent::AgentError) -> Self {
-        Self::new(error, None, exit::CONFIG)
+        let hint = error.hint();
+        Self::new(error, hint.map(str::to_owned), exit::CONFIG)
     }
 }
 
@@ -189,7 +199,8 @@ impl From<controller::SshError> for Failure {
 #[cfg(feature = "controller")]
 impl From<controller::FdPassError> for Failure {
     fn from(error: controller::FdPassError) -> Self {
-        Self::new(error, None, exit::FAILURE)
+        let hint = error.hint();
+        Self::new(error, hint.map(str::to_owned), exit::FAILURE)
     }
 }
 
@@ -314,6 +325,18 @@ impl From<enrollment::github::TokenError> for Failure {
     fn from(error: enrollment::github::TokenError) -> Self {
         let hint = error.hint();
         Self::new(error, hint, exit::CONFIG)
+    }
+}
+
+/// What to do about a key or a certificate of this computer.
+pub(crate) fn identity_hint(error: &daemon::identity::IdentityError) -> Option<String> {
+    use daemon::identity::IdentityError;
+    match error {
+        IdentityError::File(_) => error.hint(),
+        // What else the library may find is in the file too.
+        IdentityError::Pem { .. } | IdentityError::SshKey { .. } | _ => Some(
+            "put the file aside: `tunnel enroll` makes a new one where it is missing".to_owned(),
+        ),
     }
 }
 

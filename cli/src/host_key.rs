@@ -7,7 +7,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use daemon::identity;
+use daemon::identity::{self, IdentityError};
 use daemon::lock::FileLock;
 use daemon::realm_dir::RealmDir;
 use daemon::realm_file::{RealmFile, SaveError};
@@ -40,14 +40,31 @@ pub(crate) fn run(dir: Option<PathBuf>, arguments: &HostKey) -> Result<u8, Failu
 
 /// The host keys that a proxy presents: the usual one, and those for old clients.
 pub(crate) fn load(dir: &RealmDir) -> Result<Vec<PrivateKey>, Failure> {
-    let mut keys = vec![identity::ssh_key(&dir.proxy_host_key())?];
+    let mut keys = vec![read(&dir.proxy_host_key())?];
     for kind in [OldKey::Ecdsa, OldKey::Rsa] {
         let path = dir.proxy_extra_host_key(kind.name());
         if path.exists() {
-            keys.push(identity::ssh_key(&path)?);
+            keys.push(read(&path)?);
         }
     }
     Ok(keys)
+}
+
+/// A host key of the proxy's, which nobody can make again.
+fn read(path: &Path) -> Result<PrivateKey, Failure> {
+    identity::ssh_key(path).map_err(|error| {
+        let mended = match &error {
+            IdentityError::File(file) if !file.is_not_found() => file.hint(),
+            IdentityError::File(_)
+            | IdentityError::Pem { .. }
+            | IdentityError::SshKey { .. }
+            | _ => None,
+        };
+        let copy =
+            "put it back from a copy: with another one agents and controllers refuse the proxy";
+        let hint = mended.unwrap_or_else(|| copy.to_owned());
+        Failure::new(error, Some(hint), exit::CONFIG)
+    })
 }
 
 /// A realm's directory, its file, and which proxy of the file this one is.
@@ -65,7 +82,7 @@ impl Realm {
         let present = load(&dir)?;
         let next = dir.proxy_next_host_key();
         let next = if next.exists() {
-            Some(identity::ssh_key(&next)?)
+            Some(read(&next)?)
         } else {
             None
         };
@@ -163,7 +180,7 @@ impl Realm {
     fn add(&mut self, kind: OldKey) -> Result<(), Failure> {
         let path = self.dir.proxy_extra_host_key(kind.name());
         let key = if path.exists() {
-            identity::ssh_key(&path)?
+            read(&path)?
         } else {
             self.make(kind.into(), &path)?
         };

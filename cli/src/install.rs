@@ -130,3 +130,20 @@ fn check_directory(dir: Option<&Path>, place: &Place) -> Result<(), Failure> {
 
 const UNIT: &str = include_str!("../../packaging/systemd/tunnel-agent.service");
 const USERS: &str = include_str!("../../packaging/sysusers.d/tunnel-agent.conf");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_has_its_keys_in_one_place() {
+        let place = Place::of(Some("/mnt".into()));
+        assert!(check_directory(None, &place).is_ok());
+        assert!(check_directory(Some(Path::new("/mnt/etc/tunnel")), &place).is_ok());
+        let other = check_directory(Some(Path::new("/home/you/keys")), &place);
+        insta::assert_snapshot!(other.unwrap_err(), @r"
+        error: the service has its keys in `/mnt/etc/tunnel`, and not in `/home/you/keys`
+        hint: leave `--dir` out, and TUNNEL_DIR
+        ");
+    }
+}

@@ -420,9 +420,10 @@ impl Realm {
             limits: proxy::Limits::default(),
             bandwidth: self.server.proxy.bandwidth.clone(),
         };
-        Proxy::bind(config)
-            .await
-            .map_err(|error| Failure::new(error, None, exit::CONFIG))
+        Proxy::bind(config).await.map_err(|error| {
+            let hint = error.hint().map(str::to_owned);
+            Failure::new(error, hint, exit::CONFIG)
+        })
     }
 }
 

@@ -53,6 +53,21 @@ pub enum FdPassError {
     },
 }
 
+impl FdPassError {
+    /// What the person can do about it.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Bind { .. } => Some(
+                "`XDG_RUNTIME_DIR`, or `TMPDIR` without it, names a directory where this user may write",
+            ),
+            Self::Connect { .. } => {
+                Some("`tunnel connect` runs this command itself, and waits there while it does")
+            }
+            Self::Pass { .. } => Some("`tunnel connect` runs this command itself"),
+        }
+    }
+}
+
 impl StreamSocket {
     /// Makes the socket.
     pub fn bind() -> Result<Self, FdPassError> {

@@ -71,7 +71,16 @@ impl KnownHostsError {
                 plain_shell_word(&path.to_string_lossy())
             )),
             Self::File(error) => error.hint(),
-            Self::Unreadable { .. } | Self::NotAKey { .. } | Self::Busy { .. } => None,
+            Self::Unreadable { path, .. } => Some(format!(
+                "take the line of this computer out of it by hand; it is written again when you connect, from what the computer reports: `{}`",
+                path.display()
+            )),
+            Self::NotAKey { .. } => Some(
+                "its agent reads it beside its sshd, or in `host_keys` of its `device.toml`: look there".to_owned(),
+            ),
+            Self::Busy { .. } => {
+                Some("a command of `tunnel` hangs: end it (`ps -C tunnel`), and connect again".to_owned())
+            }
         }
     }
 }

@@ -23,6 +23,8 @@ mod tunnel;
 mod turn;
 mod watch;
 mod way;
+#[cfg(test)]
+mod words;
 
 pub use connection::{Account, BrokerError};
 pub use disconnect::{DisconnectError, disconnect};

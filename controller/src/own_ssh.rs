@@ -98,14 +98,20 @@ impl OwnSshError {
             Self::Unknown { .. } => Some(
                 "without `ssh` nobody can be asked about it: install OpenSSH's client (`openssh-client` on Debian and Ubuntu)",
             ),
-            Self::Refused { .. } => {
-                Some("the remote computer's list of permitted keys does not have this controller's")
+            Self::Refused { .. } => Some(
+                "the remote computer's list of permitted keys does not have this controller's: there, `tunnel agent sync-keys` brings it",
+            ),
+            Self::Handshake { .. } => Some(
+                "what serves `ssh` there may be no SSH server, or have another host key: `tunnel doctor DEVICE` looks",
+            ),
+            Self::TimedOut { .. } => {
+                Some("sshd there hangs, or is overloaded: `tunnel doctor DEVICE` looks")
             }
-            Self::Local(_)
-            | Self::Handshake { .. }
-            | Self::TimedOut { .. }
-            | Self::Dismissed { .. }
-            | Self::Lost { .. } => None,
+            Self::Lost { .. } => {
+                Some("the device, its network or the proxy went away: connect again")
+            }
+            // The device's own words.
+            Self::Local(_) | Self::Dismissed { .. } => None,
         }
     }
 }

@@ -81,7 +81,9 @@ impl SshError {
             Self::Spawn(error) if error.kind() == io::ErrorKind::NotFound => {
                 Some("install OpenSSH's client: the package is called `openssh-client` on Debian and Ubuntu".to_owned())
             }
-            Self::Socket(_) | Self::Spawn(_) | Self::Wait(_) => None,
+            Self::Socket(error) => error.hint().map(str::to_owned),
+            Self::Spawn(_) => Some("`command -v ssh` shows which one is meant: may this user run it?".to_owned()),
+            Self::Wait(_) => None,
         }
     }
 }

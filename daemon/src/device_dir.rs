@@ -53,12 +53,22 @@ pub enum MembershipError {
 impl MembershipError {
     /// What the person can do about it.
     pub fn hint(&self) -> Option<String> {
-        let missing = match self {
+        match self {
             Self::Realm(RealmFileError::File(error))
-            | Self::Device(DeviceFileError::File(error)) => error.is_not_found(),
-            Self::Realm(_) | Self::Device(_) | Self::Original(_) | Self::OtherRealm { .. } => false,
-        };
-        missing.then(|| "enroll this computer with `tunnel enroll SYSTEM DEVICE --realm realm.toml`, or name its directory with `--dir`".to_owned())
+            | Self::Device(DeviceFileError::File(error))
+                if error.is_not_found() =>
+            {
+                Some("enroll this computer with `tunnel enroll SYSTEM DEVICE --realm realm.toml`, or name its directory with `--dir`".to_owned())
+            }
+            Self::Realm(error) => error.hint(),
+            Self::Device(DeviceFileError::File(error)) => error.hint(),
+            Self::OtherRealm { .. } => Some(
+                "put the `realm.toml` of its own realm there, or enroll it in this one with `tunnel enroll`"
+                    .to_owned(),
+            ),
+            // What is wrong in it, and where, is said.
+            Self::Device(_) | Self::Original(_) => None,
+        }
     }
 }
 

@@ -61,10 +61,11 @@ impl FileError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::NotPrivate { path, .. } => Some(format!("run `chmod 600 {}`", path.display())),
-            Self::Read { .. }
-            | Self::Write { .. }
-            | Self::TooLarge { .. }
-            | Self::NotText { .. } => None,
+            Self::Read { source, .. } | Self::Write { source, .. } => {
+                let known = HINTS.iter().find(|(kind, _)| *kind == source.kind());
+                known.map(|(_, hint)| (*hint).to_owned())
+            }
+            Self::TooLarge { .. } | Self::NotText { .. } => None,
         }
     }
 }
@@ -127,6 +128,22 @@ pub fn replace(path: &Path, content: &[u8]) -> Result<(), FileError> {
     };
     write_with(path, content, 0o600, 0o700, kept)
 }
+
+/// What to do about what the operating system says most often.
+const HINTS: [(io::ErrorKind, &str); 4] = [
+    (
+        io::ErrorKind::PermissionDenied,
+        "it is another user's: run the command as that one, or let this one have it",
+    ),
+    (io::ErrorKind::StorageFull, NO_ROOM),
+    (io::ErrorKind::QuotaExceeded, NO_ROOM),
+    (
+        io::ErrorKind::ReadOnlyFilesystem,
+        "its disk cannot be written to: `dmesg` may tell why, or name a directory elsewhere",
+    ),
+];
+
+const NO_ROOM: &str = "there is no room left on its disk: make some, and run the command again";
 
 fn read_open(file: &File, path: &Path, max: usize) -> Result<Vec<u8>, FileError> {
     let mut content = Vec::new();

@@ -33,3 +33,5 @@ pub mod ssh;
 pub mod ssh_client;
 pub mod systemd;
 pub mod tls;
+#[cfg(test)]
+mod words;

@@ -171,6 +171,23 @@ pub enum RealmFileError {
     },
 }
 
+impl RealmFileError {
+    /// What the person can do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::File(error) => error.hint(),
+            Self::Version { .. } => {
+                Some("a newer `tunnel` has written it: install that one here too".to_owned())
+            }
+            Self::NoProxy { .. } => {
+                Some("ask the realm's admin for the present `realm.toml`".to_owned())
+            }
+            // The parser says where, and what it wants there.
+            Self::Parse { .. } => None,
+        }
+    }
+}
+
 /// Why `realm.toml` cannot be written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

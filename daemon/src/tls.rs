@@ -31,6 +31,19 @@ pub enum TlsError {
     Protocol(#[source] rustls::Error),
 }
 
+impl TlsError {
+    /// What the person can do about it.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Authority(_) | Self::UnusableAuthority => {
+                Some("ask the realm's admin for the present `realm.toml`")
+            }
+            Self::Identity(_) => Some("`tunnel enroll --renew` gets a certificate for the key"),
+            Self::Protocol(_) => None,
+        }
+    }
+}
+
 /// A TLS 1.2 and 1.3 client that trusts these authorities (PEM, all of them) and shows this identity.
 pub fn client(authorities: &str, identity: &Identity) -> Result<Arc<ClientConfig>, TlsError> {
     let config = builder(authorities)?

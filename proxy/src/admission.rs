@@ -158,16 +158,16 @@ pub(crate) enum Destination {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// Controllers do not forward, and targets do not open streams.
-    #[error("not with this role")]
+    #[error("controllers do not forward, and others open no streams")]
     Role,
     /// Another system or realm, whether it exists or not.
     #[error("outside its own system")]
     System,
     /// No name, or not one to listen on.
-    #[error("not a host for it")]
+    #[error("the host is neither a device's name nor this computer")]
     Host,
     /// No port, or port 0 where one must be named.
-    #[error("not a port for it")]
+    #[error("there is no such port, or one has to be named")]
     Port,
 }
 

@@ -22,6 +22,8 @@ mod settings;
 mod stream;
 mod turned_away;
 mod vitals;
+#[cfg(test)]
+mod words;
 
 pub use config::{ProxyConfig, RELOAD};
 pub use hub::{Stats, StatsReader};

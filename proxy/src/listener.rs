@@ -55,6 +55,27 @@ pub enum BindError {
     NoHostKey,
 }
 
+impl BindError {
+    /// What the person can do about it.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse => Some(
+                "another proxy may be running; `listen` below `[proxy]` in `server.toml` names another address",
+            ),
+            Self::Listen { .. } => Some(
+                "`listen` below `[proxy]` in `server.toml` names the address: it has to be one of this computer, with a port that its user may have",
+            ),
+            Self::Keys {
+                source: KeyStoreError::List { .. },
+            } => Some("the proxy's user has to be able to read that directory"),
+            Self::Keys {
+                source: KeyStoreError::Interrupted { .. },
+            }
+            | Self::NoHostKey => None,
+        }
+    }
+}
+
 impl Proxy {
     /// Reads the keys and listens. Connections wait until [`run`](Self::run).
     pub async fn bind(config: ProxyConfig) -> Result<Self, BindError> {

@@ -75,12 +75,8 @@ async fn reach_one(
     let config = match tls::client(own.membership.realm.broker_ca(), &identity) {
         Ok(config) => config,
         Err(error) => {
-            let hint = if let tls::TlsError::Identity(_) = &error {
-                "`tunnel enroll --renew` gets a certificate for the key"
-            } else {
-                "ask the realm's admin for the present `realm.toml`"
-            };
-            let leg = Leg::error(TLS, &error, Some(hint.to_owned()), exit::CONFIG);
+            let hint = error.hint().map(str::to_owned);
+            let leg = Leg::error(TLS, &error, hint, exit::CONFIG);
             findings.add(began, leg);
             return Reached::Tcp;
         }

@@ -10,6 +10,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use super::findings::Findings;
 use super::leg::Leg;
 use crate::exit;
+use crate::failure::identity_hint;
 
 /// What could be read of a computer's directory.
 pub(crate) struct Own {
@@ -104,19 +105,9 @@ fn key<K>(name: &str, loaded: Result<K, IdentityError>, findings: &mut Findings)
             Some(key)
         }
         Err(error) => {
-            let hint = error.hint().unwrap_or_else(|| hint(&error).to_owned());
-            findings.add(began, Leg::error(name, &error, Some(hint), exit::CONFIG));
+            let hint = identity_hint(&error);
+            findings.add(began, Leg::error(name, &error, hint, exit::CONFIG));
             None
-        }
-    }
-}
-
-fn hint(error: &IdentityError) -> &'static str {
-    match error {
-        IdentityError::File(_) => "look as the user whose it is, or give it to this one",
-        // What else the library may find is in the file too.
-        IdentityError::Pem { .. } | IdentityError::SshKey { .. } | _ => {
-            "put the file aside: `tunnel enroll` makes a new one where it is missing"
         }
     }
 }

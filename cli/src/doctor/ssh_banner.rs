@@ -81,6 +81,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {
+    use daemon::report::Report;
+
     use super::*;
 
     #[tokio::test]
@@ -90,20 +92,33 @@ mod tests {
             read_from(b"SSH-2.0-OpenSSH_9.2p1\r\n").await.unwrap(),
             "SSH-2.0-OpenSSH_9.2p1"
         );
-        for (text, error) in [
-            (&b"HTTP/1.1 400 Bad Request\r\n"[..], "no SSH server"),
-            (b"SSH-2.0-\x1b[2J\r\n", "no SSH server"),
-            (&[b'x'; 1000], "no SSH server"),
-            (b"", "at once"),
+        for text in [
+            &b"HTTP/1.1 400 Bad Request\r\n"[..],
+            b"SSH-2.0-\x1b[2J\r\n",
+            &[b'x'; 1000],
         ] {
-            assert!(
-                read_from(text)
-                    .await
-                    .unwrap_err()
-                    .to_string()
-                    .contains(error)
-            );
+            let other = report(&read_from(text).await.unwrap_err());
+            insta::allow_duplicates! {
+                insta::assert_snapshot!(other, @r"
+                error: what listens there is no SSH server
+                hint: put the address of `ssh` right, in `[services]` of the device's `device.toml`
+                ");
+            }
         }
+        insta::assert_snapshot!(report(&read_from(b"").await.unwrap_err()), @r"
+        error: the SSH server closes the connection at once
+        hint: sshd on the device turns connections away: see its log (`MaxStartups`, `hosts.deny`, a missing host key)
+        ");
+        let broken = BannerError::Broken(io::ErrorKind::ConnectionReset.into());
+        insta::assert_snapshot!(report(&broken), @r"
+        error: the connection to the SSH server broke
+        caused by: connection reset
+        hint: sshd on the device turns connections away: see its log (`MaxStartups`, `hosts.deny`, a missing host key)
+        ");
+    }
+
+    fn report(error: &BannerError) -> String {
+        Report::new(error, Some(error.hint())).to_string()
     }
 
     #[tokio::test]
@@ -112,6 +127,9 @@ mod tests {
         let error = within(Duration::from_millis(10), &mut ours)
             .await
             .unwrap_err();
-        assert!(matches!(error, BannerError::Silent));
+        insta::assert_snapshot!(report(&error), @r"
+        error: the SSH server accepts connections but says nothing for 5 s
+        hint: sshd on the device hangs, or is overloaded: restart it there
+        ");
     }
 }

@@ -128,3 +128,18 @@ const LIMIT: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(200);
 
 const LOG: &str = "`journalctl -u tunnel-agent` says why; it goes on trying by itself";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_fails_says_what_it_says_itself() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo 'Unit is masked.' >&2; exit 3"]);
+        insta::assert_snapshot!(succeed(&mut command, Some(LOG)).unwrap_err(), @r"
+        error: `sh` failed (exit status: 3): Unit is masked.
+        hint: `journalctl -u tunnel-agent` says why; it goes on trying by itself
+        ");
+    }
+}

@@ -135,6 +135,18 @@ const LIMIT: Duration = Duration::from_secs(30);
 mod tests {
     use super::*;
 
+    #[tokio::test]
+    async fn what_fails_says_what_it_says_itself() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo 'useradd: cannot lock /etc/passwd' >&2; exit 1"]);
+        let failure = output_of(command, "useradd").await.unwrap_err();
+        insta::assert_snapshot!(failure, @"error: `useradd` failed (exit status: 1): useradd: cannot lock /etc/passwd");
+        // `getent` knows nobody of that name.
+        let mut command = Command::new("sh");
+        command.args(["-c", "exit 2"]);
+        assert_eq!(output_of(command, "getent").await.unwrap(), None);
+    }
+
     #[test]
     fn only_an_account_that_was_made_for_the_system_is_its_own() {
         let hula: Label = "hula".parse().unwrap();

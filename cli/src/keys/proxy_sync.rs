@@ -127,7 +127,7 @@ impl Sync {
         }
         Err(Failure::text(
             format!("the keys of {} were not written", failed.join(", ")),
-            None,
+            Some("the log says why, for each"),
             exit::FAILURE,
         ))
     }

@@ -143,7 +143,7 @@ impl OpenError {
             }
             Self::Refused { code, .. } => match code {
                 RefusalCode::Unsupported => "the older of the two programs has to be upgraded",
-                RefusalCode::Stale => "clocks may differ by five minutes",
+                RefusalCode::Stale => "set both clocks: they may differ by five minutes",
                 RefusalCode::Busy | RefusalCode::ShuttingDown => "try again in a minute",
                 RefusalCode::ProxyUnavailable => {
                     "the device and the proxy do not get together: see the agent's and the proxy's log"
@@ -158,7 +158,9 @@ impl OpenError {
             Self::NoPort { .. } => {
                 "without orders only `ssh` of a device whose name is a number within its system's `[ports]` has a known port: name another with `--port`"
             }
-            Self::ForeignProxy { .. } => "one of the two has an old `realm.toml`",
+            Self::ForeignProxy { .. } => {
+                "one of the two has an old `realm.toml`: ask the realm's admin for the present one"
+            }
             Self::NoProxy | Self::ProxyHostKey { .. } => {
                 "ask the realm's admin for the present `realm.toml`"
             }

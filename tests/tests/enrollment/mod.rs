@@ -32,3 +32,4 @@ mod trust;
 mod walk_through;
 
 pub(crate) use github_stage::Stage;
+pub(crate) use house::House;

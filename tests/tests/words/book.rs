@@ -34,6 +34,18 @@ impl Book {
             .map(|word| word.to_string_lossy())
             .collect();
         let typed = words.join(" ");
+        self.enter(&typed, command);
+    }
+
+    /// The same of a command that something else runs, such as a user of another computer, with what is the matter.
+    #[track_caller]
+    pub(super) fn run(&mut self, what: &str, words: &[&str], command: &mut Command) {
+        let _ = writeln!(self.text, "# {what}");
+        self.enter(&words.join(" "), command);
+    }
+
+    #[track_caller]
+    fn enter(&mut self, typed: &str, command: &mut Command) {
         let outcome = run(command, CEILING);
         let code = outcome
             .code

@@ -253,6 +253,7 @@ fn a_realm_whose_files_are_wrong() {
     ] {
         book.with(what, Break::edit(&file, from, to), &mut typed(words));
     }
+    without_an_authority_or_a_host_key(&world, &mut book);
     book.with(
         "keys that need no way",
         Break::nothing(),
@@ -264,6 +265,26 @@ fn a_realm_whose_files_are_wrong() {
     let once = ["signer", "run", "--once"];
     book.with("a signer that runs", Break::nothing(), &mut typed(&once));
     settings().bind(|| insta::assert_snapshot!("a-realm-whose-files-are-wrong", book.text()));
+}
+
+fn without_an_authority_or_a_host_key(world: &World, book: &mut Book) {
+    let realm = world.realm();
+    let typed = |words: &[&str]| -> Command {
+        let mut command = world.tunnel();
+        command.args(words).arg("--dir").arg(&realm);
+        command
+    };
+    let aws = Break::append(
+        &realm.join("server.toml"),
+        "[signer.aws]\nregion = \"eu-central-1\"\n",
+    );
+    book.with(
+        "two who sign",
+        aws,
+        &mut typed(&["signer", "run", "--check"]),
+    );
+    let no_key = Break::gone(&realm.join("proxy/hostkey"));
+    book.with("no host key", no_key, &mut typed(&["serve", "--check"]));
 }
 
 #[test]
