@@ -1,18 +1,20 @@
 //! One connection to the proxy, from its dialling to its end.
 
+mod asking;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use daemon::report::one_line;
 use daemon::service::Service;
-use daemon::ssh::PeerKind;
-use daemon::ssh_client::{self, Dialed, ForwardedStream, RequestError};
+use daemon::ssh_client::{self, Dialed, ForwardedStream};
 use protocol::{Forward, Label};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use self::asking::Granted;
 use crate::ends::Ends;
 use crate::plan::Plan;
 use crate::pool::MemberId;
@@ -60,12 +62,15 @@ pub(crate) struct Member {
     seat: Seat,
 }
 
-/// What the proxy forwards to a member.
-struct Granted {
-    /// By the ports that it has allocated.
-    forwards: Vec<Forward>,
-    /// By the device's name, at these ports of the services.
-    named: Vec<u16>,
+/// What comes through the connection, also while the proxy is still asked for forwards.
+struct Streams {
+    forwarded: mpsc::Receiver<ForwardedStream>,
+    /// Dropping them ends them.
+    running: JoinSet<()>,
+    /// What the pool was told that is forwarded, once it was.
+    up: Option<Vec<Forward>>,
+    /// How many have begun of which the pool is not told before that.
+    untold: usize,
 }
 
 impl Member {
@@ -75,78 +80,56 @@ impl Member {
 
     /// Dials, forwards, and serves streams until it is retired or the connection is lost.
     pub(crate) async fn run(mut self) {
-        let ended = match self.connect().await {
-            Ok((dialed, granted)) => {
-                self.tell(Event::Up(granted.forwards.clone())).await;
-                self.serve(dialed, &granted).await
-            }
+        let ended = match self.dial().await {
+            Ok(dialed) => self.attend(dialed).await,
             Err(event) => event,
         };
         self.tell(ended).await;
     }
 
-    async fn connect(&self) -> Result<(Dialed, Granted), Event> {
+    async fn dial(&self) -> Result<Dialed, Event> {
         let plan = &self.plan;
         let user = plan.device.system().as_str();
         let address = plan.proxy.to_string();
-        let dialed = ssh_client::dial(&address, user, Arc::clone(&plan.key), &plan.host_keys, DIAL)
+        ssh_client::dial(&address, user, Arc::clone(&plan.key), &plan.host_keys, DIAL)
             .await
-            .map_err(|error| Event::Failed(one_line(&error)))?;
-        let mut granted = Granted {
-            forwards: Vec::new(),
-            named: Vec::new(),
+            .map_err(|error| Event::Failed(one_line(&error)))
+    }
+
+    async fn attend(&mut self, mut dialed: Dialed) -> Event {
+        let mut streams = Streams {
+            // Apart from the connection, of which forwards are asked meanwhile.
+            forwarded: std::mem::replace(&mut dialed.forwarded, mpsc::channel(1).1),
+            running: JoinSet::new(),
+            up: None,
+            untold: 0,
         };
-        for (index, (service, address)) in plan.services.iter().enumerate() {
-            // Where nobody orders, nobody could be told of more than one port.
-            if index == 0 || plan.always_on.is_none() {
-                let port = self.forward(&dialed, service).await?;
-                granted.forwards.push(Forward {
-                    service: service.clone(),
-                    port,
-                });
-            }
-            // By name, for whoever writes `333:80`. Only our own proxy knows names; another would take the port itself.
-            if index > 0 && dialed.kind() == PeerKind::Own {
-                let port = address.port();
-                match dialed.request_forward(self.name(), port, REQUEST).await {
-                    Ok(_) => granted.named.push(port),
-                    Err(error) => {
-                        tracing::debug!(%service, error = one_line(&error), "the service cannot be reached by name");
+        let mut granted = Granted::default();
+        match self.ask(&dialed, &mut granted, &mut streams).await {
+            Ok(()) => self.serve(dialed, &granted, streams).await,
+            Err(event) => {
+                let was_up = streams.up.is_some();
+                // The streams end as those of a lost connection do.
+                drop(dialed);
+                drain(streams.running).await;
+                if was_up && let Event::Failed(reason) = event {
+                    Event::Down {
+                        reason,
+                        silent: false,
                     }
+                } else {
+                    event
                 }
             }
         }
-        Ok((dialed, granted))
     }
 
-    /// The port of one service: the one it had, if that is still free for us.
-    async fn forward(&self, dialed: &Dialed, service: &Label) -> Result<u16, Event> {
-        let before = self
-            .seat
-            .ports
-            .iter()
-            .find(|forward| forward.service == *service)
-            .map(|forward| forward.port);
-        let is_first = self
-            .plan
-            .services
-            .first()
-            .is_some_and(|(first, _)| first == service);
-        let before = before.unwrap_or(if is_first { self.plan.port } else { 0 });
-        let failed = |error: &RequestError| Event::Failed(one_line(error));
-        let error = match dialed.request_forward(HOST, before, REQUEST).await {
-            Ok(port) => return Ok(port),
-            Err(error) => error,
-        };
-        match after_refusal(&error, dialed.kind(), self.seat.joins, before) {
-            Next::Share => Err(Event::NotPooled),
-            // Controllers look for it at this port and at no other: whoever has it may go.
-            Next::AnyPort if self.plan.always_on.is_some() => Err(failed(&error)),
-            Next::AnyPort => {
-                let any = dialed.request_forward(HOST, 0, REQUEST).await;
-                any.map_err(|error| failed(&error))
-            }
-            Next::Fail => Err(failed(&error)),
+    /// Tells the pool what is forwarded, and then what it was not told before.
+    async fn up(&self, forwards: Vec<Forward>, streams: &mut Streams) {
+        streams.up = Some(forwards.clone());
+        self.tell(Event::Up(forwards)).await;
+        for _ in 0..std::mem::take(&mut streams.untold) {
+            self.tell(Event::StreamBegan).await;
         }
     }
 
@@ -154,54 +137,45 @@ impl Member {
         self.plan.device.device().as_str()
     }
 
-    async fn serve(&mut self, mut dialed: Dialed, granted: &Granted) -> Event {
-        let forwards = &granted.forwards;
+    async fn serve(&mut self, dialed: Dialed, granted: &Granted, mut streams: Streams) -> Event {
         let flow = dialed.flow().clone();
-        // Dropping them ends them.
-        let mut streams = JoinSet::new();
         let mut retired = false;
         let why = loop {
             tokio::select! {
                 biased;
                 () = flow.dead() => break "the connection is lost",
-                Some(_) = streams.join_next(), if !streams.is_empty() => {
+                Some(_) = streams.running.join_next(), if !streams.running.is_empty() => {
                     self.tell(Event::StreamEnded).await;
-                    if retired && streams.is_empty() {
+                    if retired && streams.running.is_empty() {
                         return retire(dialed).await;
                     }
                 }
                 () = self.seat.retire.cancelled(), if !retired => {
                     retired = true;
-                    self.leave(&mut dialed, granted, &mut streams).await;
-                    if streams.is_empty() {
+                    self.leave(&dialed, granted, &mut streams).await;
+                    if streams.running.is_empty() {
                         return retire(dialed).await;
                     }
                 }
-                stream = dialed.forwarded.recv() => match stream {
-                    Some(stream) => self.begin(stream, forwards, &mut streams).await,
+                stream = streams.forwarded.recv() => match stream {
+                    Some(stream) => self.begin(stream, granted, &mut streams).await,
                     None => break "the connection has ended",
                 },
             }
         };
         let silent = flow.silent_for() > SILENT;
-        drain(streams).await;
+        drain(streams.running).await;
         Event::Down {
             reason: why.to_owned(),
             silent,
         }
     }
 
-    async fn begin(
-        &self,
-        stream: ForwardedStream,
-        forwards: &[Forward],
-        streams: &mut JoinSet<()>,
-    ) {
+    async fn begin(&self, stream: ForwardedStream, granted: &Granted, streams: &mut Streams) {
         let plan = &self.plan;
         let by_port = |index: usize| {
-            forwards
-                .get(index)
-                .is_some_and(|forward| forward.port == stream.port)
+            let forward = granted.forwards.get(index);
+            forward.is_some_and(|forward| forward.port == stream.port)
         };
         let by_name = |address: &Service| {
             stream.address == plan.device.device().as_str() && stream.port == address.port()
@@ -216,12 +190,23 @@ impl Member {
                 port = stream.port,
                 "a stream was refused: no service is forwarded there"
             );
-            return stream.refuse("no service is forwarded there").await;
+            return stream.refuse(NO_SERVICE).await;
         };
+        self.join(stream, service, address, streams).await;
+    }
+
+    /// Joins a stream with its service.
+    async fn join(
+        &self,
+        stream: ForwardedStream,
+        service: &Label,
+        address: &Service,
+        streams: &mut Streams,
+    ) {
         let end = self.seat.ends.enter(stream::controller(&stream));
         let (service, address) = (service.clone(), address.clone());
-        let builtin = plan.builtin.clone();
-        streams.spawn(async move {
+        let builtin = self.plan.builtin.clone();
+        streams.running.spawn(async move {
             match (address, builtin) {
                 (Service::At(address), _) => stream::serve(stream, &service, &address, end).await,
                 (Service::Builtin, Some(builtin)) => {
@@ -231,11 +216,15 @@ impl Member {
                 (Service::Builtin, None) => stream.refuse("there is no such service").await,
             }
         });
-        self.tell(Event::StreamBegan).await;
+        if streams.up.is_some() {
+            self.tell(Event::StreamBegan).await;
+        } else {
+            streams.untold += 1;
+        }
     }
 
     /// Leaves the proxy's table, so that no new stream is on its way when the connection ends.
-    async fn leave(&self, dialed: &mut Dialed, granted: &Granted, streams: &mut JoinSet<()>) {
+    async fn leave(&self, dialed: &Dialed, granted: &Granted, streams: &mut Streams) {
         let allocated = granted.forwards.iter().map(|forward| (HOST, forward.port));
         let named = granted.named.iter().map(|port| (self.name(), *port));
         for (host, port) in allocated.chain(named) {
@@ -248,8 +237,8 @@ impl Member {
                 );
             }
         }
-        while let Ok(stream) = dialed.forwarded.try_recv() {
-            self.begin(stream, &granted.forwards, streams).await;
+        while let Ok(stream) = streams.forwarded.try_recv() {
+            self.begin(stream, granted, streams).await;
         }
     }
 
@@ -264,27 +253,6 @@ async fn retire(dialed: Dialed) -> Event {
     Event::Retired
 }
 
-/// What to do when a port is not granted.
-#[derive(Debug, PartialEq, Eq)]
-enum Next {
-    /// One connection is all that this proxy takes: the streams share it.
-    Share,
-    /// The port is somebody else's by now: take another.
-    AnyPort,
-    Fail,
-}
-
-fn after_refusal(error: &RequestError, proxy: PeerKind, joins: bool, port: u16) -> Next {
-    match (error, proxy) {
-        // Ours takes several; it is about to stop, or has too many.
-        (RequestError::Refused { .. }, PeerKind::Own) if joins => Next::Fail,
-        (RequestError::Refused { .. }, PeerKind::Foreign) if joins => Next::Share,
-        (RequestError::Refused { .. }, _) if port != 0 => Next::AnyPort,
-        // Without an answer, or without a connection, there is nothing to ask for another.
-        (_, _) => Next::Fail,
-    }
-}
-
 /// Lets the streams of a dead connection end, so that their services see it broken.
 async fn drain(mut streams: JoinSet<()>) {
     let ended = async { while streams.join_next().await.is_some() {} };
@@ -295,6 +263,9 @@ async fn drain(mut streams: JoinSet<()>) {
 
 /// The host that a forward is asked for: stock sshd, ours, and `permitlisten` all know it.
 const HOST: &str = "localhost";
+
+/// What the proxy is told where nothing is served.
+const NO_SERVICE: &str = "no service is forwarded there";
 
 /// The deadline of the whole login at the proxy.
 const DIAL: Duration = Duration::from_secs(10);

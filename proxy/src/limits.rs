@@ -81,7 +81,7 @@ pub struct Limits {
     /// From a controller's request to the answer, whatever had to be waited for: two members that do not answer. An own
     /// controller waits for [`OPEN_LIMIT`](daemon::ssh_client::OPEN_LIMIT), and should hear why it failed.
     pub stream_deadline: Duration,
-    /// How many members a stream is tried on.
+    /// How many members a stream is tried on, and how many connections that are about to become members.
     pub tries: usize,
     /// How long a foreign connection without forwards may say nothing, although it is asked: a laptop that sleeps for a
     /// moment keeps its session.

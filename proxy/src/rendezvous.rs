@@ -2,6 +2,7 @@
 //! and chance come from the caller.
 
 mod entry;
+mod expected;
 mod ports;
 mod waiting;
 
@@ -31,6 +32,8 @@ pub struct Table<M> {
     entries: HashMap<Slot, Entry>,
     devices: HashMap<DeviceId, Vec<Slot>>,
     connections: HashMap<ConnectionId, Connection<M>>,
+    /// The connection of a device that is about to ask for its forwards.
+    expected: HashMap<DeviceId, ConnectionId>,
     emptied: VecDeque<(Instant, Slot)>,
     waiting: Waiting,
     sequence: u64,
@@ -124,6 +127,7 @@ impl<M: Clone> Table<M> {
             entries: HashMap::new(),
             devices: HashMap::new(),
             connections: HashMap::new(),
+            expected: HashMap::new(),
             emptied: VecDeque::new(),
             waiting: Waiting::new(limits),
             sequence: 0,
@@ -141,6 +145,7 @@ impl<M: Clone> Table<M> {
         now: Instant,
     ) -> Result<u16, ForwardRefusal> {
         self.expire(now);
+        self.no_longer_expected(member.connection);
         let ordinal = self.next_ordinal(member.connection);
         let slot = self.slot_for(permit, ordinal, draw)?;
         let port = slot.port();
@@ -188,6 +193,7 @@ impl<M: Clone> Table<M> {
                 kind: member.kind,
                 busy: 0,
                 slots: Vec::new(),
+                expected: None,
             });
         self.waiting.wake(&slot, permit.owner());
         connection.slots.push(slot);
@@ -219,8 +225,9 @@ impl<M: Clone> Table<M> {
         true
     }
 
-    /// A connection has ended, or should get nothing new. Returns whether it was a member.
+    /// A connection has ended, or should get nothing new. Returns whether it was a member, or expected to become one.
     pub fn gone(&mut self, connection: ConnectionId, now: Instant) -> bool {
+        self.no_longer_expected(connection);
         let Some(ended) = self.connections.remove(&connection) else {
             return false;
         };
@@ -268,6 +275,10 @@ impl<M: Clone> Table<M> {
             if let Some(entry) = self.entries.get(slot) {
                 self.waiting.wake(slot, &entry.owner);
             }
+        }
+        if let Some(device) = &known.expected {
+            let named = Slot::Service(device.clone(), SSH_PORT);
+            self.waiting.wake(&named, device);
         }
     }
 
@@ -340,8 +351,7 @@ impl<M: Clone> Table<M> {
                     return Some(named);
                 }
                 // Never another of its services, even if the first is not served for a moment: it is waited for.
-                let mut first = self.ports_of(device, 0);
-                first.find(|slot| self.is_served(slot)).cloned()
+                self.served_first(device).cloned()
             }
         }
     }
@@ -361,13 +371,7 @@ impl<M: Clone> Table<M> {
             return;
         }
         match slot {
-            Slot::Port(..) => {
-                entry.emptied = Some(now);
-                let owner = entry.owner.clone();
-                self.emptied.push_back((now, slot.clone()));
-                self.keep_few(&owner);
-                self.compact();
-            }
+            Slot::Port(..) => self.keep(slot, now),
             // A name is the device's own anyway: there is nothing to keep.
             Slot::Service(..) => self.forget(slot),
         }

@@ -116,7 +116,7 @@ impl Handler for Visitor {
     }
 
     async fn auth_succeeded(&mut self, session: &mut Session) -> Result<(), Error> {
-        self.succeeded(session.remote_sshid());
+        self.succeeded(session);
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 
 mod failure;
 mod find;
+mod opening;
 
 use std::sync::Arc;
 
@@ -9,7 +10,8 @@ use daemon::splice::{self, ChannelEnd, SpliceLimits};
 use russh::server::{ChannelOpenHandle, Msg};
 
 pub(crate) use self::failure::refusal;
-use self::find::{Found, find};
+use self::find::find;
+use self::opening::Found;
 use crate::admission::Peer;
 use crate::complaints::{Complaints, excerpt};
 use crate::crowd::Place;

@@ -1,14 +1,17 @@
 use std::sync::Mutex;
 
 use daemon::host_port::HostPort;
-use daemon::ssh;
+use daemon::ssh::{self, PeerKind};
+use daemon::ssh_client::RequestError;
 use russh::keys::key::safe_rng;
 use russh::keys::{Algorithm, PrivateKey};
 use russh::server::{self, Auth, Session, VerifiedPublicKey};
-use russh::{Disconnect, SshId};
-use tokio::io::AsyncReadExt;
+use russh::{ChannelId, Disconnect, SshId};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 
+use super::asking::{Next, after_refusal};
 use super::*;
 
 /// A test that takes longer has failed.
@@ -20,6 +23,10 @@ struct Script {
     asked: Arc<Mutex<Vec<String>>>,
     /// Refuses every forward.
     refuses: bool,
+    /// Opens a stream at this port as soon as the login has succeeded.
+    early: Option<u32>,
+    /// Answers forwards when this is notified.
+    held: Option<Arc<Notify>>,
     handle: Arc<Mutex<Option<server::Handle>>>,
 }
 
@@ -34,6 +41,22 @@ impl server::Handler for Script {
         Ok(Auth::Accept)
     }
 
+    async fn auth_succeeded(&mut self, session: &mut Session) -> Result<(), russh::Error> {
+        if let Some(port) = self.early {
+            let from = "controller-a.hula.atlas";
+            session.channel_open_forwarded_tcpip("localhost", port, from, 0)?;
+        }
+        Ok(())
+    }
+
+    async fn channel_eof(
+        &mut self,
+        channel: ChannelId,
+        session: &mut Session,
+    ) -> Result<(), russh::Error> {
+        session.close(channel)
+    }
+
     async fn tcpip_forward(
         &mut self,
         address: &str,
@@ -41,6 +64,9 @@ impl server::Handler for Script {
         session: &mut Session,
     ) -> Result<bool, russh::Error> {
         *self.handle.lock().unwrap() = Some(session.handle());
+        if let Some(held) = &self.held {
+            held.notified().await;
+        }
         let mut asked = self.asked.lock().unwrap();
         asked.push(format!("forward {address}:{port}"));
         if *port == 0 {
@@ -210,6 +236,110 @@ async fn a_service_sees_that_the_proxy_has_gone() {
     ));
     let read = timeout(CEILING, stream.read(&mut [0])).await.unwrap();
     assert!(read.is_err(), "a broken stream is no end of file: {read:?}");
+}
+
+/// A service, and a proxy that opens a stream to it before it answers any forward.
+async fn early(port: u32) -> (TcpListener, Arc<Notify>, Script) {
+    let held = Arc::new(Notify::new());
+    let script = Script {
+        early: Some(port),
+        held: Some(Arc::clone(&held)),
+        ..Script::default()
+    };
+    (
+        TcpListener::bind("127.0.0.1:0").await.unwrap(),
+        held,
+        script,
+    )
+}
+
+fn ports(forwards: &[Forward]) -> Vec<u16> {
+    forwards.iter().map(|forward| forward.port).collect()
+}
+
+#[tokio::test]
+async fn a_stream_before_its_forward_is_served_and_tells_the_port() {
+    let (service, held, script) = early(50_001).await;
+    let services = [("ssh", service.local_addr().unwrap().port())];
+    let mut stand = Stand::new(PeerKind::Own, script, &services, &[]).await;
+    assert!(matches!(stand.told().await, Event::Up(forwards) if ports(&forwards) == [50_001]));
+    assert!(matches!(stand.told().await, Event::StreamBegan));
+    let accepted = timeout(CEILING, service.accept()).await.unwrap();
+    assert!(stand.asked().is_empty(), "nothing is granted yet");
+    held.notify_one();
+    accepted.unwrap().0.shutdown().await.unwrap();
+    assert!(
+        matches!(stand.told().await, Event::StreamEnded),
+        "it is not up twice"
+    );
+    stand.retire.cancel();
+    assert!(matches!(stand.told().await, Event::Retired));
+    let expected = ["forward localhost:0", "cancel localhost:50001"];
+    assert_eq!(stand.asked(), expected);
+}
+
+#[tokio::test]
+async fn the_port_that_is_granted_is_the_last_word() {
+    let (service, held, script) = early(50_009).await;
+    let services = [("ssh", service.local_addr().unwrap().port())];
+    let mut stand = Stand::new(PeerKind::Own, script, &services, &[]).await;
+    assert!(matches!(stand.told().await, Event::Up(forwards) if ports(&forwards) == [50_009]));
+    assert!(matches!(stand.told().await, Event::StreamBegan));
+    held.notify_one();
+    assert!(matches!(stand.told().await, Event::Up(forwards) if ports(&forwards) == [50_001]));
+}
+
+#[tokio::test]
+async fn a_stream_before_the_ports_are_known_is_served_and_told_of_later() {
+    let (service, held, script) = early(50_001).await;
+    let port = service.local_addr().unwrap().port();
+    let services = [("ssh", port), ("web", 8080)];
+    let mut stand = Stand::new(PeerKind::Own, script, &services, &[]).await;
+    let accepted = timeout(CEILING, service.accept()).await.unwrap();
+    assert!(accepted.is_ok() && stand.events.try_recv().is_err());
+    for _ in 0..3 {
+        held.notify_one();
+        let before = stand.asked().len();
+        while stand.asked().len() == before {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+    let up = stand.told().await;
+    assert!(matches!(up, Event::Up(forwards) if ports(&forwards) == [50_001, 50_002]));
+    assert!(matches!(stand.told().await, Event::StreamBegan));
+}
+
+#[tokio::test]
+async fn a_service_sees_that_its_forward_was_refused_after_all() {
+    let (service, held, script) = early(50_001).await;
+    let script = Script {
+        refuses: true,
+        ..script
+    };
+    let services = [("ssh", service.local_addr().unwrap().port())];
+    let mut stand = Stand::new(PeerKind::Own, script, &services, &[]).await;
+    assert!(matches!(stand.told().await, Event::Up(_)));
+    assert!(matches!(stand.told().await, Event::StreamBegan));
+    let mut stream = timeout(CEILING, service.accept()).await.unwrap().unwrap().0;
+    held.notify_one();
+    assert!(matches!(stand.told().await, Event::Down { .. }));
+    let read = timeout(CEILING, stream.read(&mut [0])).await.unwrap();
+    assert!(read.is_err(), "a broken stream is no end of file: {read:?}");
+}
+
+#[tokio::test]
+async fn of_a_foreign_proxy_no_stream_is_taken_before_its_forward() {
+    let (service, held, script) = early(50_009).await;
+    let services = [("ssh", service.local_addr().unwrap().port())];
+    let mut stand = Stand::new(PeerKind::Foreign, script, &services, &[]).await;
+    held.notify_one();
+    assert!(matches!(stand.told().await, Event::Up(forwards) if ports(&forwards) == [50_001]));
+    let handle = stand.script.handle.lock().unwrap().clone().unwrap();
+    let open = handle.channel_open_forwarded_tcpip("localhost", 50_001, "127.0.0.1", 0);
+    let (accepted, opened) = tokio::join!(service.accept(), open);
+    assert!(accepted.is_ok() && opened.is_ok());
+    assert!(matches!(stand.told().await, Event::StreamBegan));
+    assert!(stand.events.try_recv().is_err(), "one stream, and no other");
 }
 
 #[test]

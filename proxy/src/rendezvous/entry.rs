@@ -55,4 +55,6 @@ pub(super) struct Connection<M> {
     pub(super) kind: PeerKind,
     pub(super) busy: usize,
     pub(super) slots: Vec<Slot>,
+    /// Whose it is, as long as it has not asked for anything.
+    pub(super) expected: Option<DeviceId>,
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use protocol::{DeviceId, Label};
 use tokio::time::Instant;
 
-use super::entry::Slot;
+use super::entry::{Entry, Slot};
 use super::{ConnectionId, ForwardRefusal, Table};
 use crate::admission::{ForwardPermit, Wanted};
 use crate::limits::FIRST_ALLOCATED_PORT;
@@ -74,6 +74,46 @@ impl<M: Clone> Table<M> {
         ports.find(|slot| !self.is_served(slot)).cloned()
     }
 
+    /// The port of a device's first service, for a connection that is yet to ask for it: where others serve it, or the one that
+    /// it gets if it asks for any. It is kept from now on.
+    pub(super) fn promise(&mut self, owner: &DeviceId, draw: u16, now: Instant) -> Option<u16> {
+        if let Some(served) = self.served_first(owner) {
+            return Some(served.port());
+        }
+        self.expire(now);
+        let slot = match self.kept_port(owner, 0) {
+            Some(kept) => kept,
+            None => self.reserve(owner, draw)?,
+        };
+        self.keep(&slot, now);
+        Some(slot.port())
+    }
+
+    /// The port at which a device's first service is served now.
+    pub(super) fn served_first(&self, owner: &DeviceId) -> Option<&Slot> {
+        let mut first = self.ports_of(owner, 0);
+        first.find(|slot| self.is_served(slot))
+    }
+
+    /// A new entry for a port that is free.
+    fn reserve(&mut self, owner: &DeviceId, draw: u16) -> Option<Slot> {
+        let entries = self.devices.get(owner).map_or(0, Vec::len);
+        if entries >= self.limits.entries_per_device {
+            return None;
+        }
+        let slot = self.free_port(owner.system(), draw)?;
+        let entry = Entry {
+            owner: owner.clone(),
+            ordinal: 0,
+            members: Vec::new(),
+            emptied: None,
+        };
+        self.entries.insert(slot.clone(), entry);
+        let slots = self.devices.entry(owner.clone()).or_default();
+        slots.push(slot.clone());
+        Some(slot)
+    }
+
     /// The ports that are a device's first, second and so on, in the order in which they were registered.
     pub(super) fn ports_of(&self, owner: &DeviceId, ordinal: usize) -> impl Iterator<Item = &Slot> {
         let slots = self.devices.get(owner).map(Vec::as_slice);
@@ -95,7 +135,19 @@ impl<M: Clone> Table<M> {
         })
     }
 
-    pub(super) fn keep_few(&mut self, owner: &DeviceId) {
+    /// Keeps a port without members for its device, from now on.
+    pub(super) fn keep(&mut self, slot: &Slot, now: Instant) {
+        let Some(entry) = self.entries.get_mut(slot) else {
+            return;
+        };
+        entry.emptied = Some(now);
+        let owner = entry.owner.clone();
+        self.emptied.push_back((now, slot.clone()));
+        self.keep_few(&owner);
+        self.compact();
+    }
+
+    fn keep_few(&mut self, owner: &DeviceId) {
         let slots = self
             .devices
             .get(owner)
@@ -117,7 +169,7 @@ impl<M: Clone> Table<M> {
     }
 
     /// A device that comes and goes all the time leaves marks that mean nothing any more.
-    pub(super) fn compact(&mut self) {
+    fn compact(&mut self) {
         if self.emptied.len() > STALE_MARKS + 2 * self.entries.len() {
             let entries = &self.entries;
             let valid = |since: Instant, slot: &Slot| {

@@ -61,6 +61,20 @@ impl World {
         self.table.forward(&permit, host, member, 0, self.now)
     }
 
+    fn expect(&mut self, device: &str, member: Member<u64>) {
+        let permit = peer(device).forward("localhost", 0).unwrap();
+        self.table.expect(&permit, member);
+    }
+
+    /// The connection and the port that a controller's stream is sent to before anybody serves it.
+    fn pick_expected(&mut self, host: &str, port: u32, declined: &[u64]) -> Option<(u64, u16)> {
+        let permit = peer("controller.hula.atlas").stream(host, port).unwrap();
+        let declined: Vec<ConnectionId> = declined.iter().copied().map(ConnectionId).collect();
+        let chosen = self.table.pick_expected(&permit, &declined, 0, self.now)?;
+        assert_eq!(chosen.address, "localhost");
+        Some((chosen.reach, chosen.port))
+    }
+
     fn pick(&mut self, host: &str, port: u16) -> Pick<u64> {
         self.pick_as("controller.hula.atlas", host, port, &[], false)
     }
@@ -300,6 +314,101 @@ fn a_device_that_comes_and_goes_leaves_nothing_behind() {
     assert!(world.table.connections.is_empty() && world.table.emptied.is_empty());
 }
 
+#[test]
+fn who_is_expected_is_sent_a_stream_at_the_port_that_it_will_get() {
+    let (mut world, device) = (World::new(), "333.hula.atlas");
+    assert_eq!(world.pick_expected("333", 22, &[]), None, "nobody is there");
+    world.expect(device, own(1));
+    let (reach, port) = world.pick_expected("333", 22, &[]).unwrap();
+    assert_eq!(reach, 1);
+    assert_eq!(world.pick_expected("333", 22, &[]), None, "it is busy");
+    assert_eq!(world.pick("333", 22), Pick::Nobody, "it serves nothing yet");
+    assert_eq!(world.table.occupancy(), Occupancy::default());
+    let other = world.forward("334.hula.atlas", "", u32::from(port), own(2));
+    assert_eq!(other, Err(ForwardRefusal::Taken), "the port is kept");
+    assert_eq!(world.forward(device, "localhost", 0, own(1)), Ok(port));
+    assert_eq!(world.pick("333", 22), Pick::Busy, "the stream goes on");
+    world.table.release(ConnectionId(1));
+    assert_eq!(member_of(world.pick("333", 22)), 1);
+    world.table.release(ConnectionId(1));
+    assert_eq!(world.pick_expected("333", 22, &[]), None, "it has asked");
+}
+
+#[test]
+fn nobody_else_is_sent_a_stream_before_its_forward() {
+    let (mut world, device) = (World::new(), "333.hula.atlas");
+    world.expect(device, foreign(1));
+    assert_eq!(world.pick_expected("333", 22, &[]), None, "a foreign one");
+    world.expect(device, own(2));
+    assert_eq!(world.pick_expected("333", 22, &[2]), None, "it declined");
+    assert_eq!(world.pick_expected("333", 80, &[]), None, "another service");
+    assert_eq!(world.pick_expected("334", 22, &[]), None, "another device");
+    assert_eq!(world.pick_expected("localhost", 10_000, &[]), None);
+    world.forward(device, "333", 22, own(3)).unwrap();
+    assert_eq!(
+        world.pick_expected("333", 22, &[]),
+        None,
+        "the name is another service's"
+    );
+    world.table.gone(ConnectionId(3), world.now);
+    assert!(world.table.gone(ConnectionId(2), world.now));
+    assert_eq!(world.pick_expected("333", 22, &[]), None, "it is gone");
+    // Who has asked in vain is not expected to ask any more.
+    world.forward("334.hula.atlas", "", 20_000, own(4)).unwrap();
+    world.expect(device, own(5));
+    let taken = world.forward(device, "", 20_000, own(5));
+    assert_eq!(taken, Err(ForwardRefusal::Taken));
+    assert_eq!(world.pick_expected("333", 22, &[]), None);
+    world.expect(device, own(5));
+    assert_eq!(
+        world.pick_expected("333", 22, &[]),
+        None,
+        "nor a second time"
+    );
+}
+
+#[test]
+fn who_is_expected_joins_the_port_that_others_serve() {
+    let (mut world, device) = (World::new(), "333.hula.atlas");
+    let port = world.forward(device, "", 0, own(1)).unwrap();
+    assert_eq!(member_of(world.pick("333", 22)), 1);
+    world.expect(device, own(2));
+    assert_eq!(world.pick("333", 22), Pick::Busy);
+    assert_eq!(world.pick_expected("333", 22, &[]), Some((2, port)));
+    assert_eq!(world.table.entries.len(), 1);
+    // The latest is asked, and when it goes nobody is.
+    world.expect(device, own(3));
+    assert_eq!(world.pick_expected("333", 22, &[]), Some((3, port)));
+    world.table.gone(ConnectionId(2), world.now);
+    world.table.release(ConnectionId(3));
+    assert_eq!(world.pick_expected("333", 22, &[]), Some((3, port)));
+}
+
+#[test]
+fn a_port_is_promised_within_the_limit_and_as_long_as_it_is_kept() {
+    let (mut world, limits) = (World::new(), Limits::default());
+    let device = "333.hula.atlas";
+    world.expect(device, own(1));
+    let (_, port) = world.pick_expected("333", 22, &[]).unwrap();
+    world.table.gone(ConnectionId(1), world.now);
+    world.now += limits.port_keep / 2;
+    world.expect(device, own(2));
+    assert_eq!(world.pick_expected("333", 22, &[]), Some((2, port)));
+    world.now += limits.port_keep / 2;
+    world.table.expire(world.now);
+    assert_eq!(world.table.entries.len(), 1, "kept from the last promise");
+    world.table.gone(ConnectionId(2), world.now);
+    world.now += limits.port_keep / 2;
+    world.table.expire(world.now);
+    assert!(world.table.entries.is_empty() && world.table.devices.is_empty());
+    for number in 0..u32::try_from(limits.entries_per_device).unwrap() {
+        let member = own(100 + u64::from(number));
+        world.forward(device, "333", 100 + number, member).unwrap();
+    }
+    world.expect(device, own(3));
+    assert_eq!(world.pick_expected("333", 22, &[]), None, "it has too many");
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Forward {
@@ -316,8 +425,10 @@ enum Step {
         port: u32,
         connection: u64,
     },
+    Login(u64),
     Gone(u64),
     Pick(u16),
+    PickExpected(u8),
     Release(u64),
     Wait(u64),
 }
@@ -330,7 +441,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => (0u8..3, connection.clone()).prop_map(|(device, connection)| Step::Named { device, connection }),
         1 => (0u8..3, port, connection.clone())
             .prop_map(|(device, port, connection)| Step::Cancel { device, port, connection }),
+        2 => connection.clone().prop_map(Step::Login),
         2 => connection.clone().prop_map(Step::Gone),
+        2 => (0u8..3).prop_map(Step::PickExpected),
         3 => (10_000u16..10_004).prop_map(Step::Pick),
         2 => connection.prop_map(Step::Release),
         1 => (0u64..400).prop_map(Step::Wait),
@@ -358,6 +471,15 @@ proptest! {
                     world.table.cancel(ConnectionId(connection), &permit, world.now);
                 }
                 Step::Forward { .. } | Step::Named { .. } | Step::Cancel { .. } => {}
+                Step::Login(connection) => world.expect(&device(connection), own(connection)),
+                Step::PickExpected(number) => {
+                    if let Some((reach, port)) = world.pick_expected(&number.to_string(), 22, &[]) {
+                        let slot = Slot::Port("hula".parse().unwrap(), port);
+                        prop_assert_eq!(reach % 3, u64::from(number));
+                        prop_assert_eq!(world.table.entries[&slot].owner.to_string(), device(reach));
+                        prop_assert!(world.table.connections[&ConnectionId(reach)].slots.is_empty());
+                    }
+                }
                 Step::Gone(connection) => drop(world.table.gone(ConnectionId(connection), world.now)),
                 Step::Pick(port) => {
                     let pick = world.pick_as("controller.hula.atlas", "localhost", port, &[], true);
@@ -381,6 +503,9 @@ proptest! {
             for entry in world.table.entries.values() {
                 prop_assert_eq!(entry.members.is_empty(), entry.emptied.is_some());
             }
+            for (device, connection) in &world.table.expected {
+                prop_assert_eq!(world.table.connections[connection].expected.as_ref(), Some(device));
+            }
         }
         for connection in 0..6 {
             world.table.gone(ConnectionId(connection), world.now);
@@ -388,6 +513,7 @@ proptest! {
         world.now += Limits::default().port_keep;
         world.table.expire(world.now);
         prop_assert!(world.table.entries.is_empty() && world.table.connections.is_empty());
+        prop_assert!(world.table.expected.is_empty());
     }
 }
 
@@ -420,6 +546,12 @@ fn a_waiter_hears_of_its_own_place_and_of_no_other() {
     assert_eq!(member_of(world.pick("333", 80)), 1);
     world.table.release(ConnectionId(1));
     assert!(has_rung(&web) && has_rung(&by_port) && !has_rung(&other));
+    // Expected, and busy meanwhile.
+    world.expect("334.hula.atlas", own(2));
+    assert!(has_rung(&other) && !has_rung(&web));
+    assert!(world.pick_expected("334", 22, &[]).is_some() && !has_rung(&other));
+    world.table.release(ConnectionId(2));
+    assert!(has_rung(&other));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use daemon::ssh::{PeerKind, known_peer};
 use daemon::ssh_client::SILENCE_LIMIT;
 use russh::Error;
 use russh::keys::{HashAlg, PublicKey};
-use russh::server::Auth;
+use russh::server::{Auth, Session};
 use tokio::time::{Instant, sleep};
 
 use super::Visitor;
@@ -103,7 +103,7 @@ impl Visitor {
         }
     }
 
-    pub(super) fn succeeded(&mut self, sshid: &[u8]) {
+    pub(super) fn succeeded(&mut self, session: &Session) {
         let Standing::Proved(peer, key) = std::mem::replace(&mut self.standing, Standing::Stranger)
         else {
             return;
@@ -118,7 +118,7 @@ impl Visitor {
         };
         // Before the client hears that it is in, and others of its address come.
         self.pass = None;
-        let kind = known_peer(sshid);
+        let kind = known_peer(session.remote_sshid());
         self.flow.set_kind(kind);
         self.hub.lookout.watch(&self.flow);
         self.flow.limit_silence(match kind {
@@ -129,6 +129,7 @@ impl Visitor {
         self.hub.counts.logins.increment();
         tracing::info!(device = %peer.id(), address = %self.address, connection = self.connection.0, ?kind, "logged in");
         self.standing = Standing::Member(peer.clone(), Arc::clone(&serves));
+        self.expect(&peer, session);
         // If nobody listens, the connection is being ended.
         if let Some(admitted) = self.admitted.take() {
             let _ = admitted.send(Ok(Admitted {
@@ -137,6 +138,16 @@ impl Visitor {
                 serves,
                 _place: place,
             }));
+        }
+    }
+    /// Lets who waits for the device know that its forward is on the way.
+    fn expect(&self, peer: &Peer, session: &Session) {
+        if self.hub.stopping.is_cancelled() {
+            return;
+        }
+        // A controller may not.
+        if let Ok(permit) = peer.forward("localhost", 0) {
+            self.hub.table().expect(&permit, self.member(session));
         }
     }
 }

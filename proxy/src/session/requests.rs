@@ -31,17 +31,10 @@ impl Visitor {
             .forward(address, *port)
             .map_err(|refusal| refusal.to_string())
             .and_then(|permit| {
-                let member = Member {
-                    connection: self.connection,
-                    kind: self.flow.kind(),
-                    reach: Reach {
-                        handle: session.handle(),
-                        flow: self.flow.clone(),
-                    },
-                };
+                let (member, now) = (self.member(session), Instant::now());
                 let mut table = self.hub.table();
                 table
-                    .forward(&permit, address, member, rand::random(), Instant::now())
+                    .forward(&permit, address, member, rand::random(), now)
                     .map_err(|refusal| refusal.to_string())
             });
         match registered {
@@ -64,6 +57,18 @@ impl Visitor {
                 }
                 false
             }
+        }
+    }
+
+    /// What the table knows it by.
+    pub(super) fn member(&self, session: &Session) -> Member<Reach> {
+        Member {
+            connection: self.connection,
+            kind: self.flow.kind(),
+            reach: Reach {
+                handle: session.handle(),
+                flow: self.flow.clone(),
+            },
         }
     }
 

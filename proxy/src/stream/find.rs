@@ -1,34 +1,17 @@
 //! The way of a stream to a member that opens it.
 
+use std::future::pending;
 use std::sync::Arc;
 
-use daemon::splice::ChannelEnd;
 use protocol::{DeviceId, Role};
-use russh::ChannelOpenFailure;
-use russh::server::Msg;
-use tokio::sync::{Notify, oneshot};
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
 
 use super::failure::Failure;
+use super::opening::{Found, Opening};
 use crate::admission::{Peer, StreamPermit};
-use crate::crowd::Place;
 use crate::hub::{Hub, Reach};
-use crate::rendezvous::{Chosen, ConnectionId, Pick, WaiterId};
-
-/// A member's side of a stream, open.
-pub(super) struct Found {
-    pub(super) end: ChannelEnd<Msg>,
-    pub(super) device: DeviceId,
-    pub(super) claim: Claim,
-}
-
-/// A stream's place on a member, and among the streams of its device, until it is dropped.
-#[derive(Debug)]
-pub(super) struct Claim {
-    hub: Arc<Hub>,
-    pub(super) connection: ConnectionId,
-    _served: Place,
-}
+use crate::rendezvous::{Chosen, Pick, WaiterId};
 
 pub(super) async fn find(
     hub: &Arc<Hub>,
@@ -55,6 +38,9 @@ pub(super) async fn find(
 }
 
 /// Waits for a member until the deadline, and for members to open the stream until the end.
+///
+/// While there is none, a connection that is expected to become one is asked already. What it says counts only if it opens the
+/// stream: it has not told what it forwards, and may be of a version that takes nothing before.
 async fn find_permitted(
     hub: &Arc<Hub>,
     controller: &DeviceId,
@@ -65,15 +51,19 @@ async fn find_permitted(
     let mut tried = Vec::new();
     let mut share_at = None;
     let mut turn: Option<Turn> = None;
+    let mut asked = Vec::new();
+    let mut early: Option<Opening> = None;
     loop {
         let now = Instant::now();
         let share = share_at.is_some_and(|at| now >= at);
-        let pick = hub.table().pick(permit, &tried, share);
+        let mut passed_over = tried.clone();
+        // It is busy with this stream.
+        passed_over.extend(early.as_ref().map(|early| early.connection));
+        let pick = hub.table().pick(permit, &passed_over, share);
         let (until, failure) = match pick {
             Pick::Member(chosen) => {
                 let connection = chosen.connection;
-                let patience = end.min(now + hub.limits.open_deadline);
-                match open(hub, chosen, controller, patience).await {
+                match open(hub, chosen, controller, end).await {
                     Ok(found) => return Ok(found),
                     Err(failure @ (Failure::Device(_) | Failure::Crowded(_))) => {
                         return Err(failure);
@@ -97,7 +87,7 @@ async fn find_permitted(
             Pick::Nobody if tried.is_empty() => (deadline, Failure::Nobody),
             Pick::Nobody => (deadline, Failure::Unreachable),
         };
-        if now >= deadline {
+        if now >= deadline && early.is_none() {
             return Err(failure);
         }
         let Some(turn) = &turn else {
@@ -105,67 +95,46 @@ async fn find_permitted(
             // What came between the look and the turn is seen by another look.
             continue;
         };
+        if early.is_none() && asked.len() < hub.limits.tries {
+            let chosen = hub
+                .table()
+                .pick_expected(permit, &asked, rand::random(), now);
+            if let Some(chosen) = chosen {
+                asked.push(chosen.connection);
+                early = Opening::begin(hub, chosen, controller, end).ok();
+            }
+        }
         tokio::select! {
+            opened = opened(&mut early) => match opened {
+                Ok(found) => return Ok(found),
+                Err(reason) => {
+                    tracing::debug!(%reason, "stream not opened before its forward");
+                    early = None;
+                }
+            },
             () = turn.bell.notified() => {}
-            () = sleep_until(until) => {}
+            () = sleep_until(until), if now < until => {}
             () = hub.stopping.cancelled() => return Err(Failure::Stopping),
         }
     }
 }
 
-/// Opens a member's side. If it takes too long, the answer is still waited for, outside, so that a channel which opens
-/// after all is closed again.
+/// Opens a member's side, unless it takes too long.
 async fn open(
     hub: &Arc<Hub>,
     chosen: Chosen<Reach>,
     controller: &DeviceId,
-    deadline: Instant,
+    end: Instant,
 ) -> Result<Found, Failure> {
-    let Chosen {
-        connection,
-        device,
-        reach: Reach { handle, flow },
-        address,
-        port,
-    } = chosen;
-    let served = hub.streams_served.enter(&device).map_err(|crowded| {
-        hub.table().release(connection);
-        Failure::Crowded(crowded)
-    })?;
-    let claim = Claim {
-        hub: Arc::clone(hub),
-        connection,
-        _served: served,
-    };
-    // Who it is from tells the device's log more than an address would.
-    let originator = controller.to_string();
-    let (sender, receiver) = oneshot::channel();
-    hub.tasks.spawn(async move {
-        let opening = handle.channel_open_forwarded_tcpip(address, u32::from(port), originator, 0);
-        let opened = opening.await.map(|channel| ChannelEnd::new(channel, flow));
-        if let Err((Ok(unwanted), _claim)) = sender.send((opened, claim)) {
-            unwanted.close().await;
-        }
-    });
-    match timeout_at(deadline, receiver).await {
-        Ok(Ok((Ok(end), claim))) => Ok(Found { end, device, claim }),
-        Ok(Ok((Err(russh::Error::ChannelOpenFailure(failure)), _claim))) => match failure {
-            // It is full, and another of its connections may not be.
-            ChannelOpenFailure::ResourceShortage => Err(Failure::Unreachable),
-            failure @ (ChannelOpenFailure::AdministrativelyProhibited
-            | ChannelOpenFailure::ConnectFailed
-            | ChannelOpenFailure::UnknownChannelType
-            | ChannelOpenFailure::Other { .. }) => {
-                Err(Failure::Device(failure.description().to_owned()))
-            }
-        },
-        Ok(Ok((Err(_), _)) | Err(_)) | Err(_) => Err(Failure::Unreachable),
-    }
+    let mut opening = Opening::begin(hub, chosen, controller, end)?;
+    opening.opened().await
 }
 
-impl Drop for Claim {
-    fn drop(&mut self) {
-        self.hub.table().release(self.connection);
+/// What there is of an opening; it never completes without one.
+async fn opened(early: &mut Option<Opening>) -> Result<Found, Failure> {
+    match early {
+        Some(opening) => opening.opened().await,
+        None => pending().await,
     }
 }
 

@@ -13,6 +13,7 @@
 
 mod data_path;
 mod doorway;
+mod early;
 mod floods;
 mod limits;
 mod openssh;
