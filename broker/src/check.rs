@@ -81,11 +81,10 @@ impl CheckError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Bind(error) => error.hint(),
-            Self::Certificate { .. } => Some(
+            Self::Certificate { .. } | Self::Host { .. } | Self::Authorities(_) => Some(
                 "`[broker]` in realm.toml has the address that devices dial, and the authorities that they trust"
                     .to_owned(),
             ),
-            Self::Host { .. } | Self::Authorities(_) => None,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::io;
 
 use bytes::BytesMut;
-use daemon::report::one_line;
+use daemon::report::{Report, one_line};
 use protocol::limits::{MAX_PAYLOAD, MAX_TOPIC, MAX_TOPIC_LEVELS};
 use rcgen::{CertificateParams, DistinguishedName, DnType, DnValue, KeyPair};
 use rustls_pki_types::UnixTime;
@@ -24,6 +24,7 @@ use crate::store::{CommitError, ContentError, StoreError};
 use crate::topic::{TopicFilter, TopicName};
 use crate::trust::tests::authority;
 use crate::trust::{self, Trust};
+use crate::{BindError, CheckError, PoliciesError};
 
 /// A name and a line each.
 #[derive(Default)]
@@ -288,4 +289,23 @@ fn refusals() {
         page.add(name, &error);
     }
     insta::assert_snapshot!("refusals", page.0);
+}
+
+/// What a start says of a realm that has no such name or address, and a reload of a document that has gone meanwhile.
+#[test]
+fn what_hardly_happens() {
+    let mut page = String::new();
+    let mut add = |name: &str, error: CheckError| {
+        let report = Report::new(&error, error.hint().as_deref()).to_string();
+        writeln!(page, "# {name}\n{report}\n").unwrap();
+    };
+    let host = "under score.example".to_owned();
+    let source = rustls_pki_types::DnsName::try_from(host.clone()).unwrap_err();
+    add("no host", CheckError::Host { host, source });
+    let path = "atlas/policies/tunnel.target.json".into();
+    let gone = BindError::Policies(PoliciesError::Gone { path });
+    add("a document that has gone", gone.into());
+    let topic = BindError::Roster(TopicName::parse("a/+").unwrap_err());
+    add("no topic", topic.into());
+    insta::assert_snapshot!("what-hardly-happens", page);
 }

@@ -1,7 +1,7 @@
 //! `tunnel realm import`
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use daemon::files;
 use daemon::original;
@@ -42,10 +42,22 @@ pub(crate) fn run(arguments: &RealmImport) -> Result<u8, Failure> {
         ));
     }
     // Read as it will be, before anything is written: names and ports may be such as the original took.
-    toml::from_str::<RealmFile>(&text).map_err(|error| Failure::new(error, None, exit::DATA))?;
+    toml::from_str::<RealmFile>(&text).map_err(|source| {
+        let file = arguments.file.clone();
+        let hint = format!("put that value right in `{}`", file.display());
+        Failure::new(Unfit { file, source }, Some(hint), exit::DATA)
+    })?;
     files::write_public(&arguments.out, text.as_bytes())?;
     output::line(format_args!("`{}` written", arguments.out.display()));
     Ok(exit::OK)
+}
+
+/// A value of the original's that no realm.toml may have.
+#[derive(Debug, thiserror::Error)]
+#[error("`{}` makes no realm.toml", file.display())]
+struct Unfit {
+    file: PathBuf,
+    source: toml::de::Error,
 }
 
 /// What the original's file does not hold.

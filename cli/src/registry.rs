@@ -153,7 +153,7 @@ fn title(text: &str) -> Result<Title, Failure> {
 fn missing(entry: &str) -> Failure {
     Failure::text(
         format!("there is no open entry `{}`", entry.escape_default()),
-        None,
+        Some("`tunnel registry list` shows which there are"),
         exit::FAILURE,
     )
 }

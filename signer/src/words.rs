@@ -360,6 +360,11 @@ fn aws() {
         (410, "LimitExceededException", "Certificate limit exceeded"),
         (400, "InvalidRequestException", "Invalid CSR"),
         (503, "ServiceUnavailableException", "Try again"),
+        (403, "ForbiddenException", "no"),
+        (403, "InvalidClientTokenId", "no"),
+        (403, "UnauthorizedException", "no"),
+        (403, "SignatureDoesNotMatch", "no"),
+        (403, "RequestTimeTooSkewed", "no"),
     ] {
         let error = AwsError::Refused {
             action,
