@@ -42,11 +42,11 @@ fn accounts_that_are_not_as_they_should_be() {
 
     let nobody = |words: &[&str]| {
         let mut command = house.inside(&world, &tool("setpriv"));
-        // Whoever may read everything finds the program, wherever it was built.
+        // Whoever may read and run everything finds the program, wherever it was built.
         command
             .args(["--reuid", "65534", "--regid", "65534", "--clear-groups"])
-            .args(["--inh-caps", "+dac_read_search"])
-            .args(["--ambient-caps", "+dac_read_search", "--"])
+            .args(["--inh-caps", "+dac_override"])
+            .args(["--ambient-caps", "+dac_override", "--"])
             .arg(e2e::tunnel_binary())
             .args(words)
             .env_remove("HOME")
