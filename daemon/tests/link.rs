@@ -26,7 +26,7 @@ use rumqttc::mqttbytes::{Error, QoS};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::yield_now;
 use tokio::time::{Instant, pause, timeout};
 use tokio_rustls::TlsAcceptor;
@@ -155,8 +155,10 @@ async fn it_comes_back_by_itself_with_a_larger_epoch() {
 #[tokio::test]
 async fn a_computer_of_the_cluster_that_is_gone_is_passed_over() {
     let broker = ScriptedBroker::start().await;
-    // Bound and dropped: nobody listens there.
-    let gone = ScriptedBroker::start().await.address();
+    // Bound for as long as the test lasts: nobody listens there, and nobody else will.
+    let bound = TcpSocket::new_v4().unwrap();
+    bound.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let gone: HostPort = bound.local_addr().unwrap().to_string().parse().unwrap();
     for brokers in [
         vec![gone.clone(), broker.address()],
         vec![broker.address(), gone.clone()],
@@ -310,7 +312,7 @@ async fn a_goodbye_that_nobody_takes_is_cut() {
     let began = Instant::now();
     in_time(link.finish(Some(message("goodbye")))).await;
     assert!(
-        began.elapsed() < Duration::from_secs(4),
+        began.elapsed() < Duration::from_secs(20),
         "{:?}",
         began.elapsed()
     );

@@ -1,6 +1,6 @@
 //! A stream that is asked for by the device's name before the device has answered.
 //!
-//! The proxy lets it wait for the forward, and opens it the moment that it stands: the answer and the stream then arrive
+//! The proxy lets it wait for the device, and opens it as soon as somebody can take it: the answer and the stream then arrive
 //! together, and the two round trips of a request that waits for the answer are saved. The answer alone still decides.
 //! Whatever goes wrong with the early stream is no failure: it is asked for again by the port that the answer names.
 

@@ -555,6 +555,7 @@ mod tests {
             .received(0, OWN_IN_HI + 1, 1, Instant::now());
         assert!(timeout(limit * 6, stream.read(&mut one)).await.is_err());
     }
+
     #[tokio::test]
     async fn a_stream_that_is_looked_after_sets_no_timer() {
         let lookout = super::super::Lookout::new();
