@@ -14,7 +14,7 @@ mod lookout;
 mod socket;
 mod stream;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
@@ -24,7 +24,6 @@ use russh::ChannelId;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::Notify;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use self::gate::Gate;
 pub use self::lookout::Lookout;
@@ -57,17 +56,18 @@ impl Flow {
             state: Mutex::new(State {
                 gate: Gate::new(PeerKind::Foreign),
                 queued_out: 0,
-                channels: HashMap::new(),
+                channels: BTreeMap::new(),
                 forced_closes: 0,
                 reader: None,
                 cut: None,
                 silence_limit: None,
                 heard: Instant::now(),
                 looked_after: false,
+                dead: false,
             }),
             writable: Notify::new(),
             paused: Notify::new(),
-            dead: CancellationToken::new(),
+            died: Notify::new(),
         }));
         Ok((FlowStream::new(socket, flow.clone())?, flow))
     }
@@ -200,10 +200,7 @@ impl Flow {
             if self.queued_out() < OUT_HI || self.is_dead() {
                 return;
             }
-            tokio::select! {
-                () = notified => {}
-                () = self.0.dead.cancelled() => return,
-            }
+            notified.await;
         }
     }
 
@@ -231,12 +228,17 @@ impl Flow {
 
     /// Completes when the connection is gone. Cancel-safe.
     pub async fn dead(&self) {
-        self.0.dead.cancelled().await;
+        let mut died = std::pin::pin!(self.0.died.notified());
+        // Registered before the check, as above.
+        died.as_mut().enable();
+        if !self.is_dead() {
+            died.await;
+        }
     }
 
     /// Whether the connection is gone.
     pub fn is_dead(&self) -> bool {
-        self.0.dead.is_cancelled()
+        self.lock().dead
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -251,8 +253,11 @@ impl Flow {
     }
 
     fn die(&self) {
-        self.lock().queued_out = 0;
-        self.0.dead.cancel();
+        {
+            let mut state = self.lock();
+            (state.queued_out, state.dead) = (0, true);
+        }
+        self.0.died.notify_waiters();
         self.0.writable.notify_waiters();
     }
 }
@@ -268,7 +273,7 @@ struct Shared {
     state: Mutex<State>,
     writable: Notify,
     paused: Notify,
-    dead: CancellationToken,
+    died: Notify,
 }
 
 /// Locked for a few instructions at a time, never over an await.
@@ -276,7 +281,7 @@ struct Shared {
 struct State {
     gate: Gate,
     queued_out: usize,
-    channels: HashMap<ChannelId, usize>,
+    channels: BTreeMap<ChannelId, usize>,
     forced_closes: u64,
     reader: Option<Waker>,
     cut: Option<&'static str>,
@@ -284,6 +289,7 @@ struct State {
     heard: Instant,
     /// A [`Lookout`] wakes the reader when the peer is silent.
     looked_after: bool,
+    dead: bool,
 }
 
 impl State {

@@ -2,20 +2,18 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::limits::MAX_NAME;
 use crate::{Label, NameError, Role};
 
-/// The full name of a remote computer or a controller, e.g. `333.hula.atlas`; at most 253 octets.
+/// The full name of a remote computer or a controller, e.g. `333.hula.atlas`; at most 253 octets. Clones share it: a server
+/// keeps a device's name in many places.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct DeviceId {
-    device: Label,
-    system: Label,
-    realm: Label,
-}
+pub struct DeviceId(Arc<Names>);
 
 impl DeviceId {
     /// Puts an id together; fails only when the whole is too long.
@@ -24,36 +22,36 @@ impl DeviceId {
         if length > MAX_NAME {
             return Err(NameError::IdTooLong { length });
         }
-        Ok(Self {
+        Ok(Self(Arc::new(Names {
             device,
             system,
             realm,
-        })
+        })))
     }
 
     /// The device's name within its system.
     pub fn device(&self) -> &Label {
-        &self.device
+        &self.0.device
     }
 
     /// The system it belongs to.
     pub fn system(&self) -> &Label {
-        &self.system
+        &self.0.system
     }
 
     /// The realm that its system belongs to.
     pub fn realm(&self) -> &Label {
-        &self.realm
+        &self.0.realm
     }
 
     /// Whether it may order or only serve.
     pub fn role(&self) -> Role {
-        Role::of(&self.device)
+        Role::of(self.device())
     }
 
     /// Whether the other device is of the same system of the same realm, and so may know of this one.
     pub fn same_system(&self, other: &Self) -> bool {
-        self.system == other.system && self.realm == other.realm
+        self.system() == other.system() && self.realm() == other.realm()
     }
 }
 
@@ -93,7 +91,7 @@ impl From<DeviceId> for String {
 
 impl fmt::Display for DeviceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}.{}", self.device, self.system, self.realm)
+        write!(f, "{}.{}.{}", self.device(), self.system(), self.realm())
     }
 }
 
@@ -101,6 +99,13 @@ impl fmt::Debug for DeviceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
+}
+
+#[derive(PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Names {
+    device: Label,
+    system: Label,
+    realm: Label,
 }
 
 #[cfg(test)]

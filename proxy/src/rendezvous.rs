@@ -168,7 +168,7 @@ impl<M: Clone> Table<M> {
         let order = self.sequence;
         if known.is_none() {
             let slots = self.devices.entry(permit.owner().clone()).or_default();
-            slots.push(slot.clone());
+            push(slots, slot.clone());
         }
         let entry = self.entries.entry(slot.clone()).or_insert_with(|| Entry {
             owner: permit.owner().clone(),
@@ -180,11 +180,12 @@ impl<M: Clone> Table<M> {
             entry.ordinal = ordinal;
         }
         entry.emptied = None;
-        entry.members.push(Seat {
+        let seat = Seat {
             connection: member.connection,
-            address: address.to_owned(),
+            address: address.into(),
             order,
-        });
+        };
+        push(&mut entry.members, seat);
         let connection = self
             .connections
             .entry(member.connection)
@@ -196,7 +197,7 @@ impl<M: Clone> Table<M> {
                 expected: None,
             });
         self.waiting.wake(&slot, permit.owner());
-        connection.slots.push(slot);
+        push(&mut connection.slots, slot);
         Ok(port)
     }
 
@@ -244,7 +245,7 @@ impl<M: Clone> Table<M> {
             return Pick::Nobody;
         };
         let port = slot.port();
-        let (connection, address) = (seat.connection, seat.address.clone());
+        let (connection, address) = (seat.connection, seat.address.to_string());
         let Some(owner) = self.entries.get(&slot).map(|entry| entry.owner.clone()) else {
             return Pick::Nobody;
         };
@@ -376,6 +377,12 @@ impl<M: Clone> Table<M> {
             Slot::Service(..) => self.forget(slot),
         }
     }
+}
+
+/// Most have one, and few have more than a handful: there is no room for those that do not come.
+fn push<T>(to: &mut Vec<T>, one: T) {
+    to.reserve_exact(1);
+    to.push(one);
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ mod sessions;
 
 use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use daemon::doorway::Pass;
 use daemon::flow::Flow;
@@ -20,8 +20,8 @@ use russh::server::{
 use russh::{Channel, ChannelId, ChannelOpenFailure, Error, Pty};
 use tokio::sync::oneshot;
 
-use self::login::Standing;
 pub(crate) use self::login::{Admitted, Tried, TurnedDown};
+use self::login::{Standing, Stranger};
 use self::sessions::Sessions;
 use crate::admission::Peer;
 use crate::complaints::Complaints;
@@ -39,14 +39,9 @@ pub(crate) struct Known {
     connection: ConnectionId,
     address: SocketAddr,
     flow: Flow,
-    /// For as long as it is a stranger.
-    pass: Option<Pass>,
     standing: Standing,
-    tried: Tried,
-    offers: usize,
-    admitted: Option<oneshot::Sender<Result<Admitted, TurnedDown>>>,
     sessions: Sessions,
-    complaints: Complaints,
+    complaints: OnceLock<Complaints>,
 }
 
 impl Visitor {
@@ -64,20 +59,21 @@ impl Visitor {
             connection,
             address,
             flow,
-            pass: Some(pass),
-            standing: Standing::Stranger,
-            tried,
-            offers: 0,
-            admitted: Some(admitted),
+            standing: Standing::Stranger(Box::new(Stranger::new(pass, tried, admitted))),
             sessions: Sessions::default(),
-            complaints: Complaints::default(),
+            complaints: OnceLock::new(),
         }))
+    }
+
+    /// What it was refused. Most are refused nothing.
+    fn complaints(&self) -> &Complaints {
+        self.complaints.get_or_init(Complaints::default)
     }
 
     fn peer(&self) -> Option<&Peer> {
         match &self.standing {
             Standing::Member(peer, _) => Some(peer),
-            Standing::Stranger | Standing::Proved(..) => None,
+            Standing::Stranger(_) => None,
         }
     }
 }

@@ -45,7 +45,7 @@ impl Entry {
 #[derive(Debug)]
 pub(super) struct Seat {
     pub(super) connection: ConnectionId,
-    pub(super) address: String,
+    pub(super) address: Box<str>,
     pub(super) order: u64,
 }
 

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use daemon::doorway::Pass;
 use daemon::ssh::{PeerKind, known_peer};
 use daemon::ssh_client::SILENCE_LIMIT;
 use russh::Error;
 use russh::keys::{HashAlg, PublicKey};
 use russh::server::{Auth, Session};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
 
 use super::Visitor;
@@ -45,17 +47,45 @@ impl Tried {
 
 /// How far a connection has come.
 pub(super) enum Standing {
-    Stranger,
-    /// The key is proved; the client is about to hear of it.
-    Proved(Peer, PublicKey),
+    Stranger(Box<Stranger>),
     Member(Peer, Arc<AtomicBool>),
+}
+
+/// What is needed until a connection's peer has logged in, and then gone.
+pub(super) struct Stranger {
+    _pass: Pass,
+    tried: Tried,
+    offers: usize,
+    /// The key is proved; the client is about to hear of it.
+    proved: Option<(Peer, PublicKey)>,
+    admitted: Option<oneshot::Sender<Result<Admitted, TurnedDown>>>,
+}
+
+impl Stranger {
+    pub(super) fn new(
+        pass: Pass,
+        tried: Tried,
+        admitted: oneshot::Sender<Result<Admitted, TurnedDown>>,
+    ) -> Self {
+        Self {
+            _pass: pass,
+            tried,
+            offers: 0,
+            proved: None,
+            admitted: Some(admitted),
+        }
+    }
 }
 
 impl Visitor {
     pub(super) async fn offered(&mut self, user: &str, key: &PublicKey) -> Result<Auth, Error> {
         // russh counts refusals only, and an answer to a question is none.
-        self.offers += 1;
-        if self.offers > self.hub.limits.key_offers {
+        let most = self.hub.limits.key_offers;
+        let Standing::Stranger(stranger) = &mut self.standing else {
+            return Ok(Auth::reject());
+        };
+        stranger.offers += 1;
+        if stranger.offers > most {
             self.turn_down(TurnedDown::TooManyKeys);
             return Ok(Auth::reject());
         }
@@ -71,7 +101,10 @@ impl Visitor {
             self.hold_back(user, key).await;
             return Ok(Auth::reject());
         };
-        self.standing = Standing::Proved(peer, key.clone());
+        let Standing::Stranger(stranger) = &mut self.standing else {
+            return Ok(Auth::reject());
+        };
+        stranger.proved = Some((peer, key.clone()));
         Ok(Auth::Accept)
     }
 
@@ -92,20 +125,27 @@ impl Visitor {
         let key = key.fingerprint(HashAlg::Sha256);
         let user = excerpt(user);
         tracing::info!(?user, %key, address = %self.address, ?delay, "key not admitted");
-        self.tried.0.store(true, Ordering::Relaxed);
+        if let Standing::Stranger(stranger) = &self.standing {
+            stranger.tried.0.store(true, Ordering::Relaxed);
+        }
         sleep(delay).await;
     }
 
     fn turn_down(&mut self, why: TurnedDown) {
         // It stays a stranger until it is told so and cut off. If nobody listens, it is being ended.
-        if let Some(admitted) = self.admitted.take() {
+        if let Standing::Stranger(stranger) = &mut self.standing
+            && let Some(admitted) = stranger.admitted.take()
+        {
             let _ = admitted.send(Err(why));
         }
     }
 
     pub(super) fn succeeded(&mut self, session: &Session) {
-        let Standing::Proved(peer, key) = std::mem::replace(&mut self.standing, Standing::Stranger)
-        else {
+        let proved = match &mut self.standing {
+            Standing::Stranger(stranger) => stranger.proved.take(),
+            Standing::Member(..) => None,
+        };
+        let Some((peer, key)) = proved else {
             return;
         };
         let place = match self.hub.crowd.enter(peer.id()) {
@@ -116,8 +156,10 @@ impl Visitor {
                 return;
             }
         };
-        // Before the client hears that it is in, and others of its address come.
-        self.pass = None;
+        let serves = Arc::new(AtomicBool::new(false));
+        let member = Standing::Member(peer.clone(), Arc::clone(&serves));
+        // Its pass goes before the client hears that it is in, and others of its address come.
+        let before = std::mem::replace(&mut self.standing, member);
         let kind = known_peer(session.remote_sshid());
         self.flow.set_kind(kind);
         self.hub.lookout.watch(&self.flow);
@@ -125,13 +167,13 @@ impl Visitor {
             PeerKind::Own => SILENCE_LIMIT,
             PeerKind::Foreign => self.hub.limits.idle_silence,
         });
-        let serves = Arc::new(AtomicBool::new(false));
         self.hub.counts.logins.increment();
         tracing::info!(device = %peer.id(), address = %self.address, connection = self.connection.0, ?kind, "logged in");
-        self.standing = Standing::Member(peer.clone(), Arc::clone(&serves));
         self.expect(&peer, session);
         // If nobody listens, the connection is being ended.
-        if let Some(admitted) = self.admitted.take() {
+        if let Standing::Stranger(stranger) = before
+            && let Some(admitted) = stranger.admitted
+        {
             let _ = admitted.send(Ok(Admitted {
                 peer,
                 key,

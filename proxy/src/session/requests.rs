@@ -50,7 +50,7 @@ impl Visitor {
                 true
             }
             Err(reason) => {
-                if let Some(untold) = self.complaints.due() {
+                if let Some(untold) = self.complaints().due() {
                     tracing::warn!(
                         device = %peer.id(), connection = self.connection.0, address = excerpt(address), port = *port, reason, untold, "forward refused"
                     );
@@ -111,7 +111,7 @@ impl Visitor {
         let place = match place {
             Ok(place) => place,
             Err(reason) => {
-                if let Some(untold) = self.complaints.due() {
+                if let Some(untold) = self.complaints().due() {
                     tracing::warn!(device = %peer.id(), connection = self.connection.0, reason, untold, "stream refused");
                 }
                 let code = ChannelOpenFailure::ResourceShortage;
@@ -126,7 +126,7 @@ impl Visitor {
             end: ChannelEnd::new(channel, self.flow.clone()),
             reply,
             place,
-            complaints: self.complaints.clone(),
+            complaints: self.complaints().clone(),
         };
         self.hub.tasks.spawn(carry(Arc::clone(&self.hub), request));
         Ok(())
