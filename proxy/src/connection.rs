@@ -198,7 +198,7 @@ impl Connection {
     async fn withdrawn(&self, admitted: &Admitted) {
         let (id, key) = (admitted.peer.id(), &admitted.key);
         let mut keys = self.hub.keys.subscribe();
-        while keys.borrow_and_update().owner(id.system(), key) == Some(id) {
+        while keys.borrow_and_update().owner_of(id.system(), key) == Some(id) {
             if keys.changed().await.is_err() {
                 return;
             }

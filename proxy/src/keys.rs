@@ -35,7 +35,12 @@ impl Keys {
 
     /// The device of a system that a key belongs to.
     pub fn owner(&self, system: &Label, key: &PublicKey) -> Option<&DeviceId> {
-        self.owners.get(&(system.clone(), key.to_bytes().ok()?))
+        self.owner_of(system, &key.to_bytes().ok()?)
+    }
+
+    /// The device of a system that a key belongs to, as the key stands on the wire (RFC 4253, section 6.6).
+    pub(crate) fn owner_of(&self, system: &Label, key: &[u8]) -> Option<&DeviceId> {
+        self.owners.get(&(system.clone(), key.to_vec()))
     }
 
     /// How many there are.

@@ -29,9 +29,10 @@ pub struct ConnectionId(pub u64);
 #[derive(Debug)]
 pub struct Table<M> {
     limits: TableLimits,
-    entries: HashMap<Slot, Entry>,
+    // Boxed, since a map has up to twice as many places as it needs.
+    entries: HashMap<Slot, Box<Entry>>,
     devices: HashMap<DeviceId, Vec<Slot>>,
-    connections: HashMap<ConnectionId, Connection<M>>,
+    connections: HashMap<ConnectionId, Box<Connection<M>>>,
     /// The connection of a device that is about to ask for its forwards.
     expected: HashMap<DeviceId, ConnectionId>,
     emptied: VecDeque<(Instant, Slot)>,
@@ -170,11 +171,13 @@ impl<M: Clone> Table<M> {
             let slots = self.devices.entry(permit.owner().clone()).or_default();
             push(slots, slot.clone());
         }
-        let entry = self.entries.entry(slot.clone()).or_insert_with(|| Entry {
-            owner: permit.owner().clone(),
-            ordinal,
-            members: Vec::new(),
-            emptied: None,
+        let entry = self.entries.entry(slot.clone()).or_insert_with(|| {
+            Box::new(Entry {
+                owner: permit.owner().clone(),
+                ordinal,
+                members: Vec::new(),
+                emptied: None,
+            })
         });
         if entry.members.is_empty() {
             entry.ordinal = ordinal;
@@ -189,12 +192,14 @@ impl<M: Clone> Table<M> {
         let connection = self
             .connections
             .entry(member.connection)
-            .or_insert_with(|| Connection {
-                reach: member.reach,
-                kind: member.kind,
-                busy: 0,
-                slots: Vec::new(),
-                expected: None,
+            .or_insert_with(|| {
+                Box::new(Connection {
+                    reach: member.reach,
+                    kind: member.kind,
+                    busy: 0,
+                    slots: Vec::new(),
+                    expected: None,
+                })
             });
         self.waiting.wake(&slot, permit.owner());
         push(&mut connection.slots, slot);

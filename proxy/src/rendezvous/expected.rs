@@ -22,13 +22,13 @@ impl<M: Clone> Table<M> {
         let device = permit.owner();
         self.connections.insert(
             member.connection,
-            Connection {
+            Box::new(Connection {
                 reach: member.reach,
                 kind: member.kind,
                 busy: 0,
                 slots: Vec::new(),
                 expected: Some(device.clone()),
-            },
+            }),
         );
         // Of several the latest, which is the least likely to be dead without our knowing.
         self.expected.insert(device.clone(), member.connection);

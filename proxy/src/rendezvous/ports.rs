@@ -7,7 +7,7 @@ use protocol::{DeviceId, Label};
 use tokio::time::Instant;
 
 use super::entry::{Entry, Slot};
-use super::{ConnectionId, ForwardRefusal, Table};
+use super::{ConnectionId, ForwardRefusal, Table, push};
 use crate::admission::{ForwardPermit, Wanted};
 use crate::limits::FIRST_ALLOCATED_PORT;
 
@@ -108,9 +108,9 @@ impl<M: Clone> Table<M> {
             members: Vec::new(),
             emptied: None,
         };
-        self.entries.insert(slot.clone(), entry);
+        self.entries.insert(slot.clone(), Box::new(entry));
         let slots = self.devices.entry(owner.clone()).or_default();
-        slots.push(slot.clone());
+        push(slots, slot.clone());
         Some(slot)
     }
 

@@ -21,7 +21,8 @@ use crate::crowd::{Crowded, Place};
 #[derive(Debug)]
 pub(crate) struct Admitted {
     pub(crate) peer: Peer,
-    pub(crate) key: PublicKey,
+    /// As it stands on the wire: a third of a parsed one.
+    pub(crate) key: Box<[u8]>,
     pub(crate) serves: Arc<AtomicBool>,
     pub(crate) _place: Place,
 }
@@ -57,7 +58,7 @@ pub(super) struct Stranger {
     tried: Tried,
     offers: usize,
     /// The key is proved; the client is about to hear of it.
-    proved: Option<(Peer, PublicKey)>,
+    proved: Option<(Peer, Box<[u8]>)>,
     admitted: Option<oneshot::Sender<Result<Admitted, TurnedDown>>>,
 }
 
@@ -101,10 +102,10 @@ impl Visitor {
             self.hold_back(user, key).await;
             return Ok(Auth::reject());
         };
-        let Standing::Stranger(stranger) = &mut self.standing else {
+        let (Standing::Stranger(stranger), Ok(key)) = (&mut self.standing, key.to_bytes()) else {
             return Ok(Auth::reject());
         };
-        stranger.proved = Some((peer, key.clone()));
+        stranger.proved = Some((peer, key.into()));
         Ok(Auth::Accept)
     }
 
