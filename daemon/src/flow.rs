@@ -96,6 +96,11 @@ impl Flow {
         state.wake_reader();
     }
 
+    /// How long the peer may be silent, if that is limited.
+    pub fn silence_limit(&self) -> Option<Duration> {
+        self.lock().silence_limit
+    }
+
     /// How long nothing came from the peer.
     pub fn silent_for(&self) -> Duration {
         self.lock().heard.elapsed()

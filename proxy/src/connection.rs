@@ -3,13 +3,12 @@
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use daemon::doorway::Pass;
 use daemon::flow::Flow;
 use daemon::ssh::PeerKind;
-use daemon::ssh_client::PING_INTERVAL;
+use daemon::ssh_client::{PING_INTERVAL, SILENCE_LIMIT};
 use protocol::DeviceId;
 use russh::Disconnect;
 use russh::server::{Config, Handle, RunningSession, run_stream};
@@ -190,7 +189,7 @@ impl Connection {
             result = session => End::of(result),
             () = self.withdrawn(admitted) => End::Withdrawn,
             () = self.stopped(flow) => End::Stopping,
-            () = ping(&handle, flow, admitted) => End::Closed,
+            () = ping(&handle, flow) => End::Closed,
         }
     }
 
@@ -279,7 +278,7 @@ impl End {
 }
 
 /// Sees to it that both sides hear of each other when nothing else is said.
-async fn ping(handle: &Handle, flow: &Flow, admitted: &Admitted) {
+async fn ping(handle: &Handle, flow: &Flow) {
     match flow.kind() {
         PeerKind::Own => loop {
             // Nothing wakes an idle connection.
@@ -287,7 +286,7 @@ async fn ping(handle: &Handle, flow: &Flow, admitted: &Admitted) {
             Box::pin(sleep(PING_INTERVAL / 2)).await;
             Box::pin(speak(handle, flow)).await;
         },
-        PeerKind::Foreign => Box::pin(ask_again(handle, flow, admitted)).await,
+        PeerKind::Foreign => Box::pin(ask_again(handle, flow)).await,
     }
 }
 
@@ -300,12 +299,12 @@ async fn speak(handle: &Handle, flow: &Flow) {
     }
 }
 
-async fn ask_again(handle: &Handle, flow: &Flow, admitted: &Admitted) {
+async fn ask_again(handle: &Handle, flow: &Flow) {
     let mut ticks = interval(PING_INTERVAL / 2);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        Box::pin(ask(handle, flow, admitted)).await;
+        Box::pin(ask(handle, flow)).await;
     }
 }
 
@@ -313,12 +312,10 @@ async fn ask_again(handle: &Handle, flow: &Flow, admitted: &Admitted) {
 ///
 /// russh sends keepalives only by its own timer, which would also run before authentication, where OpenSSH's client gives
 /// up on any such message. This request, which every client has to refuse (RFC 4254, section 7.1), does as well.
-async fn ask(handle: &Handle, flow: &Flow, admitted: &Admitted) {
-    let patience = if admitted.serves.load(Ordering::Relaxed) {
-        PING_INTERVAL
-    } else {
-        IDLE_PING
-    };
+async fn ask(handle: &Handle, flow: &Flow) {
+    // Its limit is short from its first forward on.
+    let serves = flow.silence_limit() <= Some(SILENCE_LIMIT);
+    let patience = if serves { PING_INTERVAL } else { IDLE_PING };
     if flow.silent_for() >= patience {
         // The refusal is the answer; a missing one is noticed by the flow.
         let _ = handle.forward_tcpip(PING.to_owned(), 0).await;

@@ -72,7 +72,7 @@ impl Visitor {
 
     fn peer(&self) -> Option<&Peer> {
         match &self.standing {
-            Standing::Member(peer, _) => Some(peer),
+            Standing::Member(peer) => Some(peer),
             Standing::Stranger(_) => None,
         }
     }

@@ -23,7 +23,6 @@ pub(crate) struct Admitted {
     pub(crate) peer: Peer,
     /// As it stands on the wire: a third of a parsed one.
     pub(crate) key: Box<[u8]>,
-    pub(crate) serves: Arc<AtomicBool>,
     pub(crate) _place: Place,
 }
 
@@ -49,7 +48,7 @@ impl Tried {
 /// How far a connection has come.
 pub(super) enum Standing {
     Stranger(Box<Stranger>),
-    Member(Peer, Arc<AtomicBool>),
+    Member(Peer),
 }
 
 /// What is needed until a connection's peer has logged in, and then gone.
@@ -144,7 +143,7 @@ impl Visitor {
     pub(super) fn succeeded(&mut self, session: &Session) {
         let proved = match &mut self.standing {
             Standing::Stranger(stranger) => stranger.proved.take(),
-            Standing::Member(..) => None,
+            Standing::Member(_) => None,
         };
         let Some((peer, key)) = proved else {
             return;
@@ -157,8 +156,7 @@ impl Visitor {
                 return;
             }
         };
-        let serves = Arc::new(AtomicBool::new(false));
-        let member = Standing::Member(peer.clone(), Arc::clone(&serves));
+        let member = Standing::Member(peer.clone());
         // Its pass goes before the client hears that it is in, and others of its address come.
         let before = std::mem::replace(&mut self.standing, member);
         let kind = known_peer(session.remote_sshid());
@@ -178,11 +176,11 @@ impl Visitor {
             let _ = admitted.send(Ok(Admitted {
                 peer,
                 key,
-                serves,
                 _place: place,
             }));
         }
     }
+
     /// Lets who waits for the device know that its forward is on the way.
     fn expect(&self, peer: &Peer, session: &Session) {
         if self.hub.stopping.is_cancelled() {

@@ -1,7 +1,6 @@
 //! What an authenticated peer may ask for: forwards, streams, and a session that tells it what this is.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use daemon::splice::ChannelEnd;
 use daemon::ssh_client::SILENCE_LIMIT;
@@ -21,7 +20,7 @@ use crate::stream::{Request, carry, refusal};
 
 impl Visitor {
     pub(super) fn forward(&mut self, address: &str, port: &mut u32, session: &Session) -> bool {
-        let Standing::Member(peer, serves) = &self.standing else {
+        let Standing::Member(peer) = &self.standing else {
             return false;
         };
         if self.hub.stopping.is_cancelled() {
@@ -43,7 +42,6 @@ impl Visitor {
                     device = %peer.id(), connection = self.connection.0, address, port = granted, "forward granted"
                 );
                 *port = u32::from(granted);
-                serves.store(true, Ordering::Relaxed);
                 // From now on others rely on it being alive.
                 self.flow.limit_silence(SILENCE_LIMIT);
                 self.hub.changed();
