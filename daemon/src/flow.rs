@@ -358,3 +358,26 @@ const MIB: usize = 1024 * 1024;
 
 /// A queued message, its allocation and its share of the queue's block, in bytes.
 const MESSAGE_COST: usize = 128;
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn all_who_wait_hear_of_the_death() {
+        let (near, _far) = UnixStream::pair().unwrap();
+        let (stream, flow) = Flow::over_local(near).unwrap();
+        flow.set_queued_out(OUT_HI);
+        let all = async {
+            tokio::join!(flow.dead(), flow.dead(), flow.wait_writable(), async {
+                tokio::task::yield_now().await;
+                assert!(!flow.is_dead());
+                drop(stream);
+            })
+        };
+        timeout(Duration::from_secs(20), all).await.unwrap();
+        assert!(flow.is_dead());
+    }
+}

@@ -557,21 +557,6 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn all_who_wait_hear_of_the_death() {
-        let (stream, flow, _peer) = pair().await;
-        flow.set_queued_out(OUT_HI);
-        let all = async {
-            tokio::join!(flow.dead(), flow.dead(), flow.wait_writable(), async {
-                tokio::task::yield_now().await;
-                assert!(!flow.is_dead());
-                drop(stream);
-            })
-        };
-        timeout(LONG, all).await.unwrap();
-        assert!(flow.is_dead());
-    }
-
-    #[tokio::test]
     async fn a_stream_that_is_looked_after_sets_no_timer() {
         let lookout = super::super::Lookout::new();
         for looked_after in [false, true] {
