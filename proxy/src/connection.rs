@@ -314,7 +314,8 @@ async fn ask_again(handle: &Handle, flow: &Flow) {
 /// up on any such message. This request, which every client has to refuse (RFC 4254, section 7.1), does as well.
 async fn ask(handle: &Handle, flow: &Flow) {
     // Its limit is short from its first forward on.
-    let serves = flow.silence_limit() <= Some(SILENCE_LIMIT);
+    let limit = flow.silence_limit();
+    let serves = limit.is_some_and(|limit| limit <= SILENCE_LIMIT);
     let patience = if serves { PING_INTERVAL } else { IDLE_PING };
     if flow.silent_for() >= patience {
         // The refusal is the answer; a missing one is noticed by the flow.

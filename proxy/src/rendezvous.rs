@@ -148,7 +148,7 @@ impl<M: Clone> Table<M> {
         self.expire(now);
         self.no_longer_expected(member.connection);
         let ordinal = self.next_ordinal(member.connection);
-        let slot = self.slot_for(permit, ordinal, draw)?;
+        let slot = self.slot_for(permit, member.connection, ordinal, draw)?;
         let port = slot.port();
         let known = self.entries.get(&slot);
         if known.is_some_and(|entry| &entry.owner != permit.owner()) {
@@ -199,6 +199,7 @@ impl<M: Clone> Table<M> {
                     busy: 0,
                     slots: Vec::new(),
                     expected: None,
+                    promised: None,
                 })
             });
         self.waiting.wake(&slot, permit.owner());

@@ -234,7 +234,7 @@ impl Bench {
             rows.push(Row::new(name, "% of one", self.load()));
             self.crowd.pause();
             // The pings that are on their way.
-            self.crowd.pass(Duration::from_secs(1));
+            self.crowd.pass(Duration::from_secs(2));
             let name = format!("processor, {count} tunnels, no pings");
             rows.push(Row::new(name, "% of one", self.load()).goal(Goal::AtMost(0.05)));
             self.crowd.resume();

@@ -57,4 +57,6 @@ pub(super) struct Connection<M> {
     pub(super) slots: Vec<Slot>,
     /// Whose it is, as long as it has not asked for anything.
     pub(super) expected: Option<DeviceId>,
+    /// The port at which a stream was sent to it before it had asked.
+    pub(super) promised: Option<u16>,
 }

@@ -1,8 +1,8 @@
 //! Connections that have logged in and are about to ask for their forwards.
 //!
-//! One of our agents asks for a port as soon as it hears that it is in, and which port it will get is known here. So a stream
-//! that waits for the device can be on its way together with the word of the login, a round trip before it could be if it waited
-//! for the forward.
+//! One of our agents asks for a port as soon as it hears that it is in, and which port it gets if it asks for any is decided
+//! here. So a stream that waits for the device can be on its way together with the word of the login, a round trip before it
+//! could be if it waited for the forward.
 
 use daemon::ssh::PeerKind;
 use tokio::time::Instant;
@@ -28,6 +28,7 @@ impl<M: Clone> Table<M> {
                 busy: 0,
                 slots: Vec::new(),
                 expected: Some(device.clone()),
+                promised: None,
             }),
         );
         // Of several the latest, which is the least likely to be dead without our knowing.
@@ -51,8 +52,9 @@ impl<M: Clone> Table<M> {
         let Destination::Service(device, SSH_PORT) = permit.to() else {
             return None;
         };
-        // The device has another service there.
-        if self.is_served(&Slot::Service(device.clone(), SSH_PORT)) {
+        // Where somebody serves it already, or another service by that name, its spare is not asked before its turn.
+        let named = Slot::Service(device.clone(), SSH_PORT);
+        if self.is_served(&named) || self.served_first(device).is_some() {
             return None;
         }
         let connection = *self.expected.get(device)?;
@@ -66,6 +68,7 @@ impl<M: Clone> Table<M> {
         let port = self.promise(device, draw, now)?;
         let known = self.connections.get_mut(&connection)?;
         known.busy += 1;
+        known.promised = Some(port);
         Some(Chosen {
             connection,
             device: device.clone(),

@@ -51,6 +51,7 @@ impl<M: Clone> Table<M> {
     pub(super) fn slot_for(
         &self,
         permit: &ForwardPermit,
+        connection: ConnectionId,
         ordinal: usize,
         draw: u16,
     ) -> Result<Slot, ForwardRefusal> {
@@ -58,13 +59,20 @@ impl<M: Clone> Table<M> {
         match permit.wanted() {
             Wanted::Port(port) => Ok(Slot::Port(owner.system().clone(), port)),
             Wanted::Service(port) => Ok(Slot::Service(owner.clone(), port)),
-            Wanted::AnyPort => match self.kept_port(owner, ordinal) {
-                Some(slot) => Ok(slot),
-                None => self
-                    .free_port(owner.system(), draw)
-                    .ok_or(ForwardRefusal::TooMany),
-            },
+            Wanted::AnyPort => self
+                .promised_to(connection, owner)
+                .or_else(|| self.kept_port(owner, ordinal))
+                .or_else(|| self.free_port(owner.system(), draw))
+                .ok_or(ForwardRefusal::TooMany),
         }
+    }
+
+    /// The port that was promised to a connection, as long as it is its device's and it has not got it.
+    pub(super) fn promised_to(&self, connection: ConnectionId, owner: &DeviceId) -> Option<Slot> {
+        let port = self.connections.get(&connection)?.promised?;
+        let slot = Slot::Port(owner.system().clone(), port);
+        let entry = self.entries.get(&slot)?;
+        (entry.owner == *owner && !entry.has(connection)).then_some(slot)
     }
 
     /// The port that the device had before for the same service, if nobody serves it now. Another service's is not
@@ -74,12 +82,8 @@ impl<M: Clone> Table<M> {
         ports.find(|slot| !self.is_served(slot)).cloned()
     }
 
-    /// The port of a device's first service, for a connection that is yet to ask for it: where others serve it, or the one that
-    /// it gets if it asks for any. It is kept from now on.
+    /// The port of a device's first service, for a connection that gets it if it asks for any. It is kept from now on.
     pub(super) fn promise(&mut self, owner: &DeviceId, draw: u16, now: Instant) -> Option<u16> {
-        if let Some(served) = self.served_first(owner) {
-            return Some(served.port());
-        }
         self.expire(now);
         let slot = match self.kept_port(owner, 0) {
             Some(kept) => kept,

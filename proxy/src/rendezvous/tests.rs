@@ -368,20 +368,28 @@ fn nobody_else_is_sent_a_stream_before_its_forward() {
 }
 
 #[test]
-fn who_is_expected_joins_the_port_that_others_serve() {
+fn the_latest_is_asked_and_only_while_nobody_serves() {
     let (mut world, device) = (World::new(), "333.hula.atlas");
-    let port = world.forward(device, "", 0, own(1)).unwrap();
-    assert_eq!(member_of(world.pick("333", 22)), 1);
+    world.expect(device, own(1));
     world.expect(device, own(2));
-    assert_eq!(world.pick("333", 22), Pick::Busy);
-    assert_eq!(world.pick_expected("333", 22, &[]), Some((2, port)));
-    assert_eq!(world.table.entries.len(), 1);
-    // The latest is asked, and when it goes nobody is.
+    let (first, port) = world.pick_expected("333", 22, &[]).unwrap();
+    assert_eq!(first, 2);
     world.expect(device, own(3));
     assert_eq!(world.pick_expected("333", 22, &[]), Some((3, port)));
-    world.table.gone(ConnectionId(2), world.now);
-    world.table.release(ConnectionId(3));
-    assert_eq!(world.pick_expected("333", 22, &[]), Some((3, port)));
+    world.table.gone(ConnectionId(3), world.now);
+    assert_eq!(world.pick_expected("333", 22, &[]), None);
+    // What was promised is kept to, also when another was quicker to ask for it.
+    let quicker = world.forward(device, "", u32::from(port), own(1));
+    assert_eq!(quicker, Ok(port));
+    world.expect(device, own(4));
+    assert_eq!(
+        world.pick_expected("333", 22, &[]),
+        None,
+        "somebody serves it"
+    );
+    assert_eq!(world.forward(device, "localhost", 0, own(2)), Ok(port));
+    let second = world.forward(device, "localhost", 0, own(2)).unwrap();
+    assert_ne!(second, port, "its second service has another");
 }
 
 #[test]

@@ -63,9 +63,16 @@ async fn find_permitted(
         let (until, failure) = match pick {
             Pick::Member(chosen) => {
                 let connection = chosen.connection;
-                match open(hub, chosen, controller, end).await {
+                // Whichever takes it first.
+                let opening = tokio::select! {
+                    Ok(found) = opened(&mut early) => return Ok(found),
+                    opening = open(hub, chosen, controller, end) => opening,
+                };
+                match opening {
                     Ok(found) => return Ok(found),
-                    Err(failure @ (Failure::Device(_) | Failure::Crowded(_))) => {
+                    Err(failure @ (Failure::Device(_) | Failure::Crowded(_)))
+                        if early.is_none() =>
+                    {
                         return Err(failure);
                     }
                     Err(failure) => {
@@ -107,10 +114,7 @@ async fn find_permitted(
         tokio::select! {
             opened = opened(&mut early) => match opened {
                 Ok(found) => return Ok(found),
-                Err(reason) => {
-                    tracing::debug!(%reason, "stream not opened before its forward");
-                    early = None;
-                }
+                Err(reason) => tracing::debug!(%reason, "stream not opened before its forward"),
             },
             () = turn.bell.notified() => {}
             () = sleep_until(until), if now < until => {}
@@ -130,12 +134,14 @@ async fn open(
     opening.opened().await
 }
 
-/// What there is of an opening; it never completes without one.
+/// What comes of an opening, which there is none of afterwards. It never completes without one.
 async fn opened(early: &mut Option<Opening>) -> Result<Found, Failure> {
-    match early {
+    let opened = match early {
         Some(opening) => opening.opened().await,
         None => pending().await,
-    }
+    };
+    *early = None;
+    opened
 }
 
 /// A stream's turn among those that wait, until it is dropped.

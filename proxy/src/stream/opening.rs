@@ -14,9 +14,9 @@ use crate::crowd::Place;
 use crate::hub::{Hub, Reach};
 use crate::rendezvous::{Chosen, ConnectionId};
 
-/// A member's side that is being opened. If it is dropped, the answer is still waited for, outside, so that a channel which
-/// opens after all is closed again.
+/// A member's side that is being opened. If it is dropped, a channel that is open by then, or opens after all, is closed again.
 pub(super) struct Opening {
+    hub: Arc<Hub>,
     pub(super) connection: ConnectionId,
     device: DeviceId,
     answer: oneshot::Receiver<(Result<ChannelEnd<Msg>, russh::Error>, Claim)>,
@@ -73,6 +73,7 @@ impl Opening {
             }
         });
         Ok(Self {
+            hub: Arc::clone(hub),
             connection,
             device,
             answer,
@@ -98,6 +99,18 @@ impl Opening {
                 }
             },
             Ok(Ok((Err(_), _)) | Err(_)) | Err(_) => Err(Failure::Unreachable),
+        }
+    }
+}
+
+impl Drop for Opening {
+    fn drop(&mut self) {
+        self.answer.close();
+        if let Ok((Ok(unwanted), claim)) = self.answer.try_recv() {
+            self.hub.tasks.spawn(async move {
+                unwanted.close().await;
+                drop(claim);
+            });
         }
     }
 }

@@ -120,8 +120,36 @@ async fn who_takes_no_stream_before_its_forward_holds_up_nobody() {
 }
 
 #[tokio::test]
+async fn whoever_takes_it_first_has_it_and_the_other_is_closed() {
+    let mut world = patient().await;
+    let (echo, key) = (world.echo().await, world.key(DEVICE));
+    let controller = world.controller(CONTROLLER).await;
+    let mut early = world.dial(DEVICE, key.clone()).await.unwrap();
+    let agents = async {
+        let first = next(&mut early).await;
+        // It has not answered when another of the device's has its forward, and is asked too.
+        let mut member = world.dial(DEVICE, key).await.unwrap();
+        member.request_forward("localhost", 0, LONG).await.unwrap();
+        let second = next(&mut member).await;
+        (first.accept().await, second, member)
+    };
+    let (opened, (end, second, _member)) = tokio::join!(open(&controller, "333", 22), agents);
+    serve(&mut world, end, echo);
+    opened.unwrap().ping().await;
+    let late = second.accept().await;
+    let mut service = TcpStream::connect(echo).await.unwrap();
+    let (mut read, mut write) = service.split();
+    let closed = splice::local(late, &mut read, &mut write, SpliceLimits::default());
+    assert!(timeout(LONG, closed).await.is_ok(), "it is left open");
+}
+
+#[tokio::test]
 async fn a_device_that_forwards_nothing_is_not_told_from_one_that_is_not_there() {
-    let world = World::with(quick()).await;
+    let limits = Limits {
+        forward_wait: Duration::from_secs(2),
+        ..quick()
+    };
+    let world = World::with(limits).await;
     let mut agent = world.dial(DEVICE, world.key(DEVICE)).await.unwrap();
     let controller = world.controller(CONTROLLER).await;
     let refusing = async {

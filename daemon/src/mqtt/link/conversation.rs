@@ -56,12 +56,17 @@ impl Meeting<'_> {
         mut requests: mpsc::Receiver<Request>,
         events: &mpsc::Sender<LinkEvent>,
     ) -> Ended {
+        let began = Instant::now();
         let mut session = match self.begin().await {
             Ok(session) => session,
             Err(error) => return Ended::Failed(LinkError::new(self.broker, error)),
         };
         *self.progress = Progress::Accepted;
-        let patience = if self.hurries { HURRY } else { self.limit };
+        let patience = if self.hurries {
+            HURRY.max(began.elapsed())
+        } else {
+            self.limit
+        };
         let mut latest = Some(Instant::now() + patience.min(self.limit));
         loop {
             let next = session.next(&mut requests);
@@ -219,11 +224,10 @@ impl LinkSettings {
     }
 }
 
-/// How long a session that did not wait for its CONNACK waits for SUBACK behind it: a broker that has left out what came too
-/// soon for it is met again packet by packet. Where each has to be sent three times (1 + 2 s) it is met again needlessly.
+/// How long a session that did not wait for its CONNACK waits for SUBACK behind it, unless CONNACK itself took longer: a broker
+/// that has left out what came too soon for it is met again packet by packet.
 const HURRY: Duration = Duration::from_secs(3);
 
 /// How long the owner may take no event while its queue is full. Meanwhile no keepalive is sent: one is due every 30 s
-/// ([`KEEP_ALIVE`]) and a broker waits for 45 s, so that a stuck owner
-/// is told what is so, before the broker ends the session.
+/// ([`KEEP_ALIVE`]) and a broker waits for 45 s, so that a stuck owner is told what is so, before the broker ends the session.
 const OWNER: Duration = Duration::from_secs(10);

@@ -114,7 +114,7 @@ impl LinkTask {
                 self.patient = true;
                 self.session_once(broker, limit, false).await
             }
-            _ => (ended, progress),
+            (Ended::Finished | Ended::Left(_) | Ended::Failed(_), _) => (ended, progress),
         }
     }
 
